@@ -37,5 +37,7 @@
 //! randomness. `net/tls` alone names rustls. `tests/tidy.rs` holds all of this.
 
 pub mod addr;
+pub mod crypto;
 pub mod stanza;
+pub mod stream;
 pub mod xml;

@@ -1,0 +1,78 @@
+//! What every stream of a listener has in common.
+
+use super::sasl::Mechanism;
+use crate::addr::Jid;
+use crate::crypto::Scheme;
+use crate::xml::Limits;
+
+/// Configuration of clients' streams, shared by all of them.
+#[derive(Debug, Clone)]
+pub struct C2sConfig {
+    /// The domains that are served, as addresses. The first is named in the header
+    /// when a client asks for another one.
+    pub domains: Vec<Jid>,
+    /// The mechanisms that may be offered, in any order; which are depends on the TLS
+    /// session and on `scheme` too.
+    pub mechanisms: Vec<Mechanism>,
+    /// What is kept of passwords: decides which mechanisms can work, and how those who
+    /// do not exist are imitated.
+    pub scheme: Scheme,
+    /// A lasting secret that the salts of users who do not exist derive from.
+    pub secret: [u8; 32],
+    /// Whether XEP-0474 is used. Clients ignore it if they do not know it.
+    pub downgrade_protection: bool,
+    /// Failed log-ins on one stream after which it is closed (RFC 6120 §6.4.5).
+    pub retries_max: u8,
+    /// Whether strangers may register (XEP-0077).
+    pub registration_open: bool,
+    /// Bounds before authentication.
+    pub limits_before: Limits,
+    /// Bounds after it, announced with XEP-0478.
+    pub limits_after: Limits,
+    /// Milliseconds until a client must be bound.
+    pub login_ms: u64,
+    /// Milliseconds of silence after which a bound client is asked whether it is there.
+    /// Zero for never.
+    pub idle_ms: u64,
+    /// Milliseconds that it has to show that.
+    pub probe_ms: u64,
+    /// Milliseconds that the peer has to close its direction after we closed ours.
+    pub closing_ms: u64,
+    /// Whether stream management is offered (XEP-0198).
+    pub stream_management: bool,
+    /// Our entity capabilities (XEP-0115), if they are announced in the features.
+    pub caps: Option<ServerCaps>,
+}
+
+/// What `<c/>` in the features says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerCaps {
+    /// The URI of the software.
+    pub node: String,
+    /// The verification string, with SHA-1.
+    pub ver: String,
+}
+
+impl C2sConfig {
+    /// The defaults for these domains (at least one) and this secret.
+    pub fn new(domains: Vec<Jid>, secret: [u8; 32]) -> C2sConfig {
+        assert!(!domains.is_empty(), "a server serves a domain");
+        C2sConfig {
+            domains,
+            mechanisms: Mechanism::ALL.to_vec(),
+            scheme: Scheme::default(),
+            secret,
+            downgrade_protection: true,
+            retries_max: 3,
+            registration_open: false,
+            limits_before: Limits::before_authentication(),
+            limits_after: Limits::after_authentication(),
+            login_ms: 30_000,
+            idle_ms: 15 * 60_000,
+            probe_ms: 60_000,
+            closing_ms: 5_000,
+            stream_management: true,
+            caps: None,
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Stream headers: judging the peer's and writing ours (RFC 6120 §4.7).
+
+use crate::addr::Jid;
+use crate::stanza::{StreamError, StreamErrorCondition};
+use crate::xml::{StreamHeader, Writer, ns};
+
+/// Ends our direction of a stream.
+pub(super) const FOOTER: &[u8] = b"</stream:stream>";
+
+/// A client's header that passed: which domain it asks for, and who it says it is.
+#[derive(Debug)]
+pub(super) struct Opening {
+    pub domain: Jid,
+    pub from: Option<Jid>,
+}
+
+/// Checks the addresses and the version of a header from a client.
+pub(super) fn judge(header: &StreamHeader, domains: &[Jid]) -> Result<Opening, StreamError> {
+    use StreamErrorCondition as C;
+    let Some(to) = &header.to else {
+        return Err(StreamError::new(C::HostUnknown, "the header has no to"));
+    };
+    let to = Jid::parse(to)
+        .ok()
+        .filter(|to| to.local().is_none() && to.is_bare())
+        .ok_or_else(|| StreamError::new(C::ImproperAddressing, "to is not a domain"))?;
+    let domain = domains.iter().find(|domain| **domain == to);
+    let domain = domain.ok_or_else(|| StreamError::new(C::HostUnknown, "not served here"))?;
+    let from = match &header.from {
+        Some(from) => Some(
+            Jid::parse(from)
+                .map_err(|_| StreamError::new(C::ImproperAddressing, "from is not an address"))?,
+        ),
+        None => None,
+    };
+    // RFC 6120 §4.7.5: the lower of both versions is used; before 1.0 there was no TLS.
+    match header.version_numbers() {
+        Some((major, _)) if major >= 1 => Ok(Opening {
+            domain: domain.clone(),
+            from,
+        }),
+        _ => Err(StreamError::new(
+            C::UnsupportedVersion,
+            "version 1.0 is needed",
+        )),
+    }
+}
+
+/// Our header. `id` must be unpredictable (RFC 6120 §4.7.3).
+pub(super) fn write(domain: &Jid, to: Option<&str>, id: &str) -> Vec<u8> {
+    let mut writer = Writer::new();
+    writer
+        .open("stream:stream")
+        .attr("xmlns", ns::CLIENT)
+        .attr("xmlns:stream", ns::STREAMS)
+        .attr("from", domain.as_str())
+        .attr("id", id)
+        .attr_opt("to", to)
+        .attr("version", "1.0")
+        .attr("xml:lang", "en");
+    [b"<?xml version='1.0'?>".as_slice(), &writer.finish_open()].concat()
+}

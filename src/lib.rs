@@ -39,5 +39,6 @@
 pub mod addr;
 pub mod crypto;
 pub mod stanza;
+pub mod store;
 pub mod stream;
 pub mod xml;

@@ -1,0 +1,325 @@
+//! Restoring checkpoints, and saving what can be saved where none is left.
+
+use super::checkpoint::{Run, Standing};
+use super::fold::{CheckpointItem, Fold, Place, Record, Unreadable};
+use super::format::{
+    FLAG_PLACE, Frame, Geometry, PLACE_BYTES, Successor, Use, decode_frame, place_from,
+};
+use super::log::Options;
+use super::own;
+use super::read::read_range;
+use super::replay::{At, Replay};
+use super::report::{Damage, DamageKind, OpenError, name_hits};
+use super::segment::Segment;
+use super::superblock::{Pointer, Superblock};
+use super::walk::{Step, Walk};
+
+/// What recovery goes on with.
+pub(super) struct Restored {
+    /// Checkpoints that can be used again.
+    pub standing: [Option<Standing>; 2],
+    /// Whether a new one is wanted, because one was damaged.
+    pub renew: bool,
+}
+
+/// Restores the newest checkpoint that can be read, and says from where the
+/// chain is to be followed.
+///
+/// When the newest is damaged, the one before is restored over it: whatever
+/// differs between the two is said again by the longer tail.
+pub(super) fn restore<F: Fold + ?Sized>(
+    replay: &mut Replay<'_, '_, F>,
+    superblock: &Superblock,
+    options: &Options,
+) -> Result<Restored, OpenError> {
+    let mut standing = Vec::new();
+    let (mut whole, mut begun, mut renew) = (false, false, false);
+    let sane = |pointer: &&Pointer| pointer.tail.is_sane(superblock.geometry);
+    for pointer in superblock.checkpoints.iter().flatten().filter(sane) {
+        let loaded = if whole {
+            runs_of(replay, pointer)
+        } else {
+            load(replay, pointer)?
+        };
+        let Some(loaded) = loaded else {
+            note_root(replay, pointer);
+            renew = true;
+            continue;
+        };
+        let mut segments: Vec<u32> = loaded
+            .runs
+            .iter()
+            .map(|run| run.segment)
+            .chain([pointer.segment])
+            .collect();
+        segments.dedup();
+        standing.push((
+            Standing {
+                pointer: *pointer,
+                segments,
+            },
+            loaded.whole,
+        ));
+        renew |= !loaded.whole;
+        if !whole {
+            // Behind a damaged one follows the tail of the older one.
+            replay.begin(&pointer.tail);
+            replay.report.checkpoint_ms = Some(pointer.complete_ms);
+            (whole, begun) = (loaded.whole, true);
+        }
+    }
+    if !whole {
+        if let Some(genesis) = superblock
+            .genesis
+            .as_ref()
+            .filter(|tail| tail.is_sane(superblock.geometry))
+        {
+            replay.begin(genesis);
+            replay.report.checkpoint_ms = None;
+            (whole, begun) = (true, true);
+        } else {
+            complete_map(replay);
+        }
+    }
+    if !begun {
+        if !options.salvage {
+            let why = "neither of its checkpoints can be read; it can be salvaged from what its segments hold";
+            return Err(OpenError::Unreadable(why.into()));
+        }
+        salvage(replay)?;
+    }
+    // A damaged one is of use only when there is nothing better.
+    standing.retain(|(_, usable)| *usable || !whole);
+    let mut standing = standing.into_iter().map(|(standing, _)| standing);
+    Ok(Restored {
+        standing: [standing.next(), standing.next()],
+        renew: renew || !begun,
+    })
+}
+
+struct Loaded {
+    runs: Vec<Run>,
+    whole: bool,
+}
+
+/// The runs that a checkpoint's root names.
+fn runs_of<F: Fold + ?Sized>(replay: &Replay<'_, '_, F>, pointer: &Pointer) -> Option<Loaded> {
+    let Geometry { segment_bytes, .. } = replay.geometry;
+    if pointer.slot >= replay.map.slots || pointer.offset.checked_add(pointer.len)? > segment_bytes
+    {
+        return None;
+    }
+    let at = replay.geometry.slot_at(pointer.slot) + u64::from(pointer.offset);
+    let bytes = read_range(replay.device, at, pointer.len as usize).ok()?;
+    let root = decode_frame(&bytes, replay.salt, pointer.segment, pointer.offset)?;
+    (root.record.kind == own::ROOT).then(|| Loaded {
+        runs: Run::decode_all(root.record.body),
+        whole: true,
+    })
+}
+
+/// Restores a checkpoint, as far as it can be read.
+fn load<F: Fold + ?Sized>(
+    replay: &mut Replay<'_, '_, F>,
+    pointer: &Pointer,
+) -> Result<Option<Loaded>, OpenError> {
+    let Some(mut loaded) = runs_of(replay, pointer) else {
+        return Ok(None);
+    };
+    for run in &loaded.runs {
+        if run.slot >= replay.map.slots {
+            loaded.whole = false;
+            continue;
+        }
+        let (device, geometry, salt) = (replay.device, replay.geometry, replay.salt);
+        let mut walk = Walk::new(
+            device,
+            geometry,
+            salt,
+            (run.segment, run.slot),
+            geometry.block,
+            run.end,
+        );
+        let mut read = Run {
+            segment: run.segment,
+            slot: run.slot,
+            end: run.end,
+            ..Run::default()
+        };
+        loop {
+            match walk.step() {
+                Step::Frame(frame) => {
+                    read.add(frame.crc);
+                    restore_item(replay, &frame)?;
+                }
+                Step::Batch(_) | Step::Bad { .. } => {}
+                Step::End => break,
+            }
+        }
+        if read != *run {
+            loaded.whole = false;
+            let between_ms = (Some(pointer.begun_ms), Some(pointer.complete_ms));
+            let damage = Damage::of(DamageKind::Checkpoint, run.segment, geometry.block, run.end);
+            replay.report.damage.push(Damage {
+                between_ms,
+                ..damage
+            });
+        }
+    }
+    Ok(Some(loaded))
+}
+
+fn restore_item<F: Fold + ?Sized>(
+    replay: &mut Replay<'_, '_, F>,
+    frame: &Frame<'_>,
+) -> Result<(), OpenError> {
+    let mut record = frame.record;
+    match record.kind {
+        own::MAP => {
+            let (entries, _) = record.body.as_chunks::<{ Segment::BYTES }>();
+            for segment in entries.iter().filter_map(|bytes| Segment::decode(bytes)) {
+                if segment.slot >= replay.map.slots || segment.end > replay.geometry.segment_bytes {
+                    replay.report.invalid += 1;
+                    continue;
+                }
+                replay.map.id_next = replay.map.id_next.max(segment.id.saturating_add(1));
+                replay.map.segments.insert(segment.id, segment);
+            }
+            return Ok(());
+        }
+        own::ROOT => return Ok(()),
+        kind if kind > Record::KIND_MAX => {
+            return Err(Unreadable::Newer {
+                kind,
+                version: record.version,
+            }
+            .into());
+        }
+        _ => {}
+    }
+    let mut place = None;
+    if frame.flags & FLAG_PLACE != 0 {
+        let end = |place: &Place| u64::from(place.offset) + u64::from(place.len);
+        let within = |place: &Place| end(place) <= u64::from(replay.geometry.segment_bytes);
+        place = place_from(record.body).filter(within);
+        if place.is_none() {
+            replay.report.invalid += 1;
+            return Ok(());
+        }
+        record.body = record.body.get(PLACE_BYTES..).unwrap_or_default();
+    }
+    replay.report.items += 1;
+    match replay
+        .fold
+        .restore(CheckpointItem { record, place }, &mut replay.live)
+    {
+        Err(Unreadable::Invalid { .. }) => {
+            replay.report.invalid += 1;
+            Ok(())
+        }
+        other => Ok(other?),
+    }
+}
+
+fn note_root<F: Fold + ?Sized>(replay: &mut Replay<'_, '_, F>, pointer: &Pointer) {
+    let until = pointer.offset.saturating_add(pointer.len);
+    let damage = Damage::of(
+        DamageKind::Checkpoint,
+        pointer.segment,
+        pointer.offset,
+        until,
+    );
+    let between_ms = (Some(pointer.begun_ms), Some(pointer.complete_ms));
+    replay.report.damage.push(Damage {
+        between_ms,
+        ..damage
+    });
+}
+
+/// Adds to the map what segments say of themselves, where it may be
+/// incomplete. Too much does no harm: what nothing refers to is freed.
+fn complete_map<F: Fold + ?Sized>(replay: &mut Replay<'_, '_, F>) {
+    let taken: Vec<u32> = replay
+        .map
+        .segments
+        .values()
+        .map(|segment| segment.slot)
+        .collect();
+    for (slot, header) in replay.segment_headers() {
+        if taken.contains(&slot) || header.class == Use::Wiping {
+            continue;
+        }
+        replay.map.id_next = replay.map.id_next.max(header.id.saturating_add(1));
+        replay.map.segments.entry(header.id).or_insert(Segment {
+            id: header.id,
+            slot,
+            class: header.class,
+            packed: header.packed,
+            bucket: header.bucket,
+            end: replay.geometry.segment_bytes,
+            erase_ms: 0,
+            damaged: false,
+        });
+    }
+}
+
+/// Takes everything that any segment holds: checkpoints first, then records
+/// outside the chain; the chain follows.
+fn salvage<F: Fold + ?Sized>(replay: &mut Replay<'_, '_, F>) -> Result<(), OpenError> {
+    replay.report.salvaged = true;
+    let order = |segment: &Segment| (segment.class != Use::Checkpoint, segment.id);
+    let mut segments: Vec<Segment> = replay.map.segments.values().cloned().collect();
+    segments.sort_by_key(order);
+    for segment in segments
+        .iter()
+        .filter(|segment| segment.class != Use::Chain)
+    {
+        let (device, geometry, salt) = (replay.device, replay.geometry, replay.salt);
+        let place = (segment.id, segment.slot);
+        let mut walk = Walk::new(
+            device,
+            geometry,
+            salt,
+            place,
+            geometry.block,
+            geometry.segment_bytes,
+        );
+        loop {
+            match walk.step() {
+                Step::Frame(frame) if segment.class == Use::Checkpoint => {
+                    restore_item(replay, &frame)?;
+                }
+                Step::Frame(frame) => replay.fold_one(&frame.record, frame.place)?,
+                Step::Batch(_) | Step::Bad { .. } => {}
+                Step::End => break,
+            }
+        }
+    }
+    let chain = replay.chain_segments();
+    let Some(&(segment, slot)) = chain.first() else {
+        return Err(OpenError::Unreadable("nothing of its chain is left".into()));
+    };
+    let next = chain
+        .get(1)
+        .map(|&(segment, slot)| Successor { segment, slot })
+        .unwrap_or_default();
+    replay.at = At {
+        segment,
+        slot,
+        next,
+        ..At::default()
+    };
+    Ok(())
+}
+
+/// Reports what the state refers to and no segment holds.
+pub(super) fn find_missing<F: Fold + ?Sized>(replay: &mut Replay<'_, '_, F>) {
+    let held = replay.live.segments().map(|(id, _)| id);
+    let missing: Vec<u32> = held.filter(|id| replay.map.of(*id).is_none()).collect();
+    let until = replay.geometry.segment_bytes;
+    let missing = missing
+        .into_iter()
+        .map(|id| Damage::of(DamageKind::Missing, id, 0, until));
+    replay.report.damage.extend(missing);
+    name_hits(&*replay.fold, &mut replay.report.damage);
+}

@@ -1,0 +1,67 @@
+//! All accounts, by bare JID.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::account::Account;
+
+/// The accounts stand in numbered slots, so that a checkpoint can walk them in
+/// slices while accounts come and go; a map finds the slot of a bare JID.
+#[derive(Debug, Default)]
+pub(super) struct Accounts {
+    slots: Vec<Option<Account>>,
+    free: Vec<u32>,
+    by_owner: HashMap<Arc<str>, u32>,
+}
+
+impl Accounts {
+    pub(super) fn len(&self) -> usize {
+        self.by_owner.len()
+    }
+
+    /// How many slots there are, used and free.
+    pub(super) fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// The account in a slot.
+    pub(super) fn slot(&self, number: usize) -> Option<&Account> {
+        self.slots.get(number)?.as_ref()
+    }
+
+    pub(super) fn find(&self, owner: &str) -> Option<&Account> {
+        self.slots[*self.by_owner.get(owner)? as usize].as_ref()
+    }
+
+    pub(super) fn find_mut(&mut self, owner: &str) -> Option<&mut Account> {
+        self.slots[*self.by_owner.get(owner)? as usize].as_mut()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Account> {
+        self.slots.iter().flatten()
+    }
+
+    /// Adds an account whose owner has none yet.
+    pub(super) fn insert(&mut self, account: Account) {
+        let owner = Arc::clone(&account.owner);
+        let number = match self.free.pop() {
+            Some(number) => {
+                self.slots[number as usize] = Some(account);
+                number
+            }
+            None => {
+                self.slots.push(Some(account));
+                u32::try_from(self.slots.len() - 1)
+                    .expect("fewer than four billion accounts fit the memory")
+            }
+        };
+        let before = self.by_owner.insert(owner, number);
+        debug_assert!(before.is_none(), "an owner has one account");
+    }
+
+    pub(super) fn remove(&mut self, owner: &str) -> Option<Account> {
+        let number = self.by_owner.remove(owner)?;
+        self.free.push(number);
+        self.slots[number as usize].take()
+    }
+}

@@ -1,0 +1,77 @@
+//! The state that the log folds into: everything that the server knows of its
+//! accounts, small values themselves and big ones by their place on the device.
+//!
+//! **Order.** Every account remembers the last record that it reflects
+//! (`through`), and a checkpoint writes all of an account under one lock. So a
+//! record that is folded over a checkpoint is either older than the account's
+//! image, and then only says where a value stands, or newer, and then counts.
+//! That makes "checkpoint slices, then the tail" the same state as "every
+//! record", wherever the slices fell between the records.
+
+mod account;
+mod accounts;
+mod checkpoint;
+mod credentials;
+mod describe;
+mod fold;
+mod hibernated;
+mod messages;
+mod profile;
+mod roster;
+mod settings;
+
+#[cfg(test)]
+mod fold_tests;
+#[cfg(test)]
+mod tests;
+
+pub use account::Account;
+pub use hibernated::{HibernatedSession, QueuedStanza};
+pub use messages::{MessageId, Messages, StoredMessage};
+pub use roster::{REMOVALS_MAX, Roster, RosterChange, RosterEntry, RosterItem, Subscription};
+
+pub(crate) use credentials::record_of;
+pub(crate) use messages::encode_runs;
+pub(crate) use roster::is_roster_text;
+
+use accounts::Accounts;
+use settings::Settings;
+
+/// Everything that the server remembers.
+#[derive(Debug, Default)]
+pub struct State {
+    accounts: Accounts,
+    settings: Settings,
+}
+
+impl State {
+    /// A state in which nothing ever happened.
+    pub fn new() -> State {
+        State::default()
+    }
+
+    /// The account of a bare JID, normalised.
+    pub fn account(&self, owner: &str) -> Option<&Account> {
+        self.accounts.find(owner)
+    }
+
+    /// All accounts, in no particular order.
+    pub fn accounts(&self) -> impl Iterator<Item = &Account> {
+        self.accounts.iter()
+    }
+
+    /// How many accounts there are.
+    pub fn account_count(&self) -> usize {
+        self.accounts.len()
+    }
+
+    /// A value of the server itself.
+    pub fn setting(&self, name: &str) -> Option<&[u8]> {
+        self.settings.find(name)
+    }
+
+    /// All values of the server itself, by name.
+    pub fn settings(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.settings.iter()
+    }
+}

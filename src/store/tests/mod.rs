@@ -1,0 +1,16 @@
+//! Tests of the log engine against a model.
+
+#![allow(
+    clippy::print_stdout,
+    reason = "a test that fails says with which seed"
+)]
+
+mod basic;
+mod crash;
+mod damage;
+mod erasure;
+mod faults;
+mod golden;
+mod harness;
+mod model;
+mod space;

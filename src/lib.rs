@@ -37,8 +37,11 @@
 //! randomness. `net/tls` alone names rustls. `tests/tidy.rs` holds all of this.
 
 pub mod addr;
+pub mod config;
 pub mod crypto;
+pub mod router;
 pub mod stanza;
 pub mod store;
 pub mod stream;
+pub mod xep;
 pub mod xml;

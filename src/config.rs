@@ -1,0 +1,345 @@
+//! Configuration: a TOML file over defaults that fit the machine.
+//!
+//! [`keys`] is the one table of all keys; from it come the types, their
+//! defaults, what `cairn config defaults` prints and what an unknown key is
+//! compared with. The rest of this file turns a text into a [`Config`] or into
+//! one sentence that says what to change, and where.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use toml::de::DeTable;
+
+use crate::addr::Jid;
+
+pub use admission::Admission;
+pub use keys::{
+    Auth, Config, Contact, CredentialKind, Limits, Listen, Log, LogFormat, LogLevel, Registration,
+    RegistrationMode, Store, Tls,
+};
+pub use machine::Machine;
+
+mod admission;
+mod apply;
+mod keys;
+mod machine;
+
+/// Where a configuration is looked for when none is named.
+pub const DEFAULT_PATHS: [&str; 2] = ["cairn.toml", "/etc/cairn/cairn.toml"];
+
+/// Why there is no configuration: one sentence, where it is and what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The file.
+    pub path: Option<PathBuf>,
+    /// The line in it, from 1.
+    pub line: Option<usize>,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+impl Config {
+    /// Finds and reads the configuration: the file given, or the first of
+    /// [`DEFAULT_PATHS`] that exists.
+    pub fn load(path: Option<&Path>, machine: &Machine) -> Result<Self, ConfigError> {
+        let path = match path {
+            Some(path) => path,
+            None => DEFAULT_PATHS
+                .iter()
+                .map(Path::new)
+                .find(|path| path.exists())
+                .ok_or_else(|| {
+                    ConfigError::new(format!(
+                        "there is no configuration: looked for {}; write one \
+                         (`domain = \"chat.example\"` is enough) or name it with --config",
+                        DEFAULT_PATHS.join(" and ")
+                    ))
+                })?,
+        };
+        let text = fs::read_to_string(path).map_err(|error| ConfigError {
+            path: Some(path.to_owned()),
+            ..ConfigError::new(format!("cannot be read: {error}"))
+        })?;
+        let mut config = Self::parse(&text, machine).map_err(|error| ConfigError {
+            path: Some(path.to_owned()),
+            ..error
+        })?;
+        config.resolve_paths(path.parent().unwrap_or(Path::new("")));
+        Ok(config)
+    }
+
+    /// Reads the text of a configuration file.
+    pub fn parse(text: &str, machine: &Machine) -> Result<Self, ConfigError> {
+        let table = DeTable::parse(text).map_err(|error| ConfigError::of(&error, text, None))?;
+        refuse_unknown_keys(table.get_ref(), text)?;
+        let file: keys::raw::File = toml::from_str(text).map_err(|error| {
+            let key = error
+                .span()
+                .and_then(|span| key_around(table.get_ref(), span.start));
+            ConfigError::of(&error, text, key)
+        })?;
+        let domain = file.domain.clone().ok_or_else(|| {
+            ConfigError::new(
+                "domain is missing: it is the part behind the @ of your users' addresses, \
+                 write `domain = \"chat.example\"` as the first line"
+                    .to_owned(),
+            )
+        })?;
+        let config = Self::merge(file, domain, machine);
+        config.validated(|key| line_of(table.get_ref(), key, text))
+    }
+
+    /// The configuration of `domain` with nothing else said.
+    ///
+    /// # Panics
+    ///
+    /// Where `domain` is no domain.
+    #[must_use]
+    pub fn of_domain(domain: &str, machine: &Machine) -> Self {
+        Self::merge(keys::raw::File::default(), domain.to_owned(), machine)
+            .validated(|_| None)
+            .expect("the defaults are valid for a valid domain")
+    }
+
+    /// What a running server holds at most, against what the machine gives.
+    #[must_use]
+    pub fn admission(&self, machine: &Machine) -> Admission {
+        Admission::of(self, machine)
+    }
+
+    /// Checks what the types cannot say. `line` finds the line of a key.
+    fn validated(mut self, line: impl Fn(&str) -> Option<usize>) -> Result<Self, ConfigError> {
+        let fail = |key: &str, message: String| {
+            Err(ConfigError {
+                path: None,
+                line: line(key),
+                message: format!("{key} {message}"),
+            })
+        };
+        match Jid::parse(&self.domain) {
+            Ok(jid) if jid.local().is_none() && jid.resource().is_none() => {
+                jid.domain().clone_into(&mut self.domain);
+            }
+            Ok(_) => {
+                return fail(
+                    "domain",
+                    "must be a bare domain, without @ and /".to_owned(),
+                );
+            }
+            Err(error) => {
+                return fail("domain", format!("{:?} is no domain: {error}", self.domain));
+            }
+        }
+        if self.tls.certificate.is_some() != self.tls.key.is_some() {
+            return fail(
+                "tls",
+                "needs both certificate and key; give the other one too, or neither for a \
+                 self-signed certificate"
+                    .to_owned(),
+            );
+        }
+        for (name, addresses) in self.contact.fields() {
+            for address in addresses {
+                if !is_uri(address) {
+                    return fail(
+                        &format!("contact.{name}"),
+                        format!(
+                            "{address:?} is no URI; write \"mailto:…\", \"xmpp:…\" or \"https://…\""
+                        ),
+                    );
+                }
+            }
+        }
+        if let Err((key, message)) = self.limits.check() {
+            return fail(&format!("limits.{key}"), message);
+        }
+        if !(4_096..=1_000_000).contains(&self.auth.scram_iterations) {
+            return fail(
+                "auth.scram_iterations",
+                "must be between 4096 (RFC 7677 §4) and 1000000".to_owned(),
+            );
+        }
+        Ok(self)
+    }
+
+    /// Paths in the file are relative to the file, wherever the server is
+    /// started from.
+    fn resolve_paths(&mut self, folder: &Path) {
+        self.store.path = folder.join(&self.store.path);
+        for path in [&mut self.tls.certificate, &mut self.tls.key]
+            .into_iter()
+            .flatten()
+        {
+            *path = folder.join(&*path);
+        }
+    }
+}
+
+/// The text of `cairn config defaults`: every key, its meaning and its default
+/// on this machine, as a file that can be used as it is.
+#[must_use]
+pub fn defaults(machine: &Machine) -> String {
+    keys::defaults_text(machine)
+}
+
+impl ConfigError {
+    fn new(message: String) -> Self {
+        Self {
+            path: None,
+            line: None,
+            message,
+        }
+    }
+
+    /// A parser's or serde's complaint, with the key that it is about.
+    fn of(error: &toml::de::Error, text: &str, key: Option<String>) -> Self {
+        let message = error.message().replace('\n', ", ");
+        Self {
+            path: None,
+            line: error.span().map(|span| line_at(text, span.start)),
+            message: match key {
+                Some(key) => {
+                    format!("{key}: {message}; `cairn config defaults` shows what it may be")
+                }
+                None => message,
+            },
+        }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(path) = &self.path {
+            write!(f, "{}: ", path.display())?;
+        }
+        if let Some(line) = self.line {
+            write!(f, "line {line}: ")?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// Refuses the first key that is not in the table, with the nearest one that is.
+fn refuse_unknown_keys(table: &DeTable<'_>, text: &str) -> Result<(), ConfigError> {
+    let mut unknown: Option<(usize, String)> = None;
+    let mut note = |at: usize, message: String| {
+        if unknown.as_ref().is_none_or(|(first, _)| at < *first) {
+            unknown = Some((at, message));
+        }
+    };
+    for (name, value) in table {
+        let at = name.span().start;
+        let name: &str = name.get_ref();
+        let Some(section) = keys::SECTIONS.iter().find(|section| section.name == name) else {
+            if name != "domain" {
+                note(at, unknown_key(name, ""));
+            }
+            continue;
+        };
+        for (key, _) in value.get_ref().as_table().into_iter().flatten() {
+            if !section.keys.iter().any(|known| known.name == key.get_ref()) {
+                note(key.span().start, unknown_key(key.get_ref(), name));
+            }
+        }
+    }
+    match unknown {
+        None => Ok(()),
+        Some((at, message)) => Err(ConfigError {
+            line: Some(line_at(text, at)),
+            ..ConfigError::new(message)
+        }),
+    }
+}
+
+/// Says what was probably meant by `key` in `section` ("" is the top).
+fn unknown_key(key: &str, section: &str) -> String {
+    let full = |section: &str, key: &str| match section {
+        "" => key.to_owned(),
+        section => format!("{section}.{key}"),
+    };
+    let known = keys::SECTIONS
+        .iter()
+        .flat_map(|section| section.keys.iter().map(|key| (section.name, key.name)))
+        .chain(keys::SECTIONS.iter().map(|section| ("", section.name)))
+        .chain([("", "domain")]);
+    let nearest = known
+        .map(|(known_section, known_key)| {
+            let far = strsim::damerau_levenshtein(key, known_key);
+            // The right word in the wrong place is likelier than a misspelt one.
+            (
+                2 * far + usize::from(known_section != section),
+                known_section,
+                known_key,
+            )
+        })
+        .min();
+    let what = full(section, key);
+    match nearest {
+        Some((distance, section, known)) if distance <= 2 + key.len() / 2 => {
+            format!(
+                "{what} is not a key; did you mean {}?",
+                full(section, known)
+            )
+        }
+        _ => format!("{what} is not a key; `cairn config defaults` shows all of them"),
+    }
+}
+
+/// The full name of the key whose value holds byte `at`.
+fn key_around(table: &DeTable<'_>, at: usize) -> Option<String> {
+    table.iter().find_map(|(name, value)| {
+        let inner = value.get_ref().as_table().and_then(|inner| {
+            inner
+                .iter()
+                .find(|(_, value)| value.span().contains(&at))
+                .map(|(key, _)| format!("{}.{}", name.get_ref(), key.get_ref()))
+        });
+        inner.or_else(|| {
+            let here = value.span().contains(&at);
+            here.then(|| name.get_ref().to_string())
+        })
+    })
+}
+
+fn line_of(table: &DeTable<'_>, full_key: &str, text: &str) -> Option<usize> {
+    let (section, key) = match full_key.split_once('.') {
+        Some((section, key)) => (section, Some(key)),
+        None => (full_key, None),
+    };
+    let (name, value) = table.iter().find(|(name, _)| name.get_ref() == section)?;
+    let span = match key {
+        None => name.span(),
+        Some(key) => {
+            let inner = value.get_ref().as_table()?;
+            let (name, _) = inner.iter().find(|(name, _)| name.get_ref() == key)?;
+            name.span()
+        }
+    };
+    Some(line_at(text, span.start))
+}
+
+fn line_at(text: &str, byte: usize) -> usize {
+    text.bytes()
+        .take(byte)
+        .filter(|byte| *byte == b'\n')
+        .count()
+        + 1
+}
+
+/// RFC 3986 §3.1: a scheme, a colon and something behind it.
+fn is_uri(text: &str) -> bool {
+    text.split_once(':').is_some_and(|(scheme, rest)| {
+        scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+            && scheme
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
+            && !rest.is_empty()
+            && !rest.contains(|c: char| c.is_whitespace() || c.is_control())
+    })
+}
+
+#[cfg(test)]
+mod tests;

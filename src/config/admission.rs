@@ -1,0 +1,234 @@
+//! Memory by contract: what the limits add up to, against what there is.
+//!
+//! The worst case of each session on its own (a stanza half sent, a full queue)
+//! times all of them would fit no machine, so those two come out of pools that
+//! all sessions share. What is left is a sum that can be checked before the
+//! server starts.
+
+use std::fmt;
+
+use super::{Config, CredentialKind, Limits, Machine};
+
+/// Of the memory, this part is never planned for: the kernel, fragmentation of
+/// the heap, and what a figure below got wrong (DESIGN §8).
+const RESERVE_PERCENT: u64 = 15;
+
+/// The program itself, its threads and the log's buffers.
+const PROGRAM_BYTES: u64 = 32 << 20;
+
+/// One session: TLS, stream, presence and outbox here, and the kernel's socket.
+const SESSION_BYTES: u64 = (8 + 4) << 10;
+
+/// A TLS record that has not arrived whole, which a stranger can leave lying
+/// beside the bytes of his stream.
+const RECORD_BYTES: u64 = 18_437;
+
+/// One account with ten contacts.
+const ACCOUNT_BYTES: u64 = 2 << 10;
+
+/// One Argon2id computation (RFC 9106 §4 as OWASP trims it: 19 MiB).
+const ARGON2_BYTES: u64 = 19 << 20;
+
+/// More people than this are for several servers (DESIGN §9).
+const CONNECTIONS_MAX: u64 = 100_000;
+
+/// Files that are open besides connections.
+const FILES_BESIDES: u64 = 64;
+
+/// What a configuration can come to need, item by item.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admission {
+    /// What for, and bytes.
+    pub items: Vec<(&'static str, u64)>,
+    /// What may be planned for on this machine.
+    pub allowed_bytes: u64,
+    /// The machine's memory.
+    pub memory_bytes: u64,
+    /// "the machine" or "its cgroup".
+    pub memory_of: &'static str,
+    connections: usize,
+    files_max: u64,
+}
+
+impl Admission {
+    pub(super) fn of(config: &Config, machine: &Machine) -> Self {
+        let limits = &config.limits;
+        let mut items = vec![
+            ("the program and the log's buffers", PROGRAM_BYTES),
+            ("connections", limits.connections as u64 * SESSION_BYTES),
+            (
+                "streams before their log-in",
+                limits.unauthenticated_connections as u64 * stranger(limits.unauthenticated_bytes),
+            ),
+            ("incomplete stanzas", limits.inbound_bytes as u64),
+            ("stanzas on their way", limits.outbound_bytes as u64),
+            ("accounts", limits.accounts as u64 * ACCOUNT_BYTES),
+        ];
+        if config.auth.store == CredentialKind::Argon2id {
+            items.push((
+                "checking passwords",
+                limits.argon2_concurrent as u64 * ARGON2_BYTES,
+            ));
+        }
+        Self {
+            items,
+            allowed_bytes: allowed(machine),
+            memory_bytes: machine.memory_bytes,
+            memory_of: machine.memory_of,
+            connections: limits.connections,
+            files_max: machine.files_max,
+        }
+    }
+
+    /// The sum of all items.
+    #[must_use]
+    pub fn total_bytes(&self) -> u64 {
+        self.items.iter().map(|(_, bytes)| bytes).sum()
+    }
+
+    /// The error is a sentence for the operator.
+    pub fn check(&self) -> Result<(), String> {
+        let (total, allowed) = (self.total_bytes(), self.allowed_bytes);
+        if total > allowed {
+            let (what, bytes) = self
+                .items
+                .iter()
+                .max_by_key(|(_, bytes)| *bytes)
+                .expect("the list is not empty");
+            return Err(format!(
+                "the limits can add up to {} of memory, {} has {} to give: lower the keys of \
+                 [limits], most of it is for {what} ({})",
+                mib(total),
+                self.memory_of,
+                mib(allowed),
+                mib(*bytes),
+            ));
+        }
+        if self.connections as u64 + FILES_BESIDES > self.files_max {
+            return Err(format!(
+                "limits.connections = {} needs that many open files, the system allows {}: raise \
+                 the limit (ulimit -n, LimitNOFILE=) or lower the key",
+                self.connections, self.files_max
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Admission {
+    /// A table for people.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (what, bytes) in &self.items {
+            writeln!(f, "  {:<36}{:>10}", what, mib(*bytes))?;
+        }
+        writeln!(f, "  {:<36}{:>10}", "together", mib(self.total_bytes()))?;
+        write!(
+            f,
+            "  {:<36}{:>10} (85 % of the {} of {})",
+            "may be planned for",
+            mib(self.allowed_bytes),
+            mib(self.memory_bytes),
+            self.memory_of
+        )
+    }
+}
+
+/// The defaults that are derived from a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shares {
+    pub(super) connections: usize,
+    pub(super) unauthenticated_connections: usize,
+    pub(super) inbound_bytes: usize,
+    pub(super) outbound_bytes: usize,
+    pub(super) accounts: usize,
+    pub(super) argon2_concurrent: usize,
+}
+
+impl Shares {
+    pub(super) fn of(machine: &Machine) -> Self {
+        let argon2_concurrent = (machine.memory_bytes >> 31).clamp(1, 4);
+        let rest = allowed(machine)
+            .saturating_sub(PROGRAM_BYTES)
+            .saturating_sub(argon2_concurrent * ARGON2_BYTES);
+        let share = |percent: u64| rest / 100 * percent;
+        let files = machine.files_max.saturating_sub(FILES_BESIDES);
+        let bounded = |value: u64, from: u64, to: u64| {
+            usize::try_from(value.clamp(from, to)).unwrap_or(usize::MAX)
+        };
+        let connections = bounded(
+            share(40) / SESSION_BYTES,
+            16,
+            files.clamp(16, CONNECTIONS_MAX),
+        );
+        let strangers = share(5) / stranger(10_000);
+        Self {
+            connections,
+            unauthenticated_connections: bounded(strangers, 16, 10_000).min(connections),
+            inbound_bytes: bounded(share(10), 1 << 20, 1 << 30),
+            outbound_bytes: bounded(share(20), 2 << 20, 4 << 30),
+            accounts: bounded(share(25) / ACCOUNT_BYTES, 100, 1_000_000),
+            argon2_concurrent: bounded(argon2_concurrent, 1, 4),
+        }
+    }
+}
+
+impl Limits {
+    /// Values that contradict a specification or each other: the key, and what
+    /// it must be.
+    pub(super) fn check(&self) -> Result<(), (&'static str, String)> {
+        let two_stanzas = 2 * self.stanza_bytes;
+        let two = " (twice stanza_bytes)";
+        let queue = " (one full session_queue_bytes)";
+        // The key, its value, the least it may be, and why where that is not plain.
+        #[rustfmt::skip]
+        let least = [
+            ("connections", self.connections, 1, ""),
+            ("unauthenticated_connections", self.unauthenticated_connections, 1, ""),
+            ("connections_per_address", self.connections_per_address, 1, ""),
+            ("addresses_remembered", self.addresses_remembered, 1_024, ""),
+            ("unauthenticated_bytes", self.unauthenticated_bytes, 4_096, " (a log-in needs that)"),
+            ("unauthenticated_elements", self.unauthenticated_elements, 16, " (a log-in needs that)"),
+            ("authentication_s", self.authentication_s as usize, 1, ""),
+            ("authentication_attempts", self.authentication_attempts as usize, 1, ""),
+            ("failed_login_forgiven_s", self.failed_login_forgiven_s as usize, 1, ""),
+            ("argon2_concurrent", self.argon2_concurrent, 1, ""),
+            ("stanza_bytes", self.stanza_bytes, 10_000, " (RFC 6120 §13.12)"),
+            ("stanza_depth", self.stanza_depth, 8, ""),
+            ("stanza_elements", self.stanza_elements, 100, ""),
+            ("element_attributes", self.element_attributes, 16, ""),
+            ("name_bytes", self.name_bytes, 64, ""),
+            ("attribute_bytes", self.attribute_bytes, 3_071, " (the length of an address)"),
+            ("sessions_per_account", self.sessions_per_account, 1, ""),
+            ("ping_answer_s", self.ping_answer_s as usize, 1, ""),
+            ("session_queue_bytes", self.session_queue_bytes, two_stanzas, two),
+            ("session_queue_stanzas", self.session_queue_stanzas, 16, ""),
+            ("inbound_bytes", self.inbound_bytes, two_stanzas, two),
+            ("outbound_bytes", self.outbound_bytes, self.session_queue_bytes, queue),
+            ("accounts", self.accounts, 1, ""),
+        ];
+        for (key, value, least, why) in least {
+            if value < least {
+                return Err((key, format!("must be {least} or more{why}")));
+            }
+        }
+        if self.unauthenticated_bytes > self.stanza_bytes {
+            let message = format!("must be stanza_bytes ({}) or less", self.stanza_bytes);
+            return Err(("unauthenticated_bytes", message));
+        }
+        Ok(())
+    }
+}
+
+/// What a connection can hold before its log-in, beside its price.
+fn stranger(unauthenticated_bytes: usize) -> u64 {
+    RECORD_BYTES + unauthenticated_bytes as u64
+}
+
+/// What may be planned for.
+fn allowed(machine: &Machine) -> u64 {
+    machine.memory_bytes / 100 * (100 - RESERVE_PERCENT)
+}
+
+fn mib(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}

@@ -1,0 +1,376 @@
+//! The table of all configuration keys.
+//!
+//! A row is `/// meaning`, `key: type = default;`. The rows become the typed
+//! sections of [`Config`], what serde reads from a file ([`raw`]), the defaults
+//! on a [`Machine`], the list that unknown keys are compared with, and the text
+//! of `cairn config defaults`: there is no second place to change.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::Machine;
+use super::admission::Shares;
+
+/// One section's name, meaning and keys.
+pub(super) struct Section {
+    pub(super) name: &'static str,
+    about: &'static [&'static str],
+    pub(super) keys: &'static [Key],
+}
+
+/// One key's name and meaning.
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    meaning: &'static [&'static str],
+}
+
+macro_rules! sections {
+    ($machine:ident, $(
+        $(#[doc = $about:literal])+
+        [$section:ident] $Section:ident {
+            $( $(#[doc = $meaning:literal])+ $key:ident: $type:ty = $default:expr; )+
+        }
+    )+) => {
+        /// The configuration, complete and checked.
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct Config {
+            /// The domain that is served, normalised: what stands behind the @
+            /// of the users' addresses.
+            pub domain: String,
+            $( $(#[doc = $about])+ pub $section: $Section, )+
+        }
+
+        $(
+            $(#[doc = $about])+
+            #[derive(Clone, Debug, PartialEq)]
+            pub struct $Section {
+                $( $(#[doc = $meaning])+ pub $key: $type, )+
+            }
+
+            impl $Section {
+                /// What is said in the file, and the defaults for the rest.
+                #[allow(unused_variables)]
+                fn merge(raw: raw::$Section, $machine: &Machine) -> Self {
+                    Self { $( $key: raw.$key.unwrap_or_else(|| $default), )+ }
+                }
+
+                /// The rows of this section with its values.
+                fn rows(&self) -> Vec<(&'static Key, Option<String>)> {
+                    let keys = SECTIONS
+                        .iter()
+                        .find(|section| section.name == stringify!($section))
+                        .map_or(&[][..], |section| section.keys);
+                    keys.iter().zip([ $( value_text(&self.$key), )+ ]).collect()
+                }
+            }
+        )+
+
+        impl Config {
+            pub(super) fn merge(file: raw::File, domain: String, machine: &Machine) -> Self {
+                Self {
+                    domain,
+                    $( $section: $Section::merge(file.$section, machine), )+
+                }
+            }
+
+            fn rows(&self) -> Vec<Vec<(&'static Key, Option<String>)>> {
+                vec![ $( self.$section.rows(), )+ ]
+            }
+        }
+
+        /// A file as it was written: every key may be missing.
+        pub(super) mod raw {
+            use super::*;
+
+            #[derive(Default, Deserialize)]
+            #[serde(default, deny_unknown_fields)]
+            pub(in super::super) struct File {
+                pub(in super::super) domain: Option<String>,
+                $( pub(super) $section: $Section, )+
+            }
+
+            $(
+                #[derive(Default, Deserialize)]
+                #[serde(default, deny_unknown_fields)]
+                pub(in super::super) struct $Section {
+                    $( pub(super) $key: Option<$type>, )+
+                }
+            )+
+        }
+
+        /// All sections in the order of the table.
+        pub(super) const SECTIONS: &[Section] = &[ $( Section {
+            name: stringify!($section),
+            about: &[ $($about),+ ],
+            keys: &[ $( Key {
+                name: stringify!($key),
+                meaning: &[ $($meaning),+ ],
+            }, )+ ],
+        }, )+ ];
+    };
+}
+
+sections! { machine,
+    /// Where clients connect: lists of addresses with a port. "[::]" means both
+    /// families, and IPv4 alone where there is no IPv6. Port 0 takes any free
+    /// one and prints it. An empty list turns a listener off.
+    [listen] Listen {
+        /// Plain connections that turn to TLS by STARTTLS (RFC 6120 §5).
+        c2s: Vec<SocketAddr> = addresses(5222);
+        /// Direct TLS (XEP-0368), ALPN xmpp-client.
+        c2s_tls: Vec<SocketAddr> = addresses(5223);
+    }
+
+    /// The certificate. Without one a self-signed one is generated into the
+    /// store. Both files are read again on SIGHUP, sessions stay.
+    [tls] Tls {
+        /// PEM chain, the server's own certificate first: "cert.pem".
+        certificate: Option<PathBuf> = None;
+        /// PEM private key: "key.pem".
+        key: Option<PathBuf> = None;
+    }
+
+    /// The one place where everything is kept.
+    [store] Store {
+        /// A file, created when missing, or a block device. Relative paths are
+        /// relative to this file.
+        path: PathBuf = PathBuf::from("data/cairn.log");
+    }
+
+    /// How passwords are kept and checked.
+    [auth] Auth {
+        /// "scram": keys for SCRAM, so passwords never cross the wire;
+        /// "argon2id": only a slow hash, and clients send the password in TLS.
+        store: CredentialKind = CredentialKind::Scram;
+        /// Also keep and offer SCRAM-SHA-1, for older clients.
+        scram_sha1: bool = true;
+        /// Rounds of PBKDF2 for new passwords.
+        scram_iterations: u32 = 10_000;
+    }
+
+    /// Who may create an account from a client (XEP-0077).
+    [registration] Registration {
+        /// "closed": nobody; "open": anybody.
+        mode: RegistrationMode = RegistrationMode::Closed;
+    }
+
+    /// Contacts that are published to users and other servers (XEP-0157):
+    /// lists of URIs, such as "mailto:abuse@chat.example" or
+    /// "xmpp:admin@chat.example".
+    [contact] Contact {
+        /// For complaints about users of this server.
+        abuse: Vec<String> = Vec::new();
+        /// The people who run it.
+        admin: Vec<String> = Vec::new();
+        /// For praise and blame.
+        feedback: Vec<String> = Vec::new();
+        /// For those who want to buy.
+        sales: Vec<String> = Vec::new();
+        /// For reports of vulnerabilities.
+        security: Vec<String> = Vec::new();
+        /// Where outages are told.
+        status: Vec<String> = Vec::new();
+        /// For users who need help.
+        support: Vec<String> = Vec::new();
+    }
+
+    /// Bounds on everything. Those that say "derived" follow the memory of the
+    /// machine; `cairn config check` shows what they add up to.
+    [limits] Limits {
+        /// Connections at once; derived.
+        connections: usize = Shares::of(machine).connections;
+        /// Of those, connections that have not logged in; derived.
+        unauthenticated_connections: usize = Shares::of(machine).unauthenticated_connections;
+        /// Connections at once from one IPv4 address or IPv6 /64.
+        connections_per_address: usize = 250;
+        /// New connections a minute from one address; 0: no limit.
+        accepts_per_address_per_minute: u32 = 300;
+        /// Addresses and accounts that are remembered for limits by address.
+        addresses_remembered: usize = 65_536;
+
+        /// Bytes of a stream before its log-in.
+        unauthenticated_bytes: usize = 10_000;
+        /// Elements of a stream before its log-in.
+        unauthenticated_elements: usize = 32;
+        /// Seconds to log in.
+        authentication_s: u32 = 30;
+        /// Failed log-ins on one stream before it is closed.
+        authentication_attempts: u32 = 3;
+        /// Failed log-ins from one address before it waits; 0: no limit.
+        failed_logins_per_address: u32 = 20;
+        /// Failed log-ins to one account, from addresses that are new to it,
+        /// before those wait; 0: no limit.
+        failed_logins_per_account: u32 = 50;
+        /// Seconds after which one failed log-in is forgiven.
+        failed_login_forgiven_s: u32 = 30;
+        /// Accounts created an hour from one address; 0: no limit.
+        registrations_per_address_per_hour: u32 = 3;
+        /// Argon2 hashes computed at once, 19 MiB each; derived.
+        argon2_concurrent: usize = Shares::of(machine).argon2_concurrent;
+
+        /// Bytes of one stanza.
+        stanza_bytes: usize = 262_144;
+        /// Levels of nesting in a stanza.
+        stanza_depth: usize = 64;
+        /// Elements in a stanza.
+        stanza_elements: usize = 25_000;
+        /// Attributes of one element, namespace declarations included.
+        element_attributes: usize = 64;
+        /// Bytes of one name of an element or attribute.
+        name_bytes: usize = 1_024;
+        /// Bytes of one attribute's value.
+        attribute_bytes: usize = 65_536;
+
+        /// Sessions of one account at once.
+        sessions_per_account: usize = 16;
+        /// Seconds of silence before a client is asked whether it is there; 0:
+        /// never.
+        ping_s: u32 = 840;
+        /// Seconds to answer that.
+        ping_answer_s: u32 = 60;
+        /// Seconds in which a lost session can be resumed (XEP-0198); 0: never.
+        resume_s: u32 = 600;
+        /// Bytes that wait for one slow client before it is cut off.
+        session_queue_bytes: usize = 1_048_576;
+        /// Stanzas that wait for one slow client before it is cut off.
+        session_queue_stanzas: usize = 4_000;
+        /// Bytes of incomplete stanzas of all clients; derived.
+        inbound_bytes: usize = Shares::of(machine).inbound_bytes;
+        /// Bytes that wait for all clients; derived.
+        outbound_bytes: usize = Shares::of(machine).outbound_bytes;
+
+        /// Accounts; derived.
+        accounts: usize = Shares::of(machine).accounts;
+        /// Contacts of one account.
+        roster_items: usize = 2_000;
+        /// Bytes of one contact's names and groups.
+        roster_item_bytes: usize = 8_192;
+        /// Subscription requests that wait for one account.
+        subscription_requests: usize = 200;
+        /// Bytes of one; a longer one is kept without its text.
+        subscription_request_bytes: usize = 4_096;
+        /// Messages that wait for one account.
+        offline_messages: usize = 2_000;
+        /// Bytes of them.
+        offline_bytes: u64 = 8_388_608;
+        /// Bytes of a vCard (XEP-0054).
+        vcard_bytes: usize = 131_072;
+        /// Private XML elements (XEP-0049) of one account.
+        private_elements: usize = 128;
+        /// Bytes of one.
+        private_bytes: usize = 131_072;
+    }
+
+    /// What is told on standard error.
+    [log] Log {
+        /// "error", "warn", "info", "debug" or "trace".
+        level: LogLevel = LogLevel::Info;
+        /// "text" for people, "json" for machines.
+        format: LogFormat = LogFormat::Text;
+    }
+}
+
+/// How an account's password is kept (DESIGN §5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CredentialKind {
+    /// SCRAM keys.
+    Scram,
+    /// An Argon2id hash only.
+    Argon2id,
+}
+
+/// Who may create an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RegistrationMode {
+    /// Only the operator.
+    Closed,
+    /// Anybody, from a client.
+    Open,
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// What broke.
+    Error,
+    /// What somebody should look at.
+    Warn,
+    /// Log-ins, log-outs, refusals.
+    Info,
+    /// The course of every connection.
+    Debug,
+    /// Everything, still without message bodies.
+    Trace,
+}
+
+/// How a line of the log looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+impl Contact {
+    /// Each kind of address by the name that XEP-0157 §2 gives it before
+    /// `-addresses`.
+    #[must_use]
+    pub fn fields(&self) -> [(&'static str, &[String]); 7] {
+        [
+            ("abuse", &self.abuse),
+            ("admin", &self.admin),
+            ("feedback", &self.feedback),
+            ("sales", &self.sales),
+            ("security", &self.security),
+            ("status", &self.status),
+            ("support", &self.support),
+        ]
+    }
+}
+
+/// The whole table as a file with the defaults on this machine.
+pub(super) fn defaults_text(machine: &Machine) -> String {
+    let config = Config::of_domain("chat.example", machine);
+    let mut text = String::from(
+        "# Every key of Cairn's configuration with its default on this machine.\n\
+         # Only domain is required.\n\n\
+         # What stands behind the @ of the users' addresses.\n\
+         domain = \"chat.example\"\n",
+    );
+    for (section, rows) in SECTIONS.iter().zip(config.rows()) {
+        text.push('\n');
+        for line in section.about {
+            text.push_str(&format!("#{line}\n"));
+        }
+        text.push_str(&format!("[{}]\n", section.name));
+        for (key, value) in rows {
+            for line in key.meaning {
+                text.push_str(&format!("#{line}\n"));
+            }
+            match value {
+                Some(value) => text.push_str(&format!("{} = {value}\n", key.name)),
+                None => text.push_str(&format!("# {} =\n", key.name)),
+            }
+        }
+    }
+    text
+}
+
+/// A value as TOML; None for one that is not there.
+fn value_text(value: &impl Serialize) -> Option<String> {
+    toml::Value::try_from(value)
+        .ok()
+        .map(|value| value.to_string())
+}
+
+/// Both families on one port.
+fn addresses(port: u16) -> Vec<SocketAddr> {
+    vec![SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, port))]
+}

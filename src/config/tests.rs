@@ -1,0 +1,222 @@
+//! What is accepted, what is refused, and in which words.
+
+use super::*;
+
+fn machine() -> Machine {
+    Machine::of_memory(1 << 30)
+}
+
+fn refusal(text: &str) -> String {
+    Config::parse(text, &machine())
+        .expect_err("this must be refused")
+        .to_string()
+}
+
+#[test]
+fn a_domain_is_enough() {
+    let config = Config::parse("domain = \"Chat.Example\"", &machine()).expect("valid");
+    assert_eq!(config.domain, "chat.example");
+    assert_eq!(config, Config::of_domain("chat.example", &machine()));
+    assert_eq!(config.listen.c2s[0].to_string(), "[::]:5222");
+    assert_eq!(config.limits.stanza_bytes, 262_144);
+}
+
+#[test]
+fn the_printed_defaults_are_the_defaults() {
+    for memory_bytes in [128 << 20, 1 << 30, 64 << 30] {
+        let machine = Machine::of_memory(memory_bytes);
+        let text = defaults(&machine);
+        let parsed = Config::parse(&text, &machine).expect("our own text");
+        assert_eq!(parsed, Config::of_domain("chat.example", &machine));
+        // Every key is there: with its value, or commented out where there is none.
+        for section in keys::SECTIONS {
+            for key in section.keys {
+                assert!(text.contains(&format!("{} =", key.name)), "{}", key.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_example_of_the_manual_is_understood() {
+    let text = r#"
+domain = "chat.example"
+[listen]
+c2s = ["[::]:5222"]
+c2s_tls = ["127.0.0.1:0", "[::1]:0"]
+[tls]
+certificate = "cert.pem"
+key = "key.pem"
+[store]
+path = "data/cairn.log"
+[auth]
+store = "argon2id"
+[registration]
+mode = "open"
+[contact]
+abuse = ["mailto:abuse@chat.example", "xmpp:abuse@chat.example"]
+[limits]
+stanza_bytes = 100000
+accepts_per_address_per_minute = 0
+[log]
+level = "debug"
+format = "json"
+"#;
+    let config = Config::parse(text, &machine()).expect("valid");
+    assert_eq!(config.auth.store, CredentialKind::Argon2id);
+    assert_eq!(config.registration.mode, RegistrationMode::Open);
+    assert_eq!(config.limits.stanza_bytes, 100_000);
+    assert_eq!(config.limits.accepts_per_address_per_minute, 0);
+    assert_eq!(config.contact.abuse.len(), 2);
+    assert_eq!(config.log.format, LogFormat::Json);
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_the_nearest_known_one() {
+    for (text, said) in [
+        (
+            "domian = \"a.example\"",
+            "line 1: domian is not a key; did you mean domain?",
+        ),
+        (
+            "domain = \"a.example\"\n\n[listen]\nc2s_tsl = []",
+            "line 4: listen.c2s_tsl is not a key; did you mean listen.c2s_tls?",
+        ),
+        (
+            "domain = \"a.example\"\n[limit]\nstanza_bytes = 1",
+            "line 2: limit is not a key; did you mean limits?",
+        ),
+        (
+            "domain = \"a.example\"\nstanza_bytes = 5",
+            "line 2: stanza_bytes is not a key; did you mean limits.stanza_bytes?",
+        ),
+        (
+            "domain = \"a.example\"\n[log]\ncolour_of_the_bikeshed = 1",
+            "line 3: log.colour_of_the_bikeshed is not a key; `cairn config defaults` shows all of them",
+        ),
+    ] {
+        assert_eq!(refusal(text), said);
+    }
+}
+
+#[test]
+fn an_invalid_value_is_named_with_its_line_and_what_to_do() {
+    for (text, said) in [
+        ("[listen]", "domain is missing"),
+        (
+            "domain = \"a@b.example\"",
+            "line 1: domain must be a bare domain",
+        ),
+        ("domain = \"a b\"", "line 1: domain \"a b\" is no domain"),
+        (
+            "domain = 5",
+            "line 1: domain: invalid type: integer `5`, expected a string",
+        ),
+        (
+            "domain = \"a.example\"\n[registration]\nmode = \"opne\"",
+            "line 3: registration.mode: unknown variant `opne`, expected `closed` or `open`",
+        ),
+        (
+            "domain = \"a.example\"\n[listen]\nc2s = [\"5222\"]",
+            "line 3: listen.c2s: invalid socket address syntax",
+        ),
+        (
+            "domain = \"a.example\"\n[limits]\nping_s = -1",
+            "line 3: limits.ping_s: invalid value: integer `-1`",
+        ),
+        (
+            "domain = \"a.example\"\n[limits]\nstanza_bytes = 500",
+            "line 3: limits.stanza_bytes must be 10000 or more (RFC 6120 §13.12)",
+        ),
+        (
+            "domain = \"a.example\"\n[limits]\nconnections = 0",
+            "line 3: limits.connections must be 1 or more",
+        ),
+        (
+            "domain = \"a.example\"\n[auth]\nscram_iterations = 1",
+            "line 3: auth.scram_iterations must be between 4096",
+        ),
+        (
+            "domain = \"a.example\"\n[tls]\nkey = \"key.pem\"",
+            "line 2: tls needs both certificate and key",
+        ),
+        (
+            "domain = \"a.example\"\n[contact]\nabuse = [\"abuse@a.example\"]",
+            "line 3: contact.abuse \"abuse@a.example\" is no URI; write \"mailto:…\"",
+        ),
+        (
+            "domain = \"a.example\"\nlisten = 4",
+            "line 2: listen: invalid type",
+        ),
+        ("domain = ", "line 1: "),
+    ] {
+        let refusal = refusal(text);
+        assert!(refusal.contains(said), "{refusal}");
+        assert!(!refusal.contains('\n'), "{refusal}");
+    }
+}
+
+#[test]
+fn paths_are_relative_to_the_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("cairn.toml");
+    fs::write(
+        &file,
+        "domain = \"a.example\"\n[tls]\ncertificate = \"c.pem\"\nkey = \"/k.pem\"",
+    )
+    .expect("writable");
+    let config = Config::load(Some(&file), &machine()).expect("valid");
+    assert_eq!(config.store.path, folder.path().join("data/cairn.log"));
+    assert_eq!(config.tls.certificate, Some(folder.path().join("c.pem")));
+    assert_eq!(config.tls.key, Some(PathBuf::from("/k.pem")));
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let missing = Path::new("/nowhere/cairn.toml");
+    let said = Config::load(Some(missing), &machine()).expect_err("missing");
+    assert!(
+        said.to_string()
+            .starts_with("/nowhere/cairn.toml: cannot be read")
+    );
+}
+
+#[test]
+fn the_derived_limits_fit_every_machine_with_both_kinds_of_credentials() {
+    for memory_bytes in [96 << 20, 128 << 20, 512 << 20, 1 << 30, 24 << 30, 1 << 40] {
+        let machine = Machine::of_memory(memory_bytes);
+        for store in ["scram", "argon2id"] {
+            let text = format!("domain = \"a.example\"\n[auth]\nstore = \"{store}\"");
+            let config = Config::parse(&text, &machine).expect("valid");
+            let admission = config.admission(&machine);
+            admission.check().expect("derived from this machine");
+        }
+    }
+    let small = Config::of_domain("a.example", &Machine::of_memory(128 << 20));
+    assert!(
+        small.limits.connections >= 1_000,
+        "{}",
+        small.limits.connections
+    );
+}
+
+#[test]
+fn too_much_for_the_machine_is_refused_in_one_sentence() {
+    let machine = Machine::of_memory(256 << 20);
+    let text = "domain = \"a.example\"\n[limits]\nconnections = 50000";
+    let config = Config::parse(text, &machine).expect("valid in itself");
+    let said = config.admission(&machine).check().expect_err("586 MiB");
+    assert!(said.contains("connections (585.9 MiB)"), "{said}");
+    let machine = Machine {
+        files_max: 1024,
+        ..Machine::of_memory(8 << 30)
+    };
+    let config = Config::parse(text, &machine).expect("valid in itself");
+    let said = config
+        .admission(&machine)
+        .check()
+        .expect_err("too few files");
+    assert!(said.contains("LimitNOFILE"), "{said}");
+    let derived = Config::of_domain("a.example", &machine);
+    assert_eq!(derived.limits.connections, 960);
+}

@@ -1,0 +1,258 @@
+//! What every handler reaches the server through: [`Core`], the parts that live as long as the
+//! process, and [`Cx`], the one stanza being handled right now.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use ring::rand::{SecureRandom, SystemRandom};
+
+use crate::addr::Jid;
+use crate::config::Config;
+use crate::stanza::StanzaError;
+use crate::store::{Position, State, Store, StoreError, Tx};
+
+use super::gates::Gates;
+use super::module::Registry;
+use super::outbox::{Entry, OutboxLimits, OutboxPool, Pushed};
+use super::session::Session;
+use super::table::Table;
+
+/// The server's long-lived parts.
+pub struct Core {
+    /// The configuration the server was started with.
+    pub config: Config,
+    /// The domain as an address.
+    pub domain: Jid,
+    /// Everything that is remembered.
+    pub store: Arc<Store>,
+    /// Who is here.
+    pub table: Table,
+    /// Who waits for the log.
+    pub gates: Gates,
+    /// The extensions.
+    pub registry: Registry,
+    /// What the outboxes of all sessions share.
+    pub outboxes: Arc<OutboxPool>,
+    /// When the process started, in milliseconds since 1970.
+    pub started_at_ms: u64,
+    /// Runs work that would hold up a session, on another thread.
+    pub spawn: Box<dyn Fn(Box<dyn FnOnce() + Send>) + Send + Sync>,
+    /// The wall clock, in milliseconds since 1970.
+    pub clock: fn() -> u64,
+    /// The room for work that was handed to [`Core::spawn`] and is not done yet.
+    pub jobs: Arc<Jobs>,
+    random: SystemRandom,
+    numbers: AtomicU64,
+}
+
+/// No more jobs than this wait for a thread: beyond it a client is told to come back later.
+const JOBS_MAX: usize = 256;
+
+/// Who has a job that waits or runs: one an account, so that nobody takes everybody's room.
+#[derive(Debug, Default)]
+pub struct Jobs {
+    owners: Mutex<HashSet<Jid>>,
+}
+
+/// A job's place; given back when it is dropped.
+#[derive(Debug)]
+pub struct JobPlace {
+    jobs: Arc<Jobs>,
+    owner: Jid,
+}
+
+impl Jobs {
+    /// A place for a job of this account, unless it has one already or there is no room.
+    pub fn enter(self: &Arc<Self>, owner: &Jid) -> Option<JobPlace> {
+        let owner = owner.bare();
+        let mut owners = self.owners();
+        if owners.len() >= JOBS_MAX || !owners.insert(owner.clone()) {
+            return None;
+        }
+        Some(JobPlace {
+            jobs: self.clone(),
+            owner,
+        })
+    }
+
+    fn owners(&self) -> MutexGuard<'_, HashSet<Jid>> {
+        self.owners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for JobPlace {
+    fn drop(&mut self) {
+        self.jobs.owners().remove(&self.owner);
+    }
+}
+
+/// What a [`Core`] is made of.
+pub struct Parts {
+    /// See [`Core::config`].
+    pub config: Config,
+    /// See [`Core::domain`].
+    pub domain: Jid,
+    /// See [`Core::store`].
+    pub store: Arc<Store>,
+    /// See [`Core::registry`].
+    pub registry: Registry,
+    /// The bounds of the sessions' outboxes.
+    pub outbox_limits: OutboxLimits,
+    /// See [`Core::spawn`].
+    pub spawn: Box<dyn Fn(Box<dyn FnOnce() + Send>) + Send + Sync>,
+    /// See [`Core::clock`].
+    pub clock: fn() -> u64,
+}
+
+impl Core {
+    /// Puts the parts together; nobody is here yet.
+    pub fn new(parts: Parts) -> Core {
+        Core {
+            started_at_ms: (parts.clock)(),
+            config: parts.config,
+            domain: parts.domain,
+            store: parts.store,
+            table: Table::new(),
+            gates: Gates::default(),
+            registry: parts.registry,
+            outboxes: Arc::new(OutboxPool::new(parts.outbox_limits)),
+            spawn: parts.spawn,
+            clock: parts.clock,
+            jobs: Arc::default(),
+            random: SystemRandom::new(),
+            numbers: AtomicU64::new(1),
+        }
+    }
+
+    /// A number nobody else gets in the life of this process.
+    pub fn next_number(&self) -> u64 {
+        self.numbers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Bytes from the kernel's generator.
+    ///
+    /// # Panics
+    /// When the kernel has no generator, which no supported kernel lacks.
+    pub fn random<const N: usize>(&self) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.random
+            .fill(&mut bytes)
+            .expect("getrandom(2) answers on every kernel Cairn runs on");
+        bytes
+    }
+
+    /// Whether this server speaks for the domain.
+    pub fn is_local(&self, domain: &str) -> bool {
+        self.domain.as_str() == domain
+    }
+
+    /// The beginning of work that no client's stanza caused.
+    pub fn cx(&self) -> Cx<'_> {
+        Cx {
+            core: self,
+            now_ms: (self.clock)(),
+            must_be_durable: false,
+            lang: None,
+            gathers: false,
+            after: Position(0),
+        }
+    }
+
+    /// Queues an entry for a session and sees to its wake-up. Stanzas are pushed with the shard
+    /// of their user locked.
+    pub fn push(&self, session: &Arc<Session>, entry: Entry) -> Pushed {
+        let durable = self.store.durable();
+        let pushed = session.outbox.push(entry, durable);
+        if let Pushed::Gated(position) = pushed {
+            self.gates.wait(position, session, || self.store.durable());
+        }
+        pushed
+    }
+}
+
+/// One stanza, or one other cause, being handled: the time it is handled at, and the position
+/// in the log that everything it led to has to wait for.
+pub struct Cx<'a> {
+    /// The server.
+    pub core: &'a Core,
+    /// Now, in milliseconds since 1970; the same for everything this cause leads to.
+    pub now_ms: u64,
+    /// The sender counts our acknowledgements (XEP-0198): its messages are durable before they
+    /// count as handled (DESIGN §1).
+    pub must_be_durable: bool,
+    /// The language of the stream that the cause came in, for stanzas that name none (RFC 6120
+    /// §8.1.5).
+    pub lang: Option<&'a str>,
+    /// Whoever handles this has more to handle and asks for the commit behind all of it.
+    pub(super) gathers: bool,
+    after: Position,
+}
+
+impl<'a> Cx<'a> {
+    /// What this has led to may be shown once this position is durable.
+    pub fn after(&self) -> Position {
+        self.after
+    }
+
+    /// Reads the state. What is read may not be durable yet, so whatever is said because of it
+    /// waits for the last append.
+    pub fn read<R>(&mut self, f: impl FnOnce(&State) -> R) -> R {
+        let (result, position) = self.core.store.read_at(f);
+        self.after = self.after.max(position);
+        result
+    }
+
+    /// Reads something that nobody is told of (a decision about routing, say).
+    pub fn peek<R>(&self, f: impl FnOnce(&State) -> R) -> R {
+        self.core.store.read(f)
+    }
+
+    /// Changes the state: one atomic batch. Everything this cause leads to waits for it.
+    pub fn update<R>(
+        &mut self,
+        f: impl FnOnce(&mut Tx<'_>) -> Result<R, StoreError>,
+    ) -> Result<R, StanzaError> {
+        let store = &self.core.store;
+        let updated = match self.gathers {
+            true => store.update_gathered(f),
+            false => store.update(f),
+        };
+        let (result, position) = updated.map_err(StanzaError::from)?;
+        self.after = self.after.max(position);
+        Ok(result)
+    }
+
+    /// Queues bytes for one session behind what this cause has appended.
+    pub fn push_nonza(&self, session: &Arc<Session>, bytes: Bytes) -> Pushed {
+        self.core.push(session, Entry::nonza(bytes, self.after))
+    }
+}
+
+/// What a store's refusal is to the one whose stanza needed it.
+impl From<StoreError> for StanzaError {
+    fn from(error: StoreError) -> StanzaError {
+        match error {
+            StoreError::NoAccount => StanzaError::item_not_found("there is no such account"),
+            StoreError::AccountExists => StanzaError::conflict("this account exists already"),
+            StoreError::Quota(quota) => {
+                StanzaError::resource_constraint(format!("there are too many {}", quota.what()))
+            }
+            StoreError::TooBig { bytes_max, .. } => {
+                StanzaError::policy_violation(format!("more than {bytes_max} bytes are not kept"))
+            }
+            StoreError::Invalid(what) => StanzaError::not_acceptable(what),
+            StoreError::Full => StanzaError::resource_constraint("the server's disk is full"),
+            StoreError::Overloaded => StanzaError::resource_constraint(
+                "the server's disk is behind: try again in a moment",
+            ),
+            // Whoever reads a value looks it up again by itself; nobody hears of this.
+            StoreError::Moved => StanzaError::internal_server_error("a value was moved"),
+            StoreError::Failed(why) | StoreError::Unreadable(why) => {
+                tracing::error!(%why, "the store refuses");
+                StanzaError::internal_server_error("the server's store has failed")
+            }
+        }
+    }
+}

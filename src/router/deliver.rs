@@ -1,0 +1,395 @@
+//! Messages to a local account: recorded where DESIGN §1 promises it, handed to whoever is
+//! there, kept for whoever is not, and retired once somebody has them.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::addr::Jid;
+use crate::stanza::{Kind, Outgoing, Rewrite, Stanza, StanzaError, build};
+use crate::store::MessageId;
+use crate::xml::{Element, Writer};
+
+use super::core::{Core, Cx};
+use super::message::{Destination, Keep, MessageType, Recipient, destination};
+use super::outbox::{Cargo, Entry, Outbox, Wire, Wrapped};
+use super::session::Session;
+use super::table::{Seat, Shard, User};
+
+const STANZA_ID: &str = "urn:xmpp:sid:0";
+const DELAY: &str = "urn:xmpp:delay";
+
+/// How many stored messages stand in an outbox at a time; the rest wait in the log.
+const BACKLOG_SLICE: usize = 64;
+
+/// An outbox with so many entries waiting takes recorded messages from the log from then on: who
+/// reads slowly costs the log's space and not memory.
+const CROWDED: usize = 256;
+
+/// Delivers a message to an account of this server.
+pub fn message(cx: &mut Cx<'_>, from: &Jid, to: &Jid, stanza: &Stanza) -> Result<(), StanzaError> {
+    let owner = to.bare_str();
+    let type_ = MessageType::of(stanza);
+    if !cx.peek(|state| state.account(owner).is_some()) {
+        return match type_ {
+            MessageType::Error => Ok(()),
+            _ => Err(nobody()),
+        };
+    }
+    let core = cx.core;
+    let stanza = &stanza.without_children(|child| is_forged(core, child));
+    let mut shard = core.table.shard(owner);
+    let exact = exact_seat(&shard, to);
+    let recipient = Recipient {
+        is_full: to.is_full(),
+        is_connected: exact.is_some(),
+        is_available: shard
+            .user(owner)
+            .is_some_and(|user| user.non_negative().next().is_some()),
+    };
+    let targets: Vec<Target> = match (destination(type_, recipient), shard.user(owner)) {
+        (Destination::Exact, _) => exact.into_iter().collect(),
+        (Destination::MostAvailable, Some(user)) => user.most_available().map(Target::of).collect(),
+        (Destination::NonNegative, Some(user)) => user.non_negative().map(Target::of).collect(),
+        (Destination::Bounce, _) => return Err(nobody()),
+        (Destination::Ignore, _) => return Ok(()),
+        _ => Vec::new(),
+    };
+    let keep = Keep::of(stanza, type_);
+    if targets.is_empty() {
+        return match keep {
+            Keep::Store => record(cx, owner, from, to, stanza).map(drop),
+            Keep::Refuse => Err(nobody()),
+            Keep::Drop => Ok(()),
+        };
+    }
+    let must_be_recorded = cx.must_be_durable || targets.iter().any(|target| target.is_behind);
+    let recorded = match keep {
+        Keep::Store if must_be_recorded => Some(record(cx, owner, from, to, stanza)?),
+        _ => None,
+    };
+    let cargo = match (recorded, keep) {
+        (Some(id), _) => Cargo::Recorded(id),
+        (None, Keep::Store) => Cargo::Message,
+        (None, _) => Cargo::Transient,
+    };
+    let entry = Entry {
+        wire: Wire::Ready(outgoing(cx, from, to, stanza, recorded)),
+        after: cx.after(),
+        cargo,
+    };
+    hand_out(core, &mut shard, owner, &targets, &entry);
+    Ok(())
+}
+
+/// What only this server may say, in the name of its domain or of one of its accounts: ids of
+/// stored messages (XEP-0359 §5) and delays (XEP-0203).
+fn is_forged(core: &Core, child: &Element<'_>) -> bool {
+    let attribute = match (child.ns(), child.name()) {
+        (STANZA_ID, "stanza-id") => child.attr("by"),
+        (DELAY, "delay") => child.attr("from"),
+        _ => return false,
+    };
+    let speaker = attribute.and_then(|address| Jid::parse(&address).ok());
+    speaker.is_some_and(|speaker| core.is_local(speaker.domain()))
+}
+
+/// A session that gets the message.
+struct Target {
+    session: Arc<Session>,
+    /// Stored messages wait for it in the log, or it reads slowly: this one queues in the log.
+    is_behind: bool,
+}
+
+impl Target {
+    fn of(seat: &Seat) -> Target {
+        Target {
+            session: seat.session.clone(),
+            is_behind: seat.backlog.is_some() || is_crowded(&seat.session.outbox),
+        }
+    }
+}
+
+fn is_crowded(outbox: &Outbox) -> bool {
+    outbox.waiting() >= CROWDED || outbox.room() == 0
+}
+
+fn exact_seat(shard: &Shard, to: &Jid) -> Option<Target> {
+    let seat = shard.user(to.bare_str())?.seat(to.resource()?)?;
+    Some(Target::of(seat))
+}
+
+fn hand_out(core: &Core, shard: &mut Shard, owner: &str, targets: &[Target], entry: &Entry) {
+    for target in targets {
+        let Cargo::Recorded(id) = entry.cargo else {
+            core.push(&target.session, entry.clone());
+            continue;
+        };
+        let Some(user) = shard.user_mut(owner) else {
+            return;
+        };
+        if !target.is_behind && core.push(&target.session, entry.clone()).is_queued() {
+            user.took_off(id);
+            continue;
+        }
+        if let Some(seat) = seat_of(user, &target.session) {
+            seat.backlog = Some(seat.backlog.map_or(id, |earlier| earlier.min(id)));
+        }
+        fill_backlog(core, user, &target.session);
+    }
+}
+
+fn nobody() -> StanzaError {
+    StanzaError::service_unavailable("nobody is there to take this")
+}
+
+/// Appends the message to the recipient's queue in the log.
+fn record(
+    cx: &mut Cx<'_>,
+    owner: &str,
+    from: &Jid,
+    to: &Jid,
+    stanza: &Stanza,
+) -> Result<MessageId, StanzaError> {
+    let lang = cx.lang;
+    let stored = stanza.rewrite(&Rewrite {
+        from: Some(from),
+        to: Some(to),
+        lang,
+        insert: b"",
+    });
+    let now_ms = cx.now_ms;
+    cx.update(|tx| tx.put_message(owner, now_ms, 0, stored))
+}
+
+fn outgoing(cx: &Cx<'_>, from: &Jid, to: &Jid, stanza: &Stanza, id: Option<MessageId>) -> Outgoing {
+    let insert = id.map(|id| stanza_id(cx.core, to, id)).unwrap_or_default();
+    stanza.rewrite(&Rewrite {
+        from: Some(from),
+        to: Some(to),
+        lang: cx.lang,
+        insert: &insert,
+    })
+}
+
+/// `<stanza-id/>` (XEP-0359 §3): assigned by the account that stores the message.
+fn stanza_id(core: &Core, owner: &Jid, id: MessageId) -> Bytes {
+    let mut writer = Writer::new();
+    writer
+        .open_ns("stanza-id", STANZA_ID)
+        .attr("by", owner.bare_str())
+        .attr("id", &core.store.stanza_id(id))
+        .close();
+    writer.finish()
+}
+
+/// What a stored message is when it is delivered later: with its `<stanza-id/>` and a `<delay/>`
+/// (XEP-0203) that tells when the server accepted it.
+pub fn stored_message(
+    core: &Core,
+    owner: &Jid,
+    stored: &Stanza,
+    id: MessageId,
+    received_at_ms: u64,
+) -> Outgoing {
+    let mut writer = Writer::new();
+    writer
+        .open_ns("delay", DELAY)
+        .attr("from", owner.domain())
+        .attr("stamp", &crate::stanza::time::to_datetime(received_at_ms))
+        .close();
+    let insert = [stanza_id(core, owner, id), writer.finish()].concat();
+    stored.rewrite(&Rewrite {
+        insert: &insert,
+        ..Rewrite::default()
+    })
+}
+
+/// A payload that stands in the log with what belongs around it. One that is gone meanwhile, such
+/// as a subscription request that was withdrawn, may leave nothing at all; as it has been counted
+/// (XEP-0198 §4), a message that says nothing takes its place. Blocks on the disk.
+pub fn wrapped_value(core: &Core, to: &Jid, wrapped: &Wrapped) -> Outgoing {
+    let payload = match core.store.fetch_at(&wrapped.find) {
+        Ok(value) => value.map(|value| value.payload).unwrap_or_default(),
+        Err(error) => {
+            tracing::error!(%error, "a stored value can't be read");
+            Bytes::new()
+        }
+    };
+    let outgoing = Outgoing {
+        head: wrapped.before.clone(),
+        tail: [&payload[..], &wrapped.behind[..]].concat().into(),
+    };
+    if !outgoing.is_empty() {
+        return outgoing;
+    }
+    let (type_, from) = (Some("headline"), Some(&core.domain));
+    build::start(Kind::Message, type_, Some(to), from, None, 0)
+        .finish()
+        .into()
+}
+
+/// A session has become able to take stored messages: what nobody else holds is queued, in order.
+pub(super) fn begin_backlog(
+    core: &Core,
+    shard: &mut Shard,
+    session: &Arc<Session>,
+    from: MessageId,
+) {
+    let Some(user) = shard.user_mut(session.jid.bare_str()) else {
+        return;
+    };
+    if let Some(seat) = seat_of(user, session) {
+        seat.backlog = Some(seat.backlog.map_or(from, |earlier| earlier.min(from)));
+    }
+    fill_backlog(core, user, session);
+}
+
+/// The session's outbox has room: the next stored messages are queued.
+pub fn continue_backlog(core: &Core, session: &Arc<Session>) {
+    let mut shard = core.table.shard(session.jid.bare_str());
+    if let Some(user) = shard.user_mut(session.jid.bare_str()) {
+        fill_backlog(core, user, session);
+    }
+}
+
+fn seat_of<'a>(user: &'a mut User, session: &Session) -> Option<&'a mut Seat> {
+    let matches = |seat: &&mut Seat| seat.session.number == session.number;
+    user.seats.iter_mut().find(matches)
+}
+
+fn fill_backlog(core: &Core, user: &mut User, session: &Arc<Session>) {
+    let Some(next) = seat_of(user, session).and_then(|seat| seat.backlog) else {
+        return;
+    };
+    let room = BACKLOG_SLICE
+        .saturating_sub(session.outbox.waiting())
+        .min(session.outbox.room());
+    let owner = session.jid.bare_str();
+    let (stored, position) = core.store.read_at(|state| {
+        let messages = state.account(owner).map(|account| {
+            account
+                .messages()
+                .after(MessageId(next.0.saturating_sub(1)))
+        });
+        let free = messages
+            .into_iter()
+            .flatten()
+            .filter(|message| !user.is_in_flight(message.id));
+        free.take(room + 1).copied().collect::<Vec<_>>()
+    });
+    let mut left = None;
+    for (index, message) in stored.into_iter().enumerate() {
+        let entry = Entry {
+            wire: Wire::Stored {
+                id: message.id,
+                received_at_ms: message.received_at_ms,
+            },
+            after: position,
+            cargo: Cargo::Recorded(message.id),
+        };
+        if index == room || !core.push(session, entry).is_queued() {
+            left = Some(message.id);
+            break;
+        }
+        user.took_off(message.id);
+    }
+    session.set_has_backlog(left.is_some());
+    if let Some(seat) = seat_of(user, session) {
+        seat.backlog = left;
+    }
+}
+
+/// The client has these: the records of stored messages among them are retired.
+pub fn landed(core: &Core, session: &Session, entries: &[Entry]) {
+    let recorded = entries.iter().filter_map(|entry| match entry.cargo {
+        Cargo::Recorded(id) => Some(id),
+        _ => None,
+    });
+    let mut recorded = recorded.peekable();
+    if recorded.peek().is_none() {
+        return;
+    }
+    let owner = session.jid.bare_str();
+    let mut shard = core.table.shard(owner);
+    if let Some(user) = shard.user_mut(owner) {
+        let done: Vec<MessageId> = recorded.filter(|&id| user.landed(id)).collect();
+        if let Err(error) = core.store.retire_later(owner, &done, (core.clock)()) {
+            // They are delivered again, to the next session; the store's failure ends the process.
+            tracing::error!(account = owner, %error, "delivered messages could not be retired");
+        }
+    }
+}
+
+/// A session is over and these never reached its client. What offline storage would take is kept
+/// and goes to the account's other sessions, if there are any, with what waited in the log for it
+/// (`backlog`). Called with the shard locked and the session's seat gone. Returns the entries that nobody gets any more.
+pub(super) fn redeliver(
+    core: &Core,
+    shard: &mut Shard,
+    session: &Session,
+    left: Vec<Entry>,
+    backlog: Option<MessageId>,
+    now_ms: u64,
+) -> Vec<Entry> {
+    let owner = session.jid.bare_str();
+    let mut first = backlog;
+    let mut undeliverable = Vec::new();
+    for entry in left {
+        let freed = match entry.cargo {
+            Cargo::Recorded(id) => shard
+                .user_mut(owner)
+                .is_some_and(|user| user.lost(id))
+                .then_some(id),
+            Cargo::Message => match record_entry(core, owner, &entry, now_ms) {
+                Some(id) => Some(id),
+                None => {
+                    undeliverable.push(entry);
+                    None
+                }
+            },
+            Cargo::Request => {
+                undeliverable.push(entry);
+                None
+            }
+            Cargo::Transient | Cargo::Nonza | Cargo::ManagementEnabled => None,
+        };
+        first = first.into_iter().chain(freed).min();
+    }
+    if let Some(first) = first {
+        let heirs: Vec<_> = match shard.user(owner) {
+            Some(user) => user
+                .most_available()
+                .map(|seat| seat.session.clone())
+                .collect(),
+            None => Vec::new(),
+        };
+        for heir in &heirs {
+            begin_backlog(core, shard, heir, first);
+        }
+    }
+    undeliverable
+}
+
+/// Gives a message that was only on its way a record of its own; `None` when the store has no
+/// room for it or it is not there to be copied.
+pub(super) fn record_entry(
+    core: &Core,
+    owner: &str,
+    entry: &Entry,
+    now_ms: u64,
+) -> Option<MessageId> {
+    let Wire::Ready(outgoing) = &entry.wire else {
+        return None;
+    };
+    let stored = core
+        .store
+        .update(|tx| tx.put_message(owner, now_ms, 0, outgoing.clone()));
+    match stored {
+        Ok((id, _)) => Some(id),
+        Err(error) => {
+            tracing::warn!(account = owner, %error, "a message that was on its way could not be kept");
+            None
+        }
+    }
+}

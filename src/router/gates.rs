@@ -1,0 +1,78 @@
+//! Who waits for the log: sessions whose next entry may only be shown once a position is durable.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::store::Position;
+
+use super::session::Session;
+
+/// Sessions by the position they wait for. At most one entry a session and position matters, so
+/// its size is bounded by the number of sessions times the batches in flight (two).
+#[derive(Debug, Default)]
+pub struct Gates {
+    waiting: Mutex<BinaryHeap<Reverse<Waiting>>>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    position: Position,
+    session: Arc<Session>,
+}
+
+impl Gates {
+    /// `session` is woken once `position` is durable. `durable` is read again after it was
+    /// entered, so that a commit in between is not missed.
+    pub fn wait(&self, position: Position, session: &Arc<Session>, durable: impl Fn() -> Position) {
+        let waiting = Waiting {
+            position,
+            session: session.clone(),
+        };
+        self.lock().push(Reverse(waiting));
+        if durable() >= position {
+            self.open(durable());
+        }
+    }
+
+    /// Everything up to `durable` is on the disk: wakes who waited for it.
+    pub fn open(&self, durable: Position) {
+        loop {
+            // Woken one by one outside the lock: a waker may do anything.
+            let mut heap = self.lock();
+            match heap.peek() {
+                Some(Reverse(first)) if first.position <= durable => {}
+                _ => return,
+            }
+            let next = heap.pop();
+            if heap.is_empty() && heap.capacity() > 1024 {
+                *heap = BinaryHeap::new();
+            }
+            drop(heap);
+            if let Some(Reverse(next)) = next {
+                next.session.outbox.wake();
+            }
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BinaryHeap<Reverse<Waiting>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl PartialEq for Waiting {
+    fn eq(&self, other: &Waiting) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+impl Eq for Waiting {}
+impl PartialOrd for Waiting {
+    fn partial_cmp(&self, other: &Waiting) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Waiting {
+    fn cmp(&self, other: &Waiting) -> std::cmp::Ordering {
+        (self.position, self.session.number).cmp(&(other.position, other.session.number))
+    }
+}

@@ -1,0 +1,224 @@
+//! Sessions over a restart: an orderly stop writes those that can be resumed to the log, the next
+//! start puts them back, waiting (DESIGN §1, XEP-0198 §5).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::addr::Jid;
+use crate::stanza::Stanza;
+use crate::store::{HibernatedSession, Position, QueuedStanza};
+
+use super::core::Core;
+use super::deliver::{record_entry, wrapped_value};
+use super::outbox::{Cargo, Entry, Outbox, Wire};
+use super::session::{Management, ResumptionId, Session};
+
+/// Names of what a sleeping session remembers besides its queue.
+mod property {
+    pub(super) const PRIORITY: &str = "priority";
+    pub(super) const INTERESTED: &str = "interested";
+    pub(super) const LANG: &str = "lang";
+    pub(super) const DIRECTED: &str = "directed";
+}
+
+/// Puts every session that can be resumed to sleep; returns how many. Their connections are gone
+/// and nothing is routed any more. The others leave what they did not get to offline storage.
+pub fn hibernate(core: &Core) -> usize {
+    let resumable = |session: &Arc<Session>| {
+        let management = session.link().management?;
+        management.resumption_id.map(|id| (management, id))
+    };
+    // These first: those that go to sleep have to take along that the others are gone.
+    for session in core.table.all() {
+        if resumable(&session).is_none() {
+            super::end(&mut core.cx(), &session, None);
+        }
+    }
+    let mut asleep = 0;
+    for session in core.table.all() {
+        if let Some((management, id)) = resumable(&session) {
+            asleep += usize::from(put_to_sleep(core, &session, &management, &id));
+        }
+    }
+    asleep
+}
+
+fn put_to_sleep(
+    core: &Core,
+    session: &Session,
+    management: &Management,
+    id: &ResumptionId,
+) -> bool {
+    let now_ms = (core.clock)();
+    let owner = session.jid.bare_str();
+    let acknowledged_outbound = session.outbox.acknowledged();
+    let waits_until_ms = {
+        let link = session.link();
+        match link.connection {
+            0 => link.waits_until_ms,
+            _ => now_ms + management.resume_ms_max,
+        }
+    };
+    let queue = session
+        .outbox
+        .finish()
+        .into_iter()
+        .map(|entry| queued(core, &session.jid, &entry, now_ms))
+        .collect();
+    let presence = session.presence();
+    let mut properties = Vec::new();
+    let mut remember =
+        |name: &str, value: &str| properties.push((name.to_owned(), value.to_owned()));
+    if let Some(priority) = session.priority() {
+        remember(property::PRIORITY, &priority.to_string());
+    }
+    if session.is_interested() {
+        remember(property::INTERESTED, "");
+    }
+    if let Some(lang) = &session.lang {
+        remember(property::LANG, lang);
+    }
+    for jid in &presence.directed {
+        remember(property::DIRECTED, jid.as_str());
+    }
+    let sleeping = HibernatedSession {
+        id: crate::stanza::id::hex(id),
+        resource: session.jid.resource().unwrap_or_default().to_owned(),
+        expires_at_ms: waits_until_ms,
+        handled_inbound: management.handled,
+        acknowledged_outbound,
+        presence: presence
+            .last
+            .as_ref()
+            .map_or_else(Bytes::new, |last| last.bytes().clone()),
+        queue,
+        properties,
+    };
+    let kept = core.store.update(|tx| tx.put_hibernated(owner, &sleeping));
+    if let Err(error) = &kept {
+        tracing::warn!(session = %session.jid, %error, "this session can't be resumed after the restart");
+    }
+    kept.is_ok()
+}
+
+/// A message keeps its record, or gets one now, so that it is not lost with a session that does
+/// not come back; anything else is kept as it stands.
+fn queued(core: &Core, to: &Jid, entry: &Entry, now_ms: u64) -> QueuedStanza {
+    let owner = to.bare_str();
+    let message = match entry.cargo {
+        Cargo::Recorded(id) => Some(id),
+        Cargo::Message => record_entry(core, owner, entry, now_ms),
+        _ => None,
+    };
+    let stanza = match (&entry.wire, message) {
+        (Wire::Ready(outgoing), None) => outgoing.to_bytes(),
+        (Wire::Wrapped(wrapped), None) => wrapped_value(core, to, wrapped).to_bytes(),
+        _ => Bytes::new(),
+    };
+    QueuedStanza { message, stanza }
+}
+
+/// Puts the sleeping sessions back; returns how many. They wait for their clients as after a lost
+/// connection. One whose time is up meanwhile comes back too and ends at the next look for such:
+/// whoever saw it available has to hear that it is gone. Called before anybody can connect.
+pub fn wake(core: &Core) -> usize {
+    let sleeping: Vec<(String, String)> = core.store.read(|state| {
+        let of_account = |account: &crate::store::Account| {
+            let owner = account.owner().to_owned();
+            account
+                .hibernated()
+                .map(move |(id, _)| (owner.clone(), id.to_owned()))
+                .collect::<Vec<_>>()
+        };
+        state.accounts().flat_map(of_account).collect()
+    });
+    let mut awake = 0;
+    for (owner, id) in sleeping {
+        match core.store.hibernated(&owner, &id) {
+            Ok(Some(session)) => awake += usize::from(wake_one(core, &owner, &session).is_some()),
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(account = owner, %error, "a sleeping session can't be read");
+            }
+        }
+        // From now on it lives in memory: after a crash its messages are delivered again.
+        if let Err(error) = core.store.update(|tx| tx.remove_hibernated(&owner, &id)) {
+            tracing::warn!(account = owner, %error, "a sleeping session can't be forgotten");
+        }
+    }
+    awake
+}
+
+fn wake_one(core: &Core, owner: &str, sleeping: &HibernatedSession) -> Option<Arc<Session>> {
+    let id = super::session::resumption_id(&sleeping.id)?;
+    let jid = Jid::parse(owner)
+        .ok()?
+        .with_resource(&sleeping.resource)
+        .ok()?;
+    let entries = sleeping
+        .queue
+        .iter()
+        .map(|queued| entry(core, owner, queued))
+        .collect();
+    let outbox = Outbox::hibernated(
+        core.outboxes.clone(),
+        sleeping.acknowledged_outbound,
+        entries,
+    );
+    let value = |name: &str| {
+        let property = sleeping.properties.iter().find(|(key, _)| key == name);
+        property.map(|(_, value)| value.as_str())
+    };
+    let management = Management {
+        resumption_id: Some(id),
+        resume_ms_max: u64::from(core.config.limits.resume_s) * 1_000,
+        handled: sleeping.handled_inbound,
+        handled_after: Position(0),
+    };
+    let lang = value(property::LANG).map(Into::into);
+    let session = Session::hibernated(core.next_number(), jid, lang, outbox, management);
+    if value(property::INTERESTED).is_some() {
+        session.set_interested();
+    }
+    {
+        let mut presence = session.presence();
+        if !sleeping.presence.is_empty() {
+            presence.last = Stanza::from_canonical(sleeping.presence.clone()).ok();
+        }
+        let directed = sleeping
+            .properties
+            .iter()
+            .filter(|(key, _)| key == property::DIRECTED);
+        presence.directed = directed
+            .filter_map(|(_, jid)| Jid::parse(jid).ok())
+            .collect();
+    }
+    let mut shard = core.table.shard(owner);
+    shard.add(&session);
+    session.set_priority(value(property::PRIORITY).and_then(|priority| priority.parse().ok()));
+    if let Some(user) = shard.user_mut(owner) {
+        for message in sleeping.queue.iter().filter_map(|queued| queued.message) {
+            user.took_off(message);
+        }
+    }
+    drop(shard);
+    core.table.add_resumable(id, &session);
+    core.table.add_detached(sleeping.expires_at_ms, &session);
+    Some(session)
+}
+
+fn entry(core: &Core, owner: &str, queued: &QueuedStanza) -> Entry {
+    let received_at_ms = queued.message.and_then(|id| {
+        core.store
+            .read(|state| Some(state.account(owner)?.messages().find(id)?.received_at_ms))
+    });
+    match (queued.message, received_at_ms) {
+        (Some(id), Some(received_at_ms)) => Entry {
+            wire: Wire::Stored { id, received_at_ms },
+            after: Position(0),
+            cargo: Cargo::Recorded(id),
+        },
+        _ => Entry::transient(queued.stanza.clone().into(), Position(0)),
+    }
+}

@@ -1,0 +1,280 @@
+//! The life of a session: bound, available, detached from its connection, resumed, over.
+
+use std::sync::Arc;
+
+use crate::addr::Jid;
+use crate::stanza::{Stanza, StanzaError, StreamError, StreamErrorCondition};
+use crate::store::MessageId;
+
+use super::core::{Core, Cx};
+use super::deliver::{begin_backlog, landed, redeliver};
+use super::outbox::{Cargo, Ending, Entry, Wire};
+use super::session::{Management, ResumptionId, Session};
+
+/// Binds a full address to a connection (RFC 6120 §7). A session that has it gives way (§7.7.2.2,
+/// first policy): it is usually the same client, back before its old connection timed out.
+pub fn bind(
+    core: &Core,
+    jid: Jid,
+    lang: Option<Box<str>>,
+    connection: u64,
+) -> Result<Arc<Session>, StanzaError> {
+    let account = jid.bare();
+    let session = Session::new(
+        core.next_number(),
+        jid,
+        lang,
+        connection,
+        core.outboxes.clone(),
+    );
+    let bare = account.bare_str();
+    loop {
+        let mut shard = core.table.shard(bare);
+        // Looked up under the shard's lock: an account that is being removed first disappears
+        // from the store and then ends the sessions it finds here.
+        if !core.store.read(|state| state.account(bare).is_some()) {
+            return Err(StanzaError::not_allowed(
+                "this account does not exist any more",
+            ));
+        }
+        let seats = shard.user(bare).map_or(0, |user| user.seats.len());
+        let old = shard
+            .user(bare)
+            .and_then(|user| user.seat(session.jid.resource()?))
+            .map(|seat| seat.session.clone());
+        let Some(old) = old else {
+            if seats >= core.config.limits.sessions_per_account {
+                return Err(StanzaError::resource_constraint(
+                    "too many clients of this account are connected",
+                ));
+            }
+            shard.add(&session);
+            return Ok(session);
+        };
+        drop(shard);
+        let conflict = StreamError::new(
+            StreamErrorCondition::Conflict,
+            "another client has taken this resource",
+        );
+        end(&mut core.cx(), &old, Some(conflict));
+    }
+}
+
+/// Ends a session: nothing is routed to it any more, what never reached its client is kept or
+/// given to others, and everybody who should know is told. Its connection, if it has one, says
+/// `reason` and closes. Ending it twice is nothing.
+pub fn end(cx: &mut Cx<'_>, session: &Arc<Session>, reason: Option<StreamError>) {
+    if !session.begin_end() {
+        return;
+    }
+    let core = cx.core;
+    if let Some(reason) = reason {
+        session.outbox.end(Ending::Discard(reason));
+    }
+    let bare = session.jid.bare_str();
+    let undeliverable = {
+        let mut shard = core.table.shard(bare);
+        let left = session.outbox.finish();
+        let backlog = shard.remove(session).and_then(|seat| seat.backlog);
+        let undeliverable = redeliver(core, &mut shard, session, left, backlog, cx.now_ms);
+        shard.tidy(bare);
+        undeliverable
+    };
+    for entry in &undeliverable {
+        tell_sender(cx, entry);
+    }
+    tell_end(cx, session);
+}
+
+/// Ends a session whose account is gone: nobody's any more at once, however long its client takes
+/// to read what is queued for it, and `reason` behind that. Nothing of it is kept: there is
+/// nobody to keep it for.
+pub(super) fn farewell(cx: &mut Cx<'_>, session: &Arc<Session>, reason: StreamError) {
+    if !session.begin_end() {
+        return;
+    }
+    session.outbox.end(Ending::Discard(reason));
+    let bare = session.jid.bare_str();
+    {
+        let mut shard = cx.core.table.shard(bare);
+        shard.remove(session);
+        shard.tidy(bare);
+    }
+    tell_end(cx, session);
+}
+
+fn tell_end(cx: &mut Cx<'_>, session: &Arc<Session>) {
+    let core = cx.core;
+    let management = session.link().management;
+    if let Some(id) = management.and_then(|m| m.resumption_id) {
+        core.table.remove_resumable(&id);
+    }
+    for module in core.registry.modules() {
+        if let Some(ended) = module.moments.ended {
+            ended(cx, session);
+        }
+    }
+}
+
+/// Whoever waits for an answer from a client that is gone hears that there will be none
+/// (RFC 6120 §8.2.3); whoever sent a message that could not be kept hears of it.
+fn tell_sender(cx: &mut Cx<'_>, entry: &Entry) {
+    let Wire::Ready(outgoing) = &entry.wire else {
+        return;
+    };
+    let error = match entry.cargo {
+        Cargo::Request => StanzaError::service_unavailable("the client has gone without an answer"),
+        _ => StanzaError::resource_constraint("there was no room to keep this message"),
+    };
+    if let Ok(stanza) = Stanza::from_canonical(outgoing.to_bytes()) {
+        super::route::bounce(cx, &stanza, &error);
+    }
+}
+
+/// The session's last presence makes it available with this priority. One that can take messages
+/// to the bare JID from now on, and could not before, gets what waits in offline storage.
+pub fn set_available(cx: &mut Cx<'_>, session: &Arc<Session>, priority: i8) {
+    let core = cx.core;
+    let mut shard = core.table.shard(session.jid.bare_str());
+    let could = session.priority().is_some_and(|before| before >= 0);
+    session.set_priority(Some(priority));
+    if priority >= 0 && !could {
+        begin_backlog(core, &mut shard, session, MessageId(0));
+    }
+}
+
+/// The session is not available any more.
+pub fn set_unavailable(cx: &mut Cx<'_>, session: &Session) {
+    let _shard = cx.core.table.shard(session.jid.bare_str());
+    session.set_priority(None);
+}
+
+/// The client wants its stanzas counted (XEP-0198 §3). Returns the id to resume by, if it asked
+/// for one, and for how long, in seconds. What the server sends is counted from the entry
+/// [`Cargo::ManagementEnabled`] on, which the caller queues next.
+pub fn enable_management(
+    core: &Core,
+    session: &Arc<Session>,
+    resume: bool,
+    max_s: Option<u32>,
+) -> Option<(ResumptionId, u32)> {
+    let granted_s = core.config.limits.resume_s;
+    let wait_s = max_s.map_or(granted_s, |max| max.min(granted_s));
+    let id = (resume && wait_s > 0).then(|| core.random::<16>());
+    session.link().management = Some(Management {
+        resumption_id: id,
+        resume_ms_max: u64::from(wait_s) * 1_000,
+        handled: 0,
+        handled_after: crate::store::Position(0),
+    });
+    let id = id?;
+    core.table.add_resumable(id, session);
+    Some((id, wait_s))
+}
+
+/// The connection is gone without a word. A session that can be resumed waits for that; any
+/// other is over.
+pub fn connection_lost(core: &Core, session: &Arc<Session>, connection: u64) {
+    let waits = {
+        let mut link = session.link();
+        if link.connection != connection {
+            return;
+        }
+        link.busy = false;
+        let waits = link
+            .management
+            .filter(|m| m.resumption_id.is_some() && !session.outbox.is_discarded());
+        if waits.is_some() {
+            link.connection = 0;
+        }
+        waits
+    };
+    match waits {
+        Some(management) if !session.is_ended() => {
+            session.outbox.detach();
+            let deadline_ms = (core.clock)() + management.resume_ms_max;
+            core.table.add_detached(deadline_ms, session);
+        }
+        _ => end(&mut core.cx(), session, None),
+    }
+}
+
+/// What a resumption found.
+pub enum Resumption {
+    /// The session is served by the new connection from now on; the client's stanzas that were
+    /// handled are counted in `handled`, which may be told once `after` is durable.
+    Resumed {
+        /// The session.
+        session: Arc<Session>,
+        /// The server's `h`.
+        handled: u32,
+        /// What the count waits for.
+        after: crate::store::Position,
+    },
+    /// No such session, or somebody else's.
+    NotFound,
+    /// A stanza of its old connection is being handled right now: ask again in a moment.
+    Busy,
+    /// The client's `h` is more than it was sent. Its count is worth nothing, so the session is
+    /// over.
+    TooHigh(super::outbox::HandledCountTooHigh),
+}
+
+/// A client that has authenticated as `account` wants its session back (XEP-0198 §5).
+pub fn resume(
+    core: &Core,
+    account: &Jid,
+    id: &ResumptionId,
+    h: u32,
+    connection: u64,
+) -> Resumption {
+    let Some(session) = core.table.resumable_by(id) else {
+        return Resumption::NotFound;
+    };
+    let is_over = session.is_ended() || session.outbox.is_discarded();
+    if session.jid.bare_str() != account.bare_str() || is_over {
+        return Resumption::NotFound;
+    }
+    let management = {
+        let mut link = session.link();
+        if link.busy {
+            return Resumption::Busy;
+        }
+        let Some(management) = link.management else {
+            return Resumption::NotFound;
+        };
+        link.connection = connection;
+        management
+    };
+    match session.outbox.acknowledge(h) {
+        Ok(done) => landed(core, &session, &done),
+        Err(too_high) => {
+            end(&mut core.cx(), &session, None);
+            return Resumption::TooHigh(too_high);
+        }
+    }
+    core.table.remove_detached(&session);
+    // The queue itself is rewound by the connection, behind its `<resumed/>`.
+    Resumption::Resumed {
+        handled: management.handled,
+        after: management.handled_after,
+        session,
+    }
+}
+
+/// Ends the sessions that have waited for a resumption long enough.
+pub fn end_overdue(core: &Core) {
+    let now_ms = (core.clock)();
+    for session in core.table.take_overdue(now_ms) {
+        if session.link().connection == 0 {
+            end(&mut core.cx(), &session, None);
+        }
+    }
+}
+
+/// Ends every session of an account that has been removed.
+pub fn end_all(cx: &mut Cx<'_>, bare: &str, reason: &StreamError) {
+    for session in cx.core.table.sessions(bare) {
+        end(cx, &session, Some(reason.clone()));
+    }
+}

@@ -1,0 +1,37 @@
+//! Routing: from a stanza to whoever gets it. Synchronous, without a socket: what comes in is a
+//! [`Stanza`](crate::stanza::Stanza) of a [`Session`], what goes out stands in an [`Outbox`].
+//!
+//! The router knows no extension: what answers an IQ and what hears of presence is in the
+//! [`Registry`] that it is given.
+
+mod core;
+mod deliver;
+mod gates;
+mod hibernate;
+mod iq;
+mod lifecycle;
+mod message;
+mod module;
+mod outbox;
+mod route;
+mod session;
+mod table;
+
+pub use self::core::{Core, Cx, Parts};
+pub use deliver::{continue_backlog, landed, stored_message, wrapped_value};
+pub use gates::Gates;
+pub use hibernate::{hibernate, wake};
+pub use iq::not_understood;
+pub use lifecycle::{
+    Resumption, bind, connection_lost, enable_management, end, end_all, end_overdue, resume,
+    set_available, set_unavailable,
+};
+pub use message::{Keep, MessageType};
+pub use module::{Answer, Entity, Iq, IqFn, Module, Moments, Registry, Reply, Request};
+pub use outbox::{
+    Batch, Cargo, Ending, Entry, Find, Gone, HandledCountTooHigh, Outbox, OutboxLimits, OutboxPool,
+    Pushed, Wire, Wrapped,
+};
+pub use route::{bounce, presence, reachable, receive, to_session};
+pub use session::{Link, Management, PresenceState, ResumptionId, Session, Turn, resumption_id};
+pub use table::{Seat, Shard, Table, User};

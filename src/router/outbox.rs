@@ -1,0 +1,588 @@
+//! The outbound half of a session: what waits to be written, and what was written and waits
+//! for the client's acknowledgement (XEP-0198).
+//!
+//! An entry may carry a *gate*: the store position that has to be durable before the entry is
+//! shown to anybody (DESIGN §4, "effects held until durable"). Entries leave in order, so a gate
+//! holds back everything behind it, which is what a cumulative `h` needs.
+//!
+//! An empty outbox owns no heap memory; an idle session costs the size of this struct.
+
+use std::collections::VecDeque;
+use std::mem;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+
+use crate::stanza::{Outgoing, StreamError, StreamErrorCondition};
+use crate::store::{MessageId, Place, Position, State};
+
+/// What one entry puts on the wire.
+#[derive(Debug, Clone)]
+pub enum Wire {
+    /// A start tag of its own and a shared rest.
+    Ready(Outgoing),
+    /// A message of the session's account that stands in the log and is read when its turn comes,
+    /// so that a long backlog costs a few dozen bytes an entry and not its bodies. It gets its
+    /// `<stanza-id/>` and `<delay/>` then.
+    Stored {
+        /// Which.
+        id: MessageId,
+        /// When it was accepted, in milliseconds since 1970.
+        received_at_ms: u64,
+    },
+    /// A payload that is read from the log when its turn comes.
+    Wrapped(Arc<Wrapped>),
+}
+
+/// A payload in the log, and what stands around it.
+pub struct Wrapped {
+    /// Where it stands when it is looked for: compaction moves records.
+    pub find: Find,
+    /// From the stanza's start tag on.
+    pub before: Bytes,
+    /// To the stanza's end tag.
+    pub behind: Bytes,
+}
+
+/// Looks up where a value stands in the log now, if it is still there.
+pub type Find = Box<dyn Fn(&State) -> Option<Place> + Send + Sync>;
+
+impl std::fmt::Debug for Wrapped {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Wrapped")
+            .field("before", &self.before)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What an entry is, as far as its fate matters when the session ends before it was delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cargo {
+    /// Not a stanza: it is not counted by XEP-0198 and not kept.
+    Nonza,
+    /// `<enabled/>`: every stanza behind it is counted and kept until it is acknowledged
+    /// (XEP-0198 §4).
+    ManagementEnabled,
+    /// A stanza that is worth nothing once its session is gone.
+    Transient,
+    /// An `iq` request: whoever asked is told when nobody will answer.
+    Request,
+    /// A message that offline storage would take but that has no record in the log yet.
+    Message,
+    /// A message with a record in the log, retired when this entry has been delivered.
+    Recorded(MessageId),
+}
+
+/// One thing to be written to the client.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// The bytes, or where they are.
+    pub wire: Wire,
+    /// The store position that must be durable first.
+    pub after: Position,
+    /// What it is.
+    pub cargo: Cargo,
+}
+
+impl Entry {
+    /// An entry that is not a stanza.
+    pub fn nonza(bytes: Bytes, after: Position) -> Entry {
+        Entry {
+            wire: Wire::Ready(bytes.into()),
+            after,
+            cargo: Cargo::Nonza,
+        }
+    }
+
+    /// A stanza that is lost with its session.
+    pub fn transient(outgoing: Outgoing, after: Position) -> Entry {
+        Entry {
+            wire: Wire::Ready(outgoing),
+            after,
+            cargo: Cargo::Transient,
+        }
+    }
+
+    fn weight(&self) -> usize {
+        ENTRY_OVERHEAD
+            + match &self.wire {
+                Wire::Ready(outgoing) => outgoing.head.len() + outgoing.tail.len(),
+                Wire::Stored { .. } | Wire::Wrapped(_) => 0,
+            }
+    }
+
+    fn is_stanza(&self) -> bool {
+        !matches!(self.cargo, Cargo::Nonza | Cargo::ManagementEnabled)
+    }
+}
+
+/// What an entry is charged for besides its bytes.
+const ENTRY_OVERHEAD: usize = size_of::<Entry>();
+
+/// Why a session's stream is to be ended by the server.
+#[derive(Debug, Clone)]
+pub enum Ending {
+    /// With a stream error, after what is queued and not gated has been written.
+    Error(StreamError),
+    /// With a stream error, and the session goes with it: a resumption took its place or the
+    /// account is gone. It comes behind everything that is queued, what waits for the log
+    /// included: the last answer is not lost.
+    Discard(StreamError),
+    /// The server stops (RFC 6120 §4.9.3.19); sessions that can be resumed are kept.
+    Shutdown(StreamError),
+}
+
+/// The bounds of outboxes.
+#[derive(Debug, Clone, Copy)]
+pub struct OutboxLimits {
+    /// Bytes that may wait in one, written and unacknowledged ones included.
+    pub bytes_max: usize,
+    /// Entries that may wait in one, likewise.
+    pub entries_max: usize,
+    /// Bytes that may wait in all of them together.
+    pub pool_bytes_max: usize,
+}
+
+/// What all outboxes share: their bounds, and the bytes that wait in all of them. The worst case
+/// of each on its own, times all of them, would fit no machine (DESIGN §1, third promise).
+#[derive(Debug)]
+pub struct OutboxPool {
+    limits: OutboxLimits,
+    bytes: AtomicUsize,
+}
+
+impl OutboxPool {
+    /// Nothing waits yet.
+    pub fn new(limits: OutboxLimits) -> OutboxPool {
+        OutboxPool {
+            limits,
+            bytes: AtomicUsize::new(0),
+        }
+    }
+
+    /// For tests in which nothing overflows.
+    #[cfg(test)]
+    pub fn unbounded() -> Arc<OutboxPool> {
+        Arc::new(OutboxPool::new(OutboxLimits {
+            bytes_max: usize::MAX / 4,
+            entries_max: usize::MAX / 4,
+            pool_bytes_max: usize::MAX / 4,
+        }))
+    }
+
+    /// Bytes that wait in all outboxes.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    fn take(&self, bytes: usize) -> bool {
+        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let fits = before + bytes <= self.limits.pool_bytes_max;
+        if !fits {
+            self.give_back(bytes);
+        }
+        fits
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// What a push met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pushed {
+    /// Queued; the connection has been woken or will be when the gate opens.
+    Queued,
+    /// Queued, and it is the first entry behind a gate: the caller registers the session at the
+    /// gate's position.
+    Gated(Position),
+    /// The outbox is full: the session has been told to end with `policy-violation`.
+    Overflowed,
+    /// The session has ended; nothing was queued.
+    Ended,
+}
+
+impl Pushed {
+    /// The entry stands in the outbox.
+    pub fn is_queued(self) -> bool {
+        matches!(self, Pushed::Queued | Pushed::Gated(_))
+    }
+}
+
+/// The queue itself; shared between whoever sends and the connection that writes.
+#[derive(Debug)]
+pub struct Outbox {
+    pool: Arc<OutboxPool>,
+    queue: Mutex<Queue>,
+}
+
+#[derive(Debug)]
+struct Queue {
+    waiting: VecDeque<Entry>,
+    unacknowledged: VecDeque<Entry>,
+    /// Stanzas acknowledged so far, modulo 2^32: the `h` the client sent last (XEP-0198 §4).
+    acknowledged: u32,
+    bytes: usize,
+    keep_until_acknowledged: bool,
+    waker: Option<Waker>,
+    ending: Option<Box<Ending>>,
+    /// Nothing is accepted any more: the session's end has collected what was left.
+    ended: bool,
+    /// The connection that may take entries; 0 while there is none.
+    reader: u64,
+}
+
+/// What the connection took to write.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// In the order they go on the wire.
+    pub entries: Vec<Entry>,
+    /// The first entry left behind waits for this position.
+    pub gate: Option<Position>,
+    /// The stream is to be ended once `entries` are written.
+    pub ending: Option<Ending>,
+    /// The session is over, or another connection has resumed it: this one has nothing left to
+    /// serve.
+    pub gone: Option<Gone>,
+}
+
+/// Why a connection has nothing left to take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gone {
+    /// The session is over.
+    Ended,
+    /// Another connection takes now.
+    Replaced,
+}
+
+/// The acknowledgement was for more stanzas than were sent (XEP-0198 §4, `handled-count-too-high`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HandledCountTooHigh {
+    /// What the client said.
+    pub h: u32,
+    /// How many stanzas it was sent.
+    pub sent: u32,
+}
+
+impl Outbox {
+    /// An empty outbox that `reader`, a connection, takes from.
+    pub fn new(pool: Arc<OutboxPool>, reader: u64) -> Outbox {
+        Outbox {
+            pool,
+            queue: Mutex::new(Queue {
+                waiting: VecDeque::new(),
+                unacknowledged: VecDeque::new(),
+                acknowledged: 0,
+                bytes: 0,
+                keep_until_acknowledged: false,
+                waker: None,
+                ending: None,
+                ended: false,
+                reader,
+            }),
+        }
+    }
+
+    /// An outbox as it was hibernated: `entries` are what the client had not acknowledged.
+    pub fn hibernated(pool: Arc<OutboxPool>, acknowledged: u32, entries: Vec<Entry>) -> Outbox {
+        let outbox = Outbox::new(pool, 0);
+        {
+            let mut queue = outbox.lock();
+            queue.acknowledged = acknowledged;
+            queue.keep_until_acknowledged = true;
+            queue.bytes = entries.iter().map(Entry::weight).sum();
+            outbox.pool.bytes.fetch_add(queue.bytes, Ordering::Relaxed);
+            queue.unacknowledged = entries.into();
+        }
+        outbox
+    }
+
+    /// Queues an entry. Only whoever holds the lock of the user's shard may push stanzas, so
+    /// that the order of one user's messages is the order of their records.
+    pub fn push(&self, entry: Entry, durable: Position) -> Pushed {
+        let limits = &self.pool.limits;
+        let mut queue = self.lock();
+        if queue.ended {
+            return Pushed::Ended;
+        }
+        let entries = queue.waiting.len() + queue.unacknowledged.len();
+        let weight = entry.weight();
+        let fits = entries < limits.entries_max && queue.bytes + weight <= limits.bytes_max;
+        if !fits || !self.pool.take(weight) {
+            queue.end_with(Ending::Error(StreamError::new(
+                StreamErrorCondition::PolicyViolation,
+                "you read too slowly: too much waits to be sent to you",
+            )));
+            return Pushed::Overflowed;
+        }
+        let gate = entry.after;
+        let first = queue.waiting.is_empty();
+        queue.bytes += weight;
+        queue.waiting.push_back(entry);
+        match first {
+            true if gate > durable => Pushed::Gated(gate),
+            true => {
+                queue.wake();
+                Pushed::Queued
+            }
+            // Whoever queued the first one has seen to the wake-up.
+            false => Pushed::Queued,
+        }
+    }
+
+    /// Takes what may be written now, at most about `bytes_max` bytes of it (one entry at least).
+    /// Stanzas are kept as unacknowledged where stream management is on.
+    pub fn take(&self, reader: u64, durable: Position, bytes_max: usize) -> Batch {
+        let mut queue = self.lock();
+        let mut batch = Batch::default();
+        if queue.reader != reader {
+            batch.gone = Some(Gone::Replaced);
+            return batch;
+        }
+        let mut bytes = 0;
+        while let Some(front) = queue.waiting.front() {
+            if front.after > durable {
+                batch.gate = Some(front.after);
+                break;
+            }
+            bytes += front.weight();
+            if bytes > bytes_max && !batch.entries.is_empty() {
+                break;
+            }
+            if let Some(entry) = queue.waiting.pop_front() {
+                if entry.cargo == Cargo::ManagementEnabled {
+                    queue.keep_until_acknowledged = true;
+                }
+                if queue.keep_until_acknowledged && entry.is_stanza() {
+                    queue.unacknowledged.push_back(entry.clone());
+                } else {
+                    queue.bytes -= entry.weight();
+                    self.pool.give_back(entry.weight());
+                }
+                batch.entries.push(entry);
+            }
+        }
+        if queue.waiting.is_empty() || batch.gate.is_some() {
+            batch.ending = queue.ending_due().cloned();
+        }
+        batch.gone = queue.ended.then_some(Gone::Ended);
+        queue.give_back_memory();
+        batch
+    }
+
+    /// For tests: everything, gated or not, whoever reads.
+    #[cfg(test)]
+    pub fn take_all(&self) -> Batch {
+        let reader = self.lock().reader;
+        self.take(reader, Position(u64::MAX), usize::MAX)
+    }
+
+    /// Ready when something may be written, an end was asked for, or a gate may have opened.
+    pub fn poll_ready(
+        &self,
+        reader: u64,
+        context: &mut Context<'_>,
+        durable: Position,
+    ) -> Poll<()> {
+        let mut queue = self.lock();
+        if queue.reader != reader {
+            return Poll::Ready(());
+        }
+        let writable = queue.waiting.front().is_some_and(|e| e.after <= durable);
+        if writable || queue.ending_due().is_some() || queue.ended {
+            return Poll::Ready(());
+        }
+        queue.watch(context);
+        Poll::Pending
+    }
+
+    /// Ready when there is a reason for `reader` to stop, also while its socket takes nothing.
+    pub fn poll_end(&self, reader: u64, context: &mut Context<'_>) -> Poll<()> {
+        let mut queue = self.lock();
+        if queue.reader != reader || queue.ending.is_some() || queue.ended {
+            return Poll::Ready(());
+        }
+        queue.watch(context);
+        Poll::Pending
+    }
+
+    /// Why the stream is to be ended, and whether somebody else serves the session or nobody.
+    pub fn end_for(&self, reader: u64) -> (Option<Ending>, Option<Gone>) {
+        let queue = self.lock();
+        let gone = match queue.reader == reader {
+            true => queue.ended.then_some(Gone::Ended),
+            false => Some(Gone::Replaced),
+        };
+        (queue.ending.as_deref().cloned(), gone)
+    }
+
+    /// Wakes the connection: a gate has opened.
+    pub fn wake(&self) {
+        self.lock().wake();
+    }
+
+    /// Asks the connection to end the stream. The first reason stands.
+    pub fn end(&self, ending: Ending) {
+        self.lock().end_with(ending);
+    }
+
+    /// Entries that were taken and not written, because the transport is gone, are the first again.
+    pub fn put_back(&self, entries: Vec<Entry>) {
+        let mut queue = self.lock();
+        if queue.ended {
+            return;
+        }
+        let bytes = entries.iter().map(Entry::weight).sum::<usize>();
+        queue.bytes += bytes;
+        self.pool.bytes.fetch_add(bytes, Ordering::Relaxed);
+        for entry in entries.into_iter().rev() {
+            queue.waiting.push_front(entry);
+        }
+    }
+
+    /// The client has handled `h` stanzas (modulo 2^32): they leave the queue and are returned.
+    pub fn acknowledge(&self, h: u32) -> Result<Vec<Entry>, HandledCountTooHigh> {
+        let mut queue = self.lock();
+        let newly = h.wrapping_sub(queue.acknowledged) as usize;
+        if newly > queue.unacknowledged.len() {
+            let sent = queue
+                .acknowledged
+                .wrapping_add(queue.unacknowledged.len() as u32);
+            return Err(HandledCountTooHigh { h, sent });
+        }
+        queue.acknowledged = h;
+        let done: Vec<Entry> = queue.unacknowledged.drain(..newly).collect();
+        let bytes = done.iter().map(Entry::weight).sum::<usize>();
+        queue.bytes -= bytes;
+        self.pool.give_back(bytes);
+        queue.give_back_memory();
+        Ok(done)
+    }
+
+    /// `reader`, a new connection, has resumed the session: what was not acknowledged is written
+    /// again, before everything that has been queued since. The one before gets nothing more.
+    pub fn rewind(&self, reader: u64) {
+        let mut queue = self.lock();
+        queue.reader = reader;
+        let mut again = mem::take(&mut queue.unacknowledged);
+        again.append(&mut queue.waiting);
+        queue.waiting = again;
+        queue.ending = None;
+        queue.wake();
+    }
+
+    /// The connection is gone and its session waits for a resumption: nothing wakes it any more,
+    /// and a reason to end the old stream does not concern the next.
+    pub fn detach(&self) {
+        let mut queue = self.lock();
+        queue.reader = 0;
+        queue.waker = None;
+        queue.ending = None;
+    }
+
+    /// Whether the session has been told to end for good.
+    pub fn is_ending(&self) -> bool {
+        let queue = self.lock();
+        queue.ended || queue.ending.is_some()
+    }
+
+    /// Whether the session has been told to end with everything it has.
+    pub fn is_discarded(&self) -> bool {
+        let queue = self.lock();
+        queue.ended || matches!(queue.ending.as_deref(), Some(Ending::Discard(_)))
+    }
+
+    /// What the next entry waits for.
+    pub fn gate(&self) -> Option<Position> {
+        self.lock().waiting.front().map(|entry| entry.after)
+    }
+
+    /// How many more entries may be queued without crowding out others: half of what there is
+    /// room for in all.
+    pub fn room(&self) -> usize {
+        let queue = self.lock();
+        let limits = &self.pool.limits;
+        let entries = queue.waiting.len() + queue.unacknowledged.len();
+        let by_entries = (limits.entries_max / 2).saturating_sub(entries);
+        let by_bytes = (limits.bytes_max / 2).saturating_sub(queue.bytes) / ENTRY_OVERHEAD;
+        by_entries.min(by_bytes)
+    }
+
+    /// How many entries wait to be written.
+    pub fn waiting(&self) -> usize {
+        self.lock().waiting.len()
+    }
+
+    /// How many stanzas were written and not acknowledged yet.
+    pub fn unacknowledged(&self) -> usize {
+        self.lock().unacknowledged.len()
+    }
+
+    /// The client's last `h`.
+    pub fn acknowledged(&self) -> u32 {
+        self.lock().acknowledged
+    }
+
+    /// Ends the outbox: everything in it is returned, unacknowledged first, and nothing is
+    /// accepted from now on.
+    pub fn finish(&self) -> Vec<Entry> {
+        let mut queue = self.lock();
+        queue.ended = true;
+        self.pool.give_back(mem::take(&mut queue.bytes));
+        queue.wake();
+        let mut left = mem::take(&mut queue.unacknowledged);
+        left.append(&mut queue.waiting);
+        left.into_iter().filter(Entry::is_stanza).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // Nothing in here panics while it holds the lock; a queue is whole at every point.
+        self.queue
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Queue {
+    /// Why the stream is to end now, once what may be written is.
+    fn ending_due(&self) -> Option<&Ending> {
+        match self.ending.as_deref()? {
+            Ending::Discard(_) if !self.waiting.is_empty() => None,
+            ending => Some(ending),
+        }
+    }
+
+    fn end_with(&mut self, ending: Ending) {
+        if self.ending.is_none() && !self.ended {
+            self.ending = Some(Box::new(ending));
+        }
+        self.wake();
+    }
+
+    fn watch(&mut self, context: &Context<'_>) {
+        match &self.waker {
+            Some(waker) if waker.will_wake(context.waker()) => {}
+            _ => self.waker = Some(context.waker().clone()),
+        }
+    }
+
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    fn give_back_memory(&mut self) {
+        for queue in [&mut self.waiting, &mut self.unacknowledged] {
+            if queue.is_empty() && queue.capacity() > 0 {
+                *queue = VecDeque::new();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,165 @@
+//! One outbox at a time: order, gates, counts and bounds.
+
+use super::*;
+
+const READER: u64 = 7;
+
+const LIMITS: OutboxLimits = OutboxLimits {
+    bytes_max: 10_000,
+    entries_max: 8,
+    pool_bytes_max: 20_000,
+};
+
+fn outbox() -> Outbox {
+    Outbox::new(Arc::new(OutboxPool::new(LIMITS)), READER)
+}
+
+fn entry(text: &'static str, after: u64) -> Entry {
+    let outgoing = Bytes::from_static(text.as_bytes()).into();
+    Entry::transient(outgoing, Position(after))
+}
+
+fn enable(outbox: &Outbox) {
+    let mut enabled = Entry::nonza(Bytes::from_static(b"<enabled/>"), Position(0));
+    enabled.cargo = Cargo::ManagementEnabled;
+    outbox.push(enabled, Position(0));
+}
+
+fn texts(entries: &[Entry]) -> Vec<String> {
+    let text = |entry: &Entry| match &entry.wire {
+        Wire::Ready(outgoing) => {
+            let bytes = [&outgoing.head[..], &outgoing.tail[..]].concat();
+            String::from_utf8(bytes).expect("test entries are text")
+        }
+        _ => "fetched".to_owned(),
+    };
+    entries.iter().map(text).collect()
+}
+
+#[test]
+fn a_gate_holds_back_everything_behind_it() {
+    let outbox = outbox();
+    assert_eq!(outbox.push(entry("a", 0), Position(4)), Pushed::Queued);
+    assert_eq!(outbox.push(entry("b", 5), Position(4)), Pushed::Queued);
+    assert_eq!(outbox.push(entry("c", 0), Position(4)), Pushed::Queued);
+    let batch = outbox.take(READER, Position(4), 1_000);
+    assert_eq!(texts(&batch.entries), ["a"]);
+    assert_eq!(batch.gate, Some(Position(5)));
+    let batch = outbox.take(READER, Position(5), 1_000);
+    assert_eq!(texts(&batch.entries), ["b", "c"]);
+    assert_eq!(batch.gate, None);
+}
+
+#[test]
+fn the_first_gated_entry_tells_its_gate() {
+    let outbox = outbox();
+    let pushed = outbox.push(entry("a", 5), Position(4));
+    assert_eq!(pushed, Pushed::Gated(Position(5)));
+}
+
+#[test]
+fn acknowledged_stanzas_leave_and_the_rest_is_written_again_after_a_resumption() {
+    let outbox = outbox();
+    enable(&outbox);
+    for text in ["a", "b", "c"] {
+        outbox.push(entry(text, 0), Position(0));
+    }
+    assert_eq!(outbox.take(READER, Position(0), 10_000).entries.len(), 4);
+    assert_eq!(outbox.unacknowledged(), 3);
+    let done = outbox.acknowledge(1).expect("one of three");
+    assert_eq!(texts(&done), ["a"]);
+    outbox.push(entry("d", 0), Position(0));
+    outbox.rewind(READER);
+    let again = outbox.take(READER, Position(0), 10_000);
+    assert_eq!(texts(&again.entries), ["b", "c", "d"]);
+    assert_eq!(outbox.unacknowledged(), 3);
+}
+
+#[test]
+fn acknowledging_more_than_was_sent_is_refused() {
+    let outbox = outbox();
+    enable(&outbox);
+    outbox.push(entry("a", 0), Position(0));
+    outbox.take(READER, Position(0), 10_000);
+    let refused = outbox.acknowledge(2).expect_err("only one was sent");
+    assert_eq!(refused, HandledCountTooHigh { h: 2, sent: 1 });
+    outbox.acknowledge(1).expect("one was sent");
+    outbox.acknowledge(0).expect_err("a count never goes back");
+}
+
+#[test]
+fn a_session_that_is_discarded_hears_everything_first() {
+    let outbox = outbox();
+    outbox.push(entry("the result", 7), Position(0));
+    outbox.end(Ending::Discard(StreamError::new(
+        StreamErrorCondition::NotAuthorized,
+        "it is gone",
+    )));
+    let gated = outbox.take(READER, Position(6), 10_000);
+    assert!(gated.entries.is_empty() && gated.ending.is_none());
+    let open = outbox.take(READER, Position(7), 10_000);
+    assert_eq!(texts(&open.entries), ["the result"]);
+    assert!(matches!(open.ending, Some(Ending::Discard(_))));
+}
+
+#[test]
+fn a_slow_reader_is_told_to_go_and_what_waits_is_kept() {
+    let outbox = outbox();
+    for _ in 0..LIMITS.entries_max {
+        assert_ne!(outbox.push(entry("a", 0), Position(0)), Pushed::Overflowed);
+    }
+    assert_eq!(outbox.push(entry("b", 0), Position(0)), Pushed::Overflowed);
+    assert!(outbox.is_ending());
+    assert_eq!(outbox.finish().len(), LIMITS.entries_max);
+    assert_eq!(outbox.push(entry("c", 0), Position(0)), Pushed::Ended);
+}
+
+#[test]
+fn an_empty_outbox_owns_no_heap() {
+    let outbox = outbox();
+    for _ in 0..5 {
+        outbox.push(entry("a", 0), Position(0));
+    }
+    outbox.take(READER, Position(0), 10_000);
+    let queue = outbox.lock();
+    assert_eq!((queue.waiting.capacity(), queue.bytes), (0, 0));
+}
+
+#[test]
+fn what_waits_in_all_outboxes_together_is_bounded_and_given_back() {
+    let limits = OutboxLimits {
+        pool_bytes_max: 3 * ENTRY_OVERHEAD,
+        ..LIMITS
+    };
+    let pool = Arc::new(OutboxPool::new(limits));
+    let (one, two) = (
+        Outbox::new(pool.clone(), READER),
+        Outbox::new(pool.clone(), READER),
+    );
+    assert!(one.push(entry("a", 0), Position(0)).is_queued());
+    assert!(two.push(entry("b", 0), Position(0)).is_queued());
+    assert_eq!(two.push(entry("c", 0), Position(0)), Pushed::Overflowed);
+    one.take(READER, Position(0), 1_000);
+    two.finish();
+    assert_eq!(pool.bytes(), 0);
+}
+
+#[test]
+fn a_connection_that_was_replaced_takes_nothing_more() {
+    let outbox = outbox();
+    outbox.push(entry("a", 0), Position(0));
+    outbox.rewind(READER + 1);
+    let batch = outbox.take(READER, Position(0), 1_000);
+    assert_eq!(batch.gone, Some(Gone::Replaced));
+    assert!(batch.entries.is_empty());
+    let batch = outbox.take(READER + 1, Position(0), 1_000);
+    assert_eq!(texts(&batch.entries), ["a"]);
+}
+
+#[test]
+fn room_is_half_of_what_fits() {
+    let outbox = outbox();
+    assert_eq!(outbox.room(), LIMITS.entries_max / 2);
+    outbox.push(entry("a", 0), Position(0));
+    assert_eq!(outbox.room(), LIMITS.entries_max / 2 - 1);
+}

@@ -1,0 +1,168 @@
+//! From one stanza to its effects: whom it is for, and what answers it (RFC 6120 §10, RFC 6121
+//! §8). Every stanza of every session comes through [`receive`].
+
+use std::sync::Arc;
+
+use crate::addr::Jid;
+use crate::stanza::{Kind, Rewrite, Stanza, StanzaError};
+use crate::store::Position;
+
+use super::core::{Core, Cx};
+use super::outbox::{Cargo, Entry, Wire};
+use super::session::Session;
+use super::{deliver, iq};
+
+/// Handles a stanza that a client has sent on its bound stream; the stream has seen to its `from`
+/// (RFC 6120 §8.1.2.1). It counts as handled once the returned position is durable; the
+/// caller asks for the commit (`Store::commit_soon`) behind the last stanza that it has at hand.
+pub fn receive(core: &Arc<Core>, session: &Arc<Session>, stanza: &Stanza) -> Position {
+    let mut cx = core.cx();
+    // What comes behind its end is said in nobody's name: the address may be another's by now.
+    if session.is_ended() {
+        return cx.after();
+    }
+    cx.must_be_durable = session.counts();
+    cx.gathers = true;
+    cx.lang = session.lang.as_deref();
+    let to = match stanza.to() {
+        None => None,
+        Some(text) => match Jid::parse(&text) {
+            Ok(jid) => Some(jid),
+            Err(_) => {
+                let error =
+                    StanzaError::jid_malformed("the `to` of this stanza is no valid address");
+                answer_error(&mut cx, &session.jid, stanza, &error);
+                return cx.after();
+            }
+        },
+    };
+    let outcome = match stanza.kind() {
+        Kind::Message => {
+            // RFC 6121 §8.1.1.1: a message without `to` is for the sender's bare JID.
+            let to = to.unwrap_or_else(|| session.jid.bare());
+            message(&mut cx, &session.jid, &to, stanza)
+        }
+        Kind::Presence => presence_sent(&mut cx, session, stanza, to.as_ref()),
+        Kind::Iq => iq::route(core, &mut cx, &session.jid, to, stanza),
+    };
+    if let Err(error) = outcome {
+        answer_error(&mut cx, &session.jid, stanza, &error);
+    }
+    cx.after()
+}
+
+fn message(cx: &mut Cx<'_>, from: &Jid, to: &Jid, stanza: &Stanza) -> Result<(), StanzaError> {
+    if !cx.core.is_local(to.domain()) {
+        return Err(no_such_server(to));
+    }
+    if to.local().is_none() {
+        return match stanza.type_().as_deref() {
+            Some("error") => Ok(()),
+            _ => Err(StanzaError::service_unavailable(
+                "the server takes no messages",
+            )),
+        };
+    }
+    deliver::message(cx, from, to, stanza)
+}
+
+fn presence_sent(
+    cx: &mut Cx<'_>,
+    session: &Arc<Session>,
+    stanza: &Stanza,
+    to: Option<&Jid>,
+) -> Result<(), StanzaError> {
+    for module in cx.core.registry.modules() {
+        if let Some(sent) = module.moments.presence_sent {
+            sent(cx, session, stanza, to)?;
+        }
+    }
+    Ok(())
+}
+
+/// Sends a presence stanza on behalf of a session or an account, wherever `to` is. Presence for
+/// domains that this server can't reach is dropped: nobody waits for an answer.
+pub fn presence(cx: &mut Cx<'_>, from: &Jid, to: &Jid, stanza: &Stanza) {
+    if !cx.core.is_local(to.domain()) || to.local().is_none() {
+        return;
+    }
+    for module in cx.core.registry.modules() {
+        if let Some(received) = module.moments.presence_received {
+            received(cx, from, to, stanza);
+        }
+    }
+}
+
+/// Puts a stanza into one session's outbox, its start tag rewritten for it. The caller holds no
+/// shard: order matters only between messages, which go another way.
+pub fn to_session(
+    cx: &Cx<'_>,
+    session: &Arc<Session>,
+    from: Option<&Jid>,
+    to: Option<&Jid>,
+    stanza: &Stanza,
+    cargo: Cargo,
+) {
+    let outgoing = stanza.rewrite(&Rewrite {
+        from,
+        to,
+        lang: cx.lang,
+        insert: b"",
+    });
+    let entry = Entry {
+        wire: Wire::Ready(outgoing),
+        after: cx.after(),
+        cargo,
+    };
+    cx.core.push(session, entry);
+}
+
+/// Refuses what is for a domain that this server has no way to, before anything is remembered of
+/// it (RFC 6120 §10.4).
+pub fn reachable(core: &Core, to: &Jid) -> Result<(), StanzaError> {
+    match core.is_local(to.domain()) {
+        true => Ok(()),
+        false => Err(no_such_server(to)),
+    }
+}
+
+/// RFC 6120 §10.4: the way to other servers.
+pub(super) fn no_such_server(to: &Jid) -> StanzaError {
+    StanzaError::remote_server_not_found(format!("this server has no way to {}", to.domain()))
+}
+
+/// Answers a stanza with an error, where RFC 6120 §8.3.1 allows one, to the client that sent it
+/// as `from`.
+fn answer_error(cx: &mut Cx<'_>, from: &Jid, stanza: &Stanza, error: &StanzaError) {
+    if !may_be_answered(stanza) {
+        return;
+    }
+    let bytes = stanza.error_reply_to(error, from);
+    if let Some(resource) = from.resource()
+        && let Some(session) = cx.core.table.session(from.bare_str(), resource)
+    {
+        cx.core
+            .push(&session, Entry::transient(bytes.into(), cx.after()));
+    }
+}
+
+/// RFC 6120 §8.3.1 rule 4 and §8.2.3: no error for an error, nor for an IQ result.
+fn may_be_answered(stanza: &Stanza) -> bool {
+    match (stanza.kind(), stanza.type_().as_deref()) {
+        _ if !stanza.may_be_refused() => false,
+        (Kind::Presence, type_) => !matches!(
+            type_,
+            Some("unavailable" | "unsubscribed" | "subscribed" | "unsubscribe")
+        ),
+        _ => true,
+    }
+}
+
+/// A stanza that was on its way (with its own `from` and `to`) will not arrive: its sender is
+/// told.
+pub fn bounce(cx: &mut Cx<'_>, stanza: &Stanza, error: &StanzaError) {
+    let sender = stanza.from().and_then(|from| Jid::parse(&from).ok());
+    if let Some(sender) = sender {
+        answer_error(cx, &sender, stanza, error);
+    }
+}

@@ -37,9 +37,13 @@
 //! randomness. `net/tls` alone names rustls. `tests/tidy.rs` holds all of this.
 
 pub mod addr;
+pub mod cli;
 pub mod config;
 pub mod crypto;
+pub mod net;
 pub mod router;
+pub mod server;
+pub mod service;
 pub mod stanza;
 pub mod store;
 pub mod stream;

@@ -1,0 +1,62 @@
+//! `cairn config`: is it valid, does it fit, and what is there to set?
+
+use std::io::{self, Write};
+
+use clap::Subcommand;
+
+use super::{Cli, Failure};
+use crate::config::{self, Config, Machine};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Read the configuration and show what its limits can come to need
+    #[command(after_help = "\
+Exits with 0 when `cairn serve` would take it, with 3 and one sentence when not.
+
+Example:
+  cairn --config /etc/cairn/cairn.toml config check && systemctl restart cairn")]
+    Check,
+    /// Print every key with its meaning and its default on this machine
+    #[command(after_help = "\
+The output is a configuration itself; only its domain has to be changed.
+
+Example:
+  cairn config defaults > cairn.toml")]
+    Defaults,
+}
+
+pub(super) fn run(cli: &Cli, command: &ConfigCommand) -> Result<(), Failure> {
+    let machine = Machine::measure();
+    let mut out = io::stdout().lock();
+    match command {
+        ConfigCommand::Check => {
+            let config = cli.load(&machine)?;
+            check(&config, &machine, &mut out)
+        }
+        ConfigCommand::Defaults => Ok(write!(out, "{}", config::defaults(&machine))?),
+    }
+}
+
+fn check(config: &Config, machine: &Machine, out: &mut dyn Write) -> Result<(), Failure> {
+    let admission = config.admission(machine);
+    let limits = &config.limits;
+    writeln!(out, "domain                {}", config.domain)?;
+    writeln!(out, "store                 {}", config.store.path.display())?;
+    writeln!(
+        out,
+        "at once               {} connections, {} accounts",
+        limits.connections, limits.accounts
+    )?;
+    writeln!(out, "memory, at worst\n{admission}")?;
+    admission.check().map_err(Failure::config)?;
+    if let (Some(certificate), Some(key)) = (&config.tls.certificate, &config.tls.key) {
+        crate::net::tls::TlsAcceptor::from_files(certificate, key).map_err(Failure::config)?;
+        writeln!(out, "certificate           {}", certificate.display())?;
+    } else {
+        writeln!(
+            out,
+            "certificate           none: a self-signed one is generated"
+        )?;
+    }
+    Ok(writeln!(out, "the configuration is valid")?)
+}

@@ -1,0 +1,156 @@
+//! The command line: one file a command.
+//!
+//! Commands about the store go to the server that runs, through its socket, and
+//! to the store itself when none does; they are the same commands
+//! ([`crate::service::operator`]).
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{Config, ConfigError, Machine};
+
+mod configuration;
+mod log;
+mod reach;
+mod serve;
+mod store;
+mod user;
+
+const EXAMPLES: &str = "\
+Examples:
+  cairn config defaults > cairn.toml     every key with its default, to start from
+  cairn serve                            serve, with ./cairn.toml or /etc/cairn/cairn.toml
+  cairn user add alice@chat.example      asks for a password
+  cairn store export > accounts.xml      all accounts, to move or to keep
+
+Exit codes:
+  0  done
+  1  not done; the reason is on standard error
+  2  the command line was not understood
+  3  the configuration is missing or invalid
+  4  the store cannot be opened, or is damaged";
+
+/// An XMPP chat server that keeps everything in one log.
+#[derive(Debug, Parser)]
+#[command(name = "cairn", version, after_help = EXAMPLES, arg_required_else_help = true)]
+struct Cli {
+    /// The configuration [default: ./cairn.toml, then /etc/cairn/cairn.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve until SIGTERM or SIGINT; SIGHUP reads the certificate again
+    #[command(after_help = serve::EXAMPLES)]
+    Serve,
+    /// Add, change, list and remove accounts, while the server runs or not
+    #[command(subcommand)]
+    User(user::User),
+    /// Look after the store, export and import accounts
+    #[command(subcommand)]
+    Store(store::StoreCommand),
+    /// Check the configuration, or print every key
+    #[command(subcommand)]
+    Config(configuration::ConfigCommand),
+}
+
+/// Why a command was not done.
+#[derive(Debug)]
+struct Failure {
+    code: u8,
+    sentence: String,
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match &cli.command {
+        Command::Serve => serve::run(&cli),
+        Command::User(command) => user::run(&cli, command),
+        Command::Store(command) => store::run(&cli, command),
+        Command::Config(command) => configuration::run(&cli, command),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // Where standard error is closed there is nobody to tell.
+            drop(writeln!(io::stderr(), "cairn: {}", failure.sentence));
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+impl Cli {
+    fn load(&self, machine: &Machine) -> Result<Config, Failure> {
+        Ok(Config::load(self.config.as_deref(), machine)?)
+    }
+}
+
+impl Failure {
+    /// Not done.
+    fn refused(sentence: impl Into<String>) -> Self {
+        Self {
+            code: 1,
+            sentence: sentence.into(),
+        }
+    }
+
+    /// The configuration is invalid.
+    fn config(sentence: impl Into<String>) -> Self {
+        Self {
+            code: 3,
+            sentence: sentence.into(),
+        }
+    }
+
+    /// The store cannot be opened or is damaged.
+    fn store(sentence: impl Into<String>) -> Self {
+        Self {
+            code: 4,
+            sentence: sentence.into(),
+        }
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::config(error.to_string())
+    }
+}
+
+impl From<io::Error> for Failure {
+    /// Only output can fail in a way that says nothing else: a closed pipe.
+    fn from(error: io::Error) -> Self {
+        Self::refused(format!("cannot write the output: {error}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_configuration_may_stand_before_or_behind_the_command() {
+        for line in [
+            "cairn --config a.toml user list",
+            "cairn user list --config a.toml",
+            "cairn user --config a.toml list",
+        ] {
+            let cli = Cli::try_parse_from(line.split(' ')).expect("understood");
+            assert_eq!(cli.config, Some(PathBuf::from("a.toml")));
+        }
+    }
+}

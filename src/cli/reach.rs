@@ -1,0 +1,69 @@
+//! To the running server, or to the store itself.
+
+use std::io::{self, Read, Write};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::{Cli, Failure, log};
+use crate::config::{LogFormat, LogLevel, Machine};
+use crate::service::control::{self, CallError};
+use crate::service::office::Office;
+use crate::service::open::OpenFailure;
+use crate::service::operator::Operator;
+use crate::store::disk::Access;
+
+/// How long a server may take from its lock on the store to its socket.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Between two looks at it.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Performs a command where the store is open, or opens it.
+pub(super) fn perform(cli: &Cli, words: &[String], input: &mut dyn Read) -> Result<(), Failure> {
+    let config = cli.load(&Machine::measure())?;
+    log::start(&crate::config::Log {
+        level: LogLevel::Warn,
+        format: LogFormat::Text,
+    });
+    let mut output = io::stdout().lock();
+    let creates = matches!(words, [noun, verb, ..] if noun == "user" && verb == "add"
+        || noun == "store" && verb == "import");
+    let access = if creates {
+        Access::Create
+    } else {
+        Access::Write
+    };
+    let socket = control::socket_path(&config.store.path);
+    let since = Instant::now();
+    let office = loop {
+        match Office::open(config.clone(), access) {
+            Ok(office) => break office,
+            // Nobody is there, and that is no error.
+            Err(OpenFailure::Missing) if words == ["user", "list"] => return Ok(()),
+            Err(OpenFailure::Locked) => {}
+            Err(failure) => return Err(Failure::store(failure.to_string())),
+        }
+        match control::call(&socket, words, input, &mut output) {
+            Ok(()) => return Ok(output.flush()?),
+            // Who holds the lock may be about to listen, or about to end.
+            Err(CallError::Unreachable(_)) if since.elapsed() < PATIENCE => {
+                thread::sleep(PAUSE);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    };
+    let done = Operator::new(office.core.clone()).perform(words, input, &mut output);
+    let closed = office.close();
+    done.map_err(Failure::refused)?;
+    closed.map_err(|error| Failure::store(error.to_string()))?;
+    Ok(output.flush()?)
+}
+
+impl From<CallError> for Failure {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Refused(sentence) => Self::refused(sentence),
+            other => Self::store(other.to_string()),
+        }
+    }
+}

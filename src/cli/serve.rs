@@ -1,0 +1,69 @@
+//! `cairn serve`.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use super::{Cli, Failure, log};
+use crate::config::Machine;
+use crate::router::Core;
+use crate::server;
+use crate::service::control;
+use crate::service::operator::Operator;
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  cairn serve
+  cairn --config /etc/cairn/cairn.toml serve
+  kill -HUP $(pidof cairn)     after the certificate was renewed";
+
+pub(super) fn run(cli: &Cli) -> Result<(), Failure> {
+    let machine = Machine::measure();
+    let config = cli.load(&machine)?;
+    config
+        .admission(&machine)
+        .check()
+        .map_err(Failure::config)?;
+    log::start(&config.log);
+    allow_files();
+    let socket = control::socket_path(&config.store.path);
+    let mut listens = false;
+    let done = server::run(config, |core| {
+        listen(&socket, core)?;
+        listens = true;
+        Ok(())
+    });
+    // Only our own: where the store is locked it belongs to who holds the lock.
+    if listens {
+        drop(fs::remove_file(&socket));
+    }
+    done.map_err(Failure::refused)
+}
+
+/// Takes the operator's commands from now on.
+fn listen(socket: &Path, core: &Arc<Core>) -> Result<(), String> {
+    let operator = Operator::new(core.clone());
+    let perform = move |words: &[String], input: &mut dyn Read, output: &mut dyn Write| {
+        operator.perform(words, input, output)
+    };
+    control::listen(socket)
+        .and_then(|listener| control::serve(listener, Arc::new(perform)))
+        .map_err(|error| {
+            let socket = socket.display();
+            format!("cannot open the socket {socket}: {error}; its folder must be writable")
+        })
+}
+
+/// Takes all the open files that the system would give; the admission has
+/// counted with them.
+fn allow_files() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        tracing::warn!(%error, soft, hard, "cannot raise the number of open files");
+    }
+}

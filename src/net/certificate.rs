@@ -1,0 +1,172 @@
+//! Certificates as files and bytes: read, generated, and hashed for RFC 5929.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rcgen::{
+    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
+};
+use ring::digest;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
+use x509_parser::signature_algorithm::SignatureAlgorithm;
+use zeroize::Zeroizing;
+
+/// A certificate chain and its private key, both as PEM.
+#[derive(Clone)]
+pub struct Pem {
+    /// The chain, the server's own certificate first.
+    pub chain: String,
+    /// The private key: PKCS#8, PKCS#1 or SEC1.
+    pub key: Zeroizing<String>,
+}
+
+/// How long a generated certificate is valid.
+///
+/// Clients trust a self-signed certificate only by remembering it, so every
+/// renewal makes all of them ask their users again, and a short life protects
+/// nobody: it is replaced, not revoked. Ten years outlive every installation
+/// that should have got a real certificate meanwhile.
+const SELF_SIGNED_DAYS: u64 = 3653;
+
+impl Pem {
+    /// Reads chain and key; the error is a sentence for the operator.
+    pub fn read(certificate: &Path, key: &Path) -> Result<Self, String> {
+        let read = |path: &Path| {
+            fs::read_to_string(path).map_err(|error| {
+                format!(
+                    "cannot read {}: {error}; check [tls] in the configuration",
+                    path.display()
+                )
+            })
+        };
+        Ok(Self {
+            chain: read(certificate)?,
+            key: Zeroizing::new(read(key)?),
+        })
+    }
+
+    /// Generates a self-signed certificate for `domain`: ECDSA on P-256, which
+    /// every TLS client speaks and whose handshake is the cheapest of those.
+    ///
+    /// It is valid from the day before `now`, so that a client whose clock is
+    /// a little behind takes it.
+    pub fn self_signed(domain: &str, now: SystemTime) -> Result<Self, String> {
+        let explain = |error: rcgen::Error| {
+            format!(
+                "cannot generate a certificate for {domain}: {error}; \
+                 set [tls] certificate and key, and write an internationalised domain in its xn-- form"
+            )
+        };
+        let mut params = CertificateParams::new([domain.to_owned()]).map_err(explain)?;
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, domain);
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let today = now
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or(Duration::ZERO)
+            .as_secs()
+            / 86_400;
+        let date = |days| {
+            let (year, month, day) = civil(days);
+            rcgen::date_time_ymd(year, month, day)
+        };
+        params.not_before = date(today.saturating_sub(1));
+        params.not_after = date(today + SELF_SIGNED_DAYS);
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(explain)?;
+        let certificate = params.self_signed(&key).map_err(explain)?;
+        Ok(Self {
+            chain: certificate.pem(),
+            key: Zeroizing::new(key.serialize_pem()),
+        })
+    }
+}
+
+/// The `tls-server-end-point` channel binding of RFC 5929 §4.1: the hash of the
+/// certificate by the hash of its signature, where MD5 and SHA-1 give way to
+/// SHA-256.
+///
+/// None where the RFC defines no hash (Ed25519, Ed448) or we have none.
+#[must_use]
+pub fn server_end_point(der: &[u8]) -> Option<Vec<u8>> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    let algorithm = &certificate.signature_algorithm;
+    let hash = match SignatureAlgorithm::try_from(algorithm).ok()? {
+        SignatureAlgorithm::RSASSA_PSS(params) => {
+            by_hash_oid(&params.hash_algorithm_oid().to_id_string())
+        }
+        SignatureAlgorithm::ED25519 => None,
+        _ => by_signature_oid(&algorithm.algorithm.to_id_string()),
+    }?;
+    Some(digest::digest(hash, der).as_ref().to_vec())
+}
+
+/// The time after which the first certificate of `der` is no longer valid, in
+/// seconds since 1970.
+#[must_use]
+pub fn not_after_s(der: &[u8]) -> Option<i64> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    Some(certificate.validity().not_after.timestamp())
+}
+
+fn by_signature_oid(oid: &str) -> Option<&'static digest::Algorithm> {
+    match oid {
+        // md5, sha1 and sha256 WithRSAEncryption; ecdsa-with-SHA1 and -SHA256
+        "1.2.840.113549.1.1.4"
+        | "1.2.840.113549.1.1.5"
+        | "1.2.840.113549.1.1.11"
+        | "1.2.840.10045.4.1"
+        | "1.2.840.10045.4.3.2" => Some(&digest::SHA256),
+        "1.2.840.113549.1.1.12" | "1.2.840.10045.4.3.3" => Some(&digest::SHA384),
+        "1.2.840.113549.1.1.13" | "1.2.840.10045.4.3.4" => Some(&digest::SHA512),
+        _ => None,
+    }
+}
+
+/// RSASSA-PSS carries its hash as a parameter (RFC 4055 §3.1).
+fn by_hash_oid(oid: &str) -> Option<&'static digest::Algorithm> {
+    match oid {
+        "1.3.14.3.2.26" | "2.16.840.1.101.3.4.2.1" => Some(&digest::SHA256),
+        "2.16.840.1.101.3.4.2.2" => Some(&digest::SHA384),
+        "2.16.840.1.101.3.4.2.3" => Some(&digest::SHA512),
+        _ => None,
+    }
+}
+
+/// Year, month and day of a number of days since 1970-01-01, in the proleptic
+/// Gregorian calendar: days are counted in 400-year eras that begin in March.
+fn civil(days: u64) -> (i32, u8, u8) {
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = (month_from_march + 2) % 12 + 1;
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    (
+        i32::try_from(year).unwrap_or(9999),
+        u8::try_from(month).expect("a month is at most 12"),
+        u8::try_from(day).expect("a day is at most 31"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn civil_dates_of_leap_days_and_year_ends() {
+        assert_eq!(civil(0), (1970, 1, 1));
+        assert_eq!(civil(11_016), (2000, 2, 29));
+        assert_eq!(civil(19_722), (2023, 12, 31));
+        assert_eq!(civil(19_782), (2024, 2, 29));
+        assert_eq!(civil(47_540), (2100, 2, 28));
+        assert_eq!(civil(47_541), (2100, 3, 1));
+    }
+}

@@ -1,0 +1,283 @@
+//! From an accepted connection to a bound session: TLS, authentication, binding, resumption.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use tokio::time::{Duration, timeout};
+use tracing::Span;
+
+use crate::addr::Jid;
+use crate::router::{
+    Cargo, Entry as OutboxEntry, Resumption, bind, enable_management, resume, resumption_id,
+};
+use crate::stanza::{Condition, SaslCondition, SaslFailure, Stanza, StreamErrorCondition};
+use crate::stream::Action;
+use crate::stream::c2s::C2s;
+use crate::stream::sm::SmEnabled;
+use crate::xep::register;
+
+use super::outgoing::OutgoingQueue;
+use super::{Connection, End, Front, inbound};
+use crate::net::listen::Arrival;
+use crate::net::tls::Entry;
+use crate::net::transport::Transport;
+
+/// How long a client that can't be reached may keep what was written to it waiting, before the
+/// kernel gives its connection up.
+const UNREACHABLE: Duration = Duration::from_secs(120);
+
+/// Begins a connection: the TLS handshake where TLS comes first, then a stream.
+pub(super) async fn greet(
+    front: Arc<Front>,
+    arrival: Arrival,
+    entry: Entry,
+    number: u64,
+    span: Span,
+) -> Option<Connection> {
+    let Arrival { tcp, peer, slot } = arrival;
+    let socket = socket2::SockRef::from(&tcp);
+    drop(socket.set_tcp_user_timeout(Some(UNREACHABLE)));
+    let mut transport = Transport::plain(tcp);
+    let mut info = None;
+    if entry == Entry::Direct {
+        let handshake = transport.secure(&front.tls, Entry::Direct);
+        let limit = Duration::from_millis(front.streams.login_ms);
+        match timeout(limit, handshake).await {
+            Ok(Ok((secured, learnt))) => {
+                transport = secured;
+                info = Some(learnt);
+            }
+            Ok(Err(error)) => {
+                span.in_scope(|| tracing::info!(%error, "the TLS handshake failed"));
+                return None;
+            }
+            Err(_) => {
+                span.in_scope(|| tracing::info!("the TLS handshake took too long"));
+                return None;
+            }
+        }
+    }
+    let now_ms = (front.core.clock)();
+    let stream = C2s::new(front.streams.clone(), front.core.random(), info, now_ms);
+    Some(Connection {
+        share: inbound::Share::new(front.inbound.clone()),
+        front,
+        number,
+        peer,
+        slot,
+        transport: Some(transport),
+        stream,
+        input: BytesMut::new(),
+        out: OutgoingQueue::default(),
+        session: None,
+        requested: false,
+        ending: None,
+        span,
+    })
+}
+
+impl Connection {
+    /// The actions of a stream that is being negotiated; the others never come here.
+    pub(super) async fn negotiate(&mut self, action: Action) -> Result<(), End> {
+        match action {
+            Action::StartTls => self.start_tls().await?,
+            Action::LookUp { account, .. } => self.look_up(&account),
+            Action::VerifyPassword(check) => {
+                let matches = self.front.passwords.check(check).await;
+                self.stream.verified(matches);
+            }
+            Action::Register(stanza) => self.register(stanza).await,
+            Action::Authenticated {
+                account,
+                mechanism,
+                binding,
+            } => {
+                self.slot.authenticated();
+                let now_ms = self.now_ms();
+                let peer = self.peer.ip();
+                self.front
+                    .throttle
+                    .succeeded(peer, account.as_str(), now_ms);
+                let _entered = self.span.enter();
+                tracing::info!(%account, mechanism = %mechanism.name(), ?binding, "authenticated");
+            }
+            Action::AuthenticationFailed {
+                account,
+                failure,
+                reason,
+            } => {
+                let account = account.map(|account| account.to_string());
+                let _entered = self.span.enter();
+                tracing::info!(
+                    account,
+                    refused = failure.condition.name(),
+                    reason,
+                    "log-in failed"
+                );
+            }
+            Action::Bind { jid, .. } => self.bind(jid),
+            Action::SmEnable {
+                resume,
+                max_seconds,
+            } => self.enable(resume, max_seconds),
+            Action::SmResume { previd, h } => self.resume(&previd, h).await,
+            Action::Send(_)
+            | Action::Stanza(_)
+            | Action::SmRequest
+            | Action::SmAck { .. }
+            | Action::Closed(_) => debug_assert!(false, "handled before"),
+        }
+        Ok(())
+    }
+
+    async fn start_tls(&mut self) -> Result<(), End> {
+        self.flush().await?;
+        // What came in the clear is worth nothing under TLS (RFC 6120 §5.4.3.3).
+        self.input = BytesMut::new();
+        let Some(transport) = self.transport.take() else {
+            return Ok(());
+        };
+        let now_ms = self.now_ms();
+        let left_ms = self
+            .stream
+            .deadline()
+            .map_or(0, |at| at.saturating_sub(now_ms));
+        let handshake = transport.secure(&self.front.tls, Entry::StartTls);
+        match timeout(Duration::from_millis(left_ms), handshake).await {
+            Ok(Ok((secured, learnt))) => {
+                self.transport = Some(secured);
+                let now_ms = self.now_ms();
+                self.stream.tls_established(learnt, now_ms);
+                Ok(())
+            }
+            Ok(Err(error)) => Err(std::io::Error::other(error.to_string()).into()),
+            Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
+        }
+    }
+
+    fn look_up(&mut self, account: &Jid) {
+        let now_ms = self.now_ms();
+        let owner = account.as_str();
+        if !self.front.throttle.may_try(self.peer.ip(), owner, now_ms) {
+            let failure = SaslFailure::new(
+                SaslCondition::TemporaryAuthFailure,
+                "too many failed log-ins: try again later",
+            );
+            self.stream.refuse_authentication(failure, "throttled");
+            return;
+        }
+        let credentials = self.front.core.store.read(|state| {
+            let account = state
+                .account(owner)
+                .filter(|account| account.is_enabled())?;
+            account.credentials()
+        });
+        self.stream.credentials(credentials);
+    }
+
+    async fn register(&mut self, stanza: Stanza) {
+        let front = self.front.clone();
+        let peer = self.peer.ip();
+        // Who asks for names that are taken learns who has an account: that is counted like a
+        // failed log-in.
+        if !front.names.may_try(peer, "", self.now_ms()) {
+            self.refuse(
+                StreamErrorCondition::PolicyViolation,
+                "too many names that are taken: try again later",
+            );
+            return;
+        }
+        let answered = self.front.passwords.work(move || {
+            let now_ms = (front.core.clock)();
+            let is_allowed = || front.registrations.may_try(peer, "", now_ms);
+            register::answer_stranger(&front.core, &stanza, is_allowed)
+        });
+        let Some(reply) = answered.await else {
+            self.refuse(
+                StreamErrorCondition::InternalServerError,
+                "something went wrong here",
+            );
+            return;
+        };
+        if !reply.told_of_account {
+            self.front.names.succeeded(peer, "", self.now_ms());
+        }
+        self.durable(reply.after).await;
+        self.stream.registration_reply(reply.iq);
+    }
+
+    fn bind(&mut self, jid: Jid) {
+        let lang = self.stream.lang().map(Into::into);
+        let bound = bind(&self.front.core, jid, lang, self.number);
+        let now_ms = self.now_ms();
+        let outcome = match bound {
+            Ok(session) => {
+                self.span.record("jid", session.jid.as_str());
+                let _entered = self.span.enter();
+                tracing::info!("logged in");
+                let jid = session.jid.clone();
+                self.session = Some(session);
+                Ok(jid)
+            }
+            Err(error) => Err(error),
+        };
+        self.stream.bound(outcome, now_ms);
+    }
+
+    fn enable(&mut self, resume: bool, max_seconds: Option<u32>) {
+        let Some(session) = self.session.clone() else {
+            self.stream.sm_failed(Condition::UnexpectedRequest, None);
+            return;
+        };
+        let granted = enable_management(&self.front.core, &session, resume, max_seconds);
+        self.stream.sm_enabled(&SmEnabled {
+            id: granted.map(|(id, _)| crate::stanza::id::hex(&id)),
+            max_seconds: granted.map(|(_, max)| max),
+        });
+        if let Some(Action::Send(bytes)) = self.stream.poll() {
+            let mut entry = OutboxEntry::nonza(bytes, crate::store::Position(0));
+            entry.cargo = Cargo::ManagementEnabled;
+            self.front.core.push(&session, entry);
+        }
+    }
+
+    async fn resume(&mut self, previd: &str, h: u32) {
+        let account = self.stream.jid().map(Jid::bare);
+        let (Some(id), Some(account)) = (resumption_id(previd), account) else {
+            self.stream.sm_failed(Condition::ItemNotFound, None);
+            return;
+        };
+        let outcome = loop {
+            match resume(&self.front.core, &account, &id, h, self.number) {
+                Resumption::Busy => tokio::task::yield_now().await,
+                other => break other,
+            }
+        };
+        match outcome {
+            Resumption::Resumed {
+                session,
+                handled,
+                after,
+            } => {
+                self.durable(after).await;
+                let now_ms = self.now_ms();
+                self.stream.resumed(session.jid.clone(), handled, now_ms);
+                // `<resumed/>` goes first, then what the client has not acknowledged.
+                while let Some(Action::Send(bytes)) = self.stream.poll() {
+                    self.out.push(bytes);
+                }
+                session.outbox.rewind(self.number);
+                self.span.record("jid", session.jid.as_str());
+                self.span.in_scope(|| tracing::info!("resumed"));
+                self.session = Some(session);
+            }
+            Resumption::TooHigh(too_high) => {
+                self.stream
+                    .close_handled_count_too_high(too_high.h, too_high.sent);
+            }
+            Resumption::NotFound | Resumption::Busy => {
+                self.stream.sm_failed(Condition::ItemNotFound, None);
+            }
+        }
+    }
+}

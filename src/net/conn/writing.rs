@@ -1,0 +1,252 @@
+//! From the session's outbox to the transport.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::time::{Duration, timeout};
+
+use crate::router::{
+    Batch, Cargo, Core, Ending, Entry, Gone, Session, Wire, continue_backlog, landed,
+    stored_message, wrapped_value,
+};
+use crate::stanza::{Outgoing, Stanza, StreamError, StreamErrorCondition};
+use crate::store::Position;
+use crate::stream::sm;
+
+use super::outgoing::Progress;
+use super::{Connection, End, Farewell};
+
+/// What is taken from the outbox at a time: about one TLS record.
+const BATCH_BYTES: usize = 16 * 1024;
+
+/// How long what was asked for before the end of a stream may take to become durable.
+const DRAIN: Duration = Duration::from_secs(2);
+
+impl Connection {
+    /// Takes what may be written now, if the last batch has gone.
+    pub(super) async fn take_from_outbox(&mut self) -> Result<(), End> {
+        let Some(session) = self.session.clone() else {
+            return Ok(());
+        };
+        if !self.out.is_empty() {
+            return Ok(());
+        }
+        let durable = self.front.core.store.durable();
+        let batch = session.outbox.take(self.number, durable, BATCH_BYTES);
+        if let Some(gate) = batch.gate {
+            let store = &self.front.core.store;
+            self.front
+                .core
+                .gates
+                .wait(gate, &session, || store.durable());
+        }
+        let (ending, gone) = (batch.ending.clone(), batch.gone);
+        self.queue(&session, batch).await;
+        self.obey(ending, gone)?;
+        if session.has_backlog() && session.outbox.waiting() == 0 {
+            continue_backlog(&self.front.core, &session);
+        }
+        Ok(())
+    }
+
+    /// Ends the stream if the session says so.
+    pub(super) fn obey(&mut self, ending: Option<Ending>, gone: Option<Gone>) -> Result<(), End> {
+        match (ending, gone) {
+            (Some(ending), _) => self.end_stream(ending),
+            (None, Some(Gone::Ended)) => return Err(End::Replaced),
+            (None, Some(Gone::Replaced)) => self.leave(),
+            (None, None) => {}
+        }
+        Ok(())
+    }
+
+    async fn queue(&mut self, session: &Arc<Session>, batch: Batch) {
+        if batch.entries.is_empty() {
+            return;
+        }
+        let managed = session.outbox.unacknowledged() > 0;
+        let entries = match batch.entries.iter().any(|entry| !is_ready(entry)) {
+            true => fetch(&self.front.core, session, batch.entries).await,
+            false => batch.entries,
+        };
+        for entry in entries {
+            if let Wire::Ready(outgoing) = &entry.wire {
+                self.out.push(outgoing.head.clone());
+                self.out.push(outgoing.tail.clone());
+            }
+            let matters = matches!(
+                entry.cargo,
+                Cargo::Recorded(_) | Cargo::Message | Cargo::Request
+            );
+            if matters && !managed {
+                self.out.remember(entry);
+            }
+        }
+        if managed && !self.requested {
+            self.requested = true;
+            self.out.push(sm::request());
+        }
+    }
+
+    /// Writes what the socket takes; true when all of it has gone.
+    pub(super) fn write(&mut self) -> Result<bool, End> {
+        if self.out.is_empty() {
+            return Ok(true);
+        }
+        let transport = self
+            .transport
+            .as_mut()
+            .expect("the transport is away only during the handshake, which is awaited");
+        let done = self.out.write(transport)? == Progress::Done;
+        if done && let Some(session) = self.session.clone() {
+            self.written(&session);
+        }
+        Ok(done)
+    }
+
+    /// Everything that was taken is with the kernel: without stream management that is all the
+    /// server will ever know of its delivery.
+    pub(super) fn written(&mut self, session: &Session) {
+        let entries = self.out.take_written();
+        if !entries.is_empty() {
+            landed(&self.front.core, session, &entries);
+        }
+    }
+
+    /// Writes something of the stream's own, behind everything that was queued before it.
+    pub(super) async fn say(&mut self, bytes: Bytes) -> Result<(), End> {
+        if self.session.is_some() && self.ending.is_none() {
+            self.front.core.store.commit_soon();
+            // Late or never: the client hears the rest all the same.
+            let drained = timeout(DRAIN, self.drain()).await;
+            if let Ok(Err(end)) = drained {
+                return Err(end);
+            }
+        }
+        self.out.push(bytes);
+        Ok(())
+    }
+
+    async fn drain(&mut self) -> Result<(), End> {
+        let Some(session) = self.session.clone() else {
+            return Ok(());
+        };
+        while session.outbox.waiting() > 0 && self.ending.is_none() {
+            self.take_from_outbox().await?;
+            self.flush().await?;
+            if let Some(gate) = session.outbox.gate() {
+                self.durable(gate).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes everything that was taken.
+    pub(super) async fn flush(&mut self) -> Result<(), End> {
+        while !self.write()? {
+            self.transport().writable().await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the store is durable up to `position`.
+    pub(super) async fn durable(&self, position: Position) {
+        self.front.core.store.commit_soon();
+        let mut durable = self.front.durable.clone();
+        // An error means that the store has stopped; nothing more becomes durable then.
+        if durable
+            .wait_for(|durable| *durable >= position)
+            .await
+            .is_err()
+        {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    fn end_stream(&mut self, ending: Ending) {
+        if self.ending.is_some() {
+            return;
+        }
+        let (farewell, error) = match ending {
+            Ending::Error(error) => {
+                self.stream.close(error);
+                return;
+            }
+            Ending::Discard(error) => (Farewell::Leave, error),
+            Ending::Shutdown(error) => (Farewell::Detach, error),
+        };
+        self.ending = Some(farewell);
+        self.stream.close(error);
+    }
+
+    /// Another connection has resumed the session (XEP-0198 §5): this one says why and stops.
+    fn leave(&mut self) {
+        if self.ending.is_none() {
+            self.ending = Some(Farewell::Leave);
+            self.refuse(
+                StreamErrorCondition::Conflict,
+                "another connection has resumed this session",
+            );
+        }
+    }
+
+    /// Ends the stream because of what the client did.
+    pub(super) fn refuse(&mut self, condition: StreamErrorCondition, text: &'static str) {
+        self.stream.close(StreamError::new(condition, text));
+    }
+}
+
+fn is_ready(entry: &Entry) -> bool {
+    matches!(entry.wire, Wire::Ready(_))
+}
+
+/// Reads from the log what stands there, on a thread that may wait for the disk.
+async fn fetch(core: &Arc<Core>, session: &Arc<Session>, entries: Vec<Entry>) -> Vec<Entry> {
+    let (core, session) = (core.clone(), session.clone());
+    let fetched = tokio::task::spawn_blocking(move || {
+        let made = entries.into_iter().map(|mut entry| {
+            entry.wire = Wire::Ready(bytes_of(&core, &session, entry.wire));
+            entry
+        });
+        made.collect()
+    });
+    fetched.await.unwrap_or_default()
+}
+
+fn bytes_of(core: &Core, session: &Session, wire: Wire) -> Outgoing {
+    match wire {
+        Wire::Ready(outgoing) => outgoing,
+        Wire::Stored { id, received_at_ms } => {
+            let owner = session.jid.bare_str();
+            let stored = core.store.message(owner, id);
+            let stanza = stored.map(|bytes| bytes.map(Stanza::from_canonical));
+            match stanza {
+                Ok(Some(Ok(stanza))) => {
+                    stored_message(core, &session.jid, &stanza, id, received_at_ms)
+                }
+                unreadable => {
+                    tracing::error!(account = owner, id = id.0, why = ?unreadable.err(), "a stored message can't be read");
+                    damaged(core, session)
+                }
+            }
+        }
+        Wire::Wrapped(wrapped) => wrapped_value(core, &session.jid, &wrapped),
+    }
+}
+
+/// What the client gets in the place of a message that rotted: it is counted like one.
+fn damaged(core: &Core, session: &Session) -> Outgoing {
+    let mut writer = crate::stanza::build::start(
+        crate::stanza::Kind::Message,
+        Some("headline"),
+        Some(&session.jid),
+        Some(&core.domain),
+        None,
+        128,
+    );
+    writer.leaf(
+        "body",
+        "A message that waited for you could not be read from the server's disk and is lost.",
+    );
+    writer.finish().into()
+}

@@ -1,0 +1,10 @@
+//! Sockets: listeners, TLS, and the transports that connections run on (L5).
+
+pub mod admit;
+pub mod certificate;
+pub mod conn;
+mod exporter;
+pub mod listen;
+pub mod throttle;
+pub mod tls;
+pub mod transport;

@@ -1,0 +1,33 @@
+//! What has to be done from time to time while the server runs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::allocator;
+use crate::router::{self, Core};
+
+/// How often sessions that wait too long for a resumption are looked for, and retirements that
+/// nobody has taken along are written.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How many ticks pass before memory that is free is given back to the kernel.
+const TRIM_TICKS: u32 = 10;
+
+/// Until it is dropped.
+pub(super) async fn run(core: Arc<Core>) {
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut count = 0_u32;
+    loop {
+        ticks.tick().await;
+        router::end_overdue(&core);
+        core.store.flush_retirements((core.clock)());
+        count = count.wrapping_add(1);
+        if count.is_multiple_of(TRIM_TICKS) {
+            // Takes milliseconds with a big heap, so not on a thread that serves clients.
+            drop(tokio::task::spawn_blocking(allocator::trim).await);
+        }
+    }
+}

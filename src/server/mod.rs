@@ -1,0 +1,365 @@
+//! The server as a process: the store opened, the parts wired by hand, the listeners bound, and
+//! everything stopped again in order.
+
+mod allocator;
+mod housekeeping;
+mod settings;
+
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::addr::Jid;
+use crate::config::{Config, RegistrationMode};
+use crate::net::admit::Admissions;
+use crate::net::certificate::Pem;
+use crate::net::conn::{self, Front, Inbound, Passwords};
+use crate::net::listen::{self, Listener};
+use crate::net::throttle::{Throttle, ThrottleLimits};
+use crate::net::tls::{Entry, TlsAcceptor};
+use crate::router::{self, Core, Ending, OutboxLimits, Parts, Registry};
+use crate::service::open;
+use crate::stanza::{StreamError, StreamErrorCondition};
+use crate::store::disk::Access;
+use crate::store::{Position, Store};
+use crate::stream::C2sConfig;
+use crate::xep::{self, account, caps, disco};
+
+pub use allocator::tune as tune_allocator;
+
+/// How long connections have to say their last words when the server stops.
+const STOPPING: Duration = Duration::from_secs(8);
+
+/// Runs until it is told to stop (SIGTERM, SIGINT) or the store fails. `control` opens the
+/// operator's socket. The error is a sentence for the operator.
+pub fn run(
+    config: Config,
+    control: impl FnOnce(&Arc<Core>) -> Result<(), String>,
+) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("cairn")
+        .thread_stack_size(512 * 1024)
+        .max_blocking_threads(16)
+        .build()
+        .map_err(|error| format!("cannot start threads: {error}"))?;
+    let server = Server::start(config, &runtime, control)?;
+    let stopped = runtime.block_on(server.serve());
+    let ended = server.stop(&runtime);
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    stopped.and(ended)
+}
+
+/// Milliseconds since 1970.
+pub fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
+}
+
+struct Server {
+    core: Arc<Core>,
+    front: Arc<Front>,
+    admissions: Arc<Admissions>,
+    listeners: Vec<(Arc<Listener>, Entry)>,
+    threads: Vec<JoinHandle<()>>,
+    failed: watch::Receiver<Option<String>>,
+    /// Connections hold a copy; all are gone when its last one is.
+    alive: watch::Sender<()>,
+}
+
+impl Server {
+    fn start(
+        config: Config,
+        runtime: &Runtime,
+        control: impl FnOnce(&Arc<Core>) -> Result<(), String>,
+    ) -> Result<Server, String> {
+        let opened =
+            open::open(&config, Access::Create, now_ms()).map_err(|error| error.to_string())?;
+        opened.report();
+        let store = Arc::new(opened.store);
+        let domain = Jid::parse(&config.domain)
+            .map_err(|_| format!("{} is no domain: change `domain`", config.domain))?;
+        let pem = settings::certificate(&config, &store)?;
+        let secret = settings::secret(&store)?;
+        let passwords = Arc::new(Passwords::new(config.limits.argon2_concurrent));
+        let core = Arc::new(core(config, domain, store, runtime, &passwords));
+        let (durable, failed, threads) = start_store(&core)?;
+        let awake = router::wake(&core);
+        if awake > 0 {
+            tracing::info!(sessions = awake, "sessions wait to be resumed");
+        }
+        // A secret that a client has seen the effect of survives whatever comes.
+        let kept = core.store.position();
+        let mut on_disk = durable.clone();
+        drop(runtime.block_on(on_disk.wait_for(|durable| *durable >= kept)));
+        // Before it says that it listens: who reads that may go on with a command at once.
+        control(&core)?;
+        let listeners = {
+            let _entered = runtime.enter();
+            bind(&core.config)?
+        };
+        let front = Arc::new(Front {
+            tls: Arc::new(TlsAcceptor::new(&pem)?),
+            streams: Arc::new(streams(&core, secret)),
+            throttle: Throttle::new(log_in_limits(&core.config)),
+            registrations: Throttle::new(registration_limits(&core.config)),
+            names: Throttle::new(ThrottleLimits {
+                failures_per_account: 0,
+                ..log_in_limits(&core.config)
+            }),
+            passwords,
+            inbound: Inbound::new(core.config.limits.inbound_bytes),
+            stopping: CancellationToken::new(),
+            durable,
+            core: core.clone(),
+        });
+        Ok(Server {
+            admissions: Admissions::new(&core.config.limits),
+            core,
+            front,
+            listeners,
+            threads,
+            failed,
+            alive: watch::Sender::new(()),
+        })
+    }
+
+    /// Serves until there is a reason to stop; the error is why it has to.
+    async fn serve(&self) -> Result<(), String> {
+        let stopping = CancellationToken::new();
+        for (listener, entry) in &self.listeners {
+            // Told last: whoever waits for it finds everything in place, the operator's socket too.
+            let name = match entry {
+                Entry::StartTls => "c2s",
+                Entry::Direct => "c2s_tls",
+            };
+            if let Ok(address) = listener.local_addr() {
+                tracing::info!(name, %address, "listening");
+            }
+            let accepting = accept(
+                listener.clone(),
+                *entry,
+                self.front.clone(),
+                self.admissions.clone(),
+                self.alive.subscribe(),
+            );
+            let stopping = stopping.clone();
+            tokio::spawn(async move { stopping.run_until_cancelled(accepting).await });
+        }
+        let keeping = housekeeping::run(self.core.clone());
+        let ticking = stopping.clone();
+        tokio::spawn(async move { ticking.run_until_cancelled(keeping).await });
+        let ended = self.wait().await;
+        stopping.cancel();
+        ended
+    }
+
+    async fn wait(&self) -> Result<(), String> {
+        let explain = |error: io::Error| format!("cannot listen for signals: {error}");
+        let mut terminate = signal(SignalKind::terminate()).map_err(explain)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(explain)?;
+        let mut hangup = signal(SignalKind::hangup()).map_err(explain)?;
+        let mut failed = self.failed.clone();
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hangup.recv() => self.reload(),
+                Ok(why) = failed.wait_for(Option::is_some) => {
+                    let why = why.clone().unwrap_or_default();
+                    return Err(format!("the store has failed: {why}; start again to recover what was accepted"));
+                }
+            }
+        }
+        tracing::info!("stopping");
+        Ok(())
+    }
+
+    /// Reads the certificate again (SIGHUP). Sessions stay; an unusable one changes nothing.
+    fn reload(&self) {
+        let reloaded = settings::certificate(&self.core.config, &self.core.store)
+            .and_then(|pem| self.front.tls.reload(&pem));
+        match reloaded {
+            Ok(()) => tracing::info!("the certificate was read again"),
+            Err(error) => tracing::error!(%error, "the certificate stays as it was"),
+        }
+    }
+
+    /// RFC 6120 §4.9.3.20 for everybody, then sessions that can be resumed go to the log.
+    fn stop(self, runtime: &Runtime) -> Result<(), String> {
+        let failed = self.failed.borrow().is_some();
+        self.front.stopping.cancel();
+        if !failed {
+            for session in self.core.table.all() {
+                let shutdown =
+                    StreamError::new(StreamErrorCondition::SystemShutdown, "the server stops");
+                session.outbox.end(Ending::Shutdown(shutdown));
+            }
+            // The timer is made inside: outside of the runtime there is none.
+            let gone = async { tokio::time::timeout(STOPPING, self.alive.closed()).await };
+            drop(runtime.block_on(gone));
+            let asleep = router::hibernate(&self.core);
+            tracing::info!(sessions = asleep, "sessions wait for the next start");
+        }
+        self.core.store.stop();
+        for thread in self.threads {
+            drop(thread.join());
+        }
+        Ok(())
+    }
+}
+
+type StoreThreads = (
+    watch::Receiver<Position>,
+    watch::Receiver<Option<String>>,
+    Vec<JoinHandle<()>>,
+);
+
+/// The threads that write and tidy, and what the rest hears of them.
+fn start_store(core: &Arc<Core>) -> Result<StoreThreads, String> {
+    let store = &core.store;
+    let (durable_tx, durable) = watch::channel(store.durable());
+    let (failed_tx, failed) = watch::channel(None);
+    // The server holds the store, so the store must not hold the server.
+    let waiting = Arc::downgrade(core);
+    store.on_durable(Box::new(move |position| {
+        durable_tx.send_replace(position);
+        if let Some(core) = waiting.upgrade() {
+            core.gates.open(position);
+        }
+    }));
+    store.on_failure(Box::new(move |why| {
+        tracing::error!(%why, "the store has failed: nothing is accepted any more");
+        failed_tx.send_replace(Some(why.to_owned()));
+    }));
+    let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
+        std::thread::Builder::new()
+            .name(name.to_owned())
+            .stack_size(512 * 1024)
+            .spawn(work)
+            .map_err(|error| format!("cannot start a thread: {error}"))
+    };
+    // A failure has been told by `on_failure`.
+    let committing = store.clone();
+    let commit = spawn(
+        "commit",
+        Box::new(move || drop(committing.commit_loop(&now_ms))),
+    )?;
+    let tidying = store.clone();
+    let tidy = spawn(
+        "tidy",
+        Box::new(move || drop(tidying.background_loop(&now_ms))),
+    )?;
+    Ok((durable, failed, vec![commit, tidy]))
+}
+
+fn core(
+    config: Config,
+    domain: Jid,
+    store: Arc<Store>,
+    runtime: &Runtime,
+    passwords: &Arc<Passwords>,
+) -> Core {
+    // What is handed to other threads derives keys, or could as well.
+    let passwords = passwords.clone();
+    let limits = &config.limits;
+    let outbox_limits = OutboxLimits {
+        bytes_max: limits.session_queue_bytes,
+        entries_max: limits.session_queue_stanzas,
+        pool_bytes_max: limits.outbound_bytes,
+    };
+    let threads = runtime.handle().clone();
+    Core::new(Parts {
+        config,
+        domain,
+        store,
+        registry: Registry::new(xep::ALL),
+        outbox_limits,
+        spawn: Box::new(move |job| {
+            let passwords = passwords.clone();
+            drop(threads.spawn(async move { passwords.work(job).await }));
+        }),
+        clock: now_ms,
+    })
+}
+
+fn streams(core: &Core, secret: [u8; 32]) -> C2sConfig {
+    let limits = &core.config.limits;
+    let mut config = C2sConfig::new(vec![core.domain.clone()], secret);
+    config.scheme = account::scheme(&core.config.auth);
+    config.registration_open = core.config.registration.mode == RegistrationMode::Open;
+    config.retries_max = u8::try_from(limits.authentication_attempts).unwrap_or(u8::MAX);
+    config.limits_before = limits.before_authentication();
+    config.limits_after = limits.after_authentication();
+    config.login_ms = u64::from(limits.authentication_s) * 1_000;
+    config.idle_ms = u64::from(limits.ping_s) * 1_000;
+    config.probe_ms = u64::from(limits.ping_answer_s) * 1_000;
+    let info = disco::Info::of_server(&core.registry, &core.config);
+    config.caps = Some(caps::of_server(&info));
+    config
+}
+
+fn log_in_limits(config: &Config) -> ThrottleLimits {
+    let limits = &config.limits;
+    ThrottleLimits {
+        failures_per_address: limits.failed_logins_per_address,
+        failures_per_account: limits.failed_logins_per_account,
+        forgiven_every_ms: u64::from(limits.failed_login_forgiven_s) * 1_000,
+        entries_max: limits.addresses_remembered,
+    }
+}
+
+/// A registration is counted like a failure that is forgiven once its part of an hour has passed.
+fn registration_limits(config: &Config) -> ThrottleLimits {
+    let an_hour = config.limits.registrations_per_address_per_hour;
+    ThrottleLimits {
+        failures_per_address: an_hour,
+        failures_per_account: 0,
+        forgiven_every_ms: 3_600_000 / u64::from(an_hour.max(1)),
+        entries_max: config.limits.addresses_remembered,
+    }
+}
+
+fn bind(config: &Config) -> Result<Vec<(Arc<Listener>, Entry)>, String> {
+    let kinds = [
+        (&config.listen.c2s, Entry::StartTls),
+        (&config.listen.c2s_tls, Entry::Direct),
+    ];
+    let mut listeners = Vec::new();
+    for (addresses, entry) in kinds {
+        for listener in listen::bind(addresses)? {
+            listeners.push((Arc::new(listener), entry));
+        }
+    }
+    Ok(listeners)
+}
+
+async fn accept(
+    listener: Arc<Listener>,
+    entry: Entry,
+    front: Arc<Front>,
+    admissions: Arc<Admissions>,
+    alive: watch::Receiver<()>,
+) {
+    loop {
+        let arrival = listener.accept(&admissions).await;
+        let (front, alive) = (front.clone(), alive.clone());
+        tokio::spawn(async move {
+            conn::serve(front, arrival, entry).await;
+            drop(alive);
+        });
+    }
+}
+
+/// The certificate that is shown to clients, for `./dev run` and the console.
+pub fn certificate(config: &Config, store: &Store) -> Result<Pem, String> {
+    settings::certificate(config, store)
+}

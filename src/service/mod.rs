@@ -1,0 +1,7 @@
+//! What serves the operator beside the clients (L6).
+
+pub mod control;
+pub mod office;
+pub mod open;
+pub mod operator;
+mod report;

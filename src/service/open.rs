@@ -1,0 +1,141 @@
+//! Opening the store that the configuration names: the file, its lock, the log.
+
+use std::fmt;
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use ring::rand::{SecureRandom, SystemRandom};
+
+use super::report;
+use crate::config::Config;
+use crate::store::disk::{Access, FileDevice};
+use crate::store::log::Options;
+use crate::store::{Recovery, Store};
+
+/// An open store, and what opening it found.
+pub struct Opened {
+    /// The store.
+    pub store: Store,
+    /// What was found.
+    pub recovery: Recovery,
+    /// The page cache is left out of it.
+    pub is_direct: bool,
+}
+
+/// Why a store was not opened.
+#[derive(Debug)]
+pub enum OpenFailure {
+    /// Another process has it open.
+    Locked,
+    /// There is none.
+    Missing,
+    /// One sentence for the operator.
+    Unusable(String),
+}
+
+/// Opens the store; with [`Access::Create`] a missing one is created, its folder
+/// too.
+pub fn open(config: &Config, access: Access, now_ms: u64) -> Result<Opened, OpenFailure> {
+    let path = &config.store.path;
+    if access == Access::Create {
+        make_folder(path)?;
+    }
+    let device = FileDevice::open(path, access).map_err(|error| explain(path, &error))?;
+    let is_direct = device.is_direct();
+    let mut options = Options::default();
+    SystemRandom::new()
+        .fill(&mut options.random)
+        .map_err(|_| OpenFailure::Unusable("the kernel gives no random bytes".to_owned()))?;
+    let limits = config.limits.store();
+    let (store, recovery) = Store::open(Arc::new(device), options, limits, now_ms)
+        .map_err(|error| OpenFailure::Unusable(format!("{}: {error}", path.display())))?;
+    Ok(Opened {
+        store,
+        recovery,
+        is_direct,
+    })
+}
+
+impl Opened {
+    /// Tells the operator what was found.
+    pub fn report(&self) {
+        let recovery = &self.recovery;
+        if recovery.created {
+            tracing::info!("a new store was created");
+        } else {
+            tracing::info!(
+                clean = recovery.clean,
+                records = recovery.records,
+                checkpointed = recovery.items,
+                "the store was read"
+            );
+        }
+        if !self.is_direct {
+            tracing::info!(
+                "the file system of the store has no O_DIRECT: after a disk error its cache may lie"
+            );
+        }
+        if let Some(dropped) = &recovery.dropped {
+            tracing::warn!(
+                bytes = dropped.bytes,
+                "an incomplete write at the end of the log was dropped; nobody was told it was accepted"
+            );
+        }
+        for damage in &recovery.damage {
+            tracing::error!("{}; the rest is served", report::damage(damage));
+        }
+        if recovery.invalid > 0 {
+            tracing::error!(
+                records = recovery.invalid,
+                "records could not be understood"
+            );
+        }
+        if recovery.salvaged {
+            tracing::error!("no checkpoint could be read: what was removed lately may be back");
+        }
+    }
+}
+
+fn make_folder(path: &Path) -> Result<(), OpenFailure> {
+    let Some(folder) = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+    else {
+        return Ok(());
+    };
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.map_err(|error| {
+        OpenFailure::Unusable(format!("cannot create {}: {error}", folder.display()))
+    })
+}
+
+fn explain(path: &Path, error: &io::Error) -> OpenFailure {
+    let advice = match error.kind() {
+        io::ErrorKind::WouldBlock => return OpenFailure::Locked,
+        io::ErrorKind::NotFound => return OpenFailure::Missing,
+        io::ErrorKind::PermissionDenied => "run as the user who owns it",
+        _ => "check [store] path",
+    };
+    OpenFailure::Unusable(format!(
+        "cannot open the store {}: {error}; {advice}",
+        path.display()
+    ))
+}
+
+impl fmt::Display for OpenFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Locked => f.write_str("another process has the store open: stop it first"),
+            Self::Missing => f.write_str(
+                "there is no store yet: `cairn serve` or `cairn user add` creates it, \
+                 or set [store] path",
+            ),
+            Self::Unusable(sentence) => f.write_str(sentence),
+        }
+    }
+}
+
+impl std::error::Error for OpenFailure {}

@@ -1,0 +1,335 @@
+//! The operator's commands on accounts and the store.
+//!
+//! They are the same in a running server, behind its socket, and in a process of
+//! their own while none runs. A command is words, data and a place for output; it
+//! returns once what it did is durable.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use zeroize::Zeroizing;
+
+use super::report;
+use crate::addr::Jid;
+use crate::crypto::{Credentials, Password};
+use crate::router::Core;
+use crate::store::xep0227::{self, Existing, ImportOptions};
+use crate::store::{Position, Step, StoreError, Tx};
+use crate::xep::account;
+
+/// How long to wait for the disk before saying that it may not be done.
+const DURABLE_WITHIN: Duration = Duration::from_secs(60);
+
+/// How often to look whether it is. Commands are rare, so this costs less than
+/// another way of being told.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+
+/// Compaction that takes longer is left to the background.
+const COMPACTED_WITHIN: Duration = Duration::from_secs(600);
+
+/// Background work is done once it was found idle so often in a row: another
+/// thread may be in the middle of a step.
+const IDLE_STEPS: u32 = 50;
+
+/// Longest line that is looked at for a password.
+const PASSWORD_LINE_BYTES_MAX: u64 = 4096;
+
+/// Notes of an import that are printed.
+const NOTES_MAX: usize = 50;
+
+/// Performs the operator's commands.
+pub struct Operator {
+    core: Arc<Core>,
+}
+
+impl Operator {
+    /// Works on the server's parts, whether clients are connected or not.
+    #[must_use]
+    pub fn new(core: Arc<Core>) -> Self {
+        Self { core }
+    }
+
+    /// Performs one command. The error is one sentence.
+    pub fn perform(
+        &self,
+        words: &[String],
+        input: &mut dyn Read,
+        output: &mut dyn Write,
+    ) -> Result<(), String> {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        match words[..] {
+            ["user", "add", jid] => self.add(jid, input, output),
+            ["user", "passwd", jid] => self.change_password(jid, input, output),
+            ["user", "list"] => self.list(output),
+            ["user", "remove", jid] => self.remove(jid, output),
+            ["store", "stat"] => self.stat(output),
+            ["store", "verify"] => self.verify(output),
+            ["store", "compact"] => self.compact(output),
+            ["store", "export"] => self.export(output),
+            ["store", "import"] => self.import(input, output),
+            _ => Err(format!(
+                "this server does not know the command {:?}: it may be of another version",
+                words.join(" ")
+            )),
+        }
+    }
+
+    fn add(&self, jid: &str, input: &mut dyn Read, output: &mut dyn Write) -> Result<(), String> {
+        let jid = self.account(jid)?;
+        let credentials = self.credentials(&read_password(input)?);
+        self.update(&jid, |tx| {
+            tx.put_account(jid.as_str(), &credentials, self.now_ms())
+        })?;
+        say(output, &format!("{jid} is added"))
+    }
+
+    fn change_password(
+        &self,
+        jid: &str,
+        input: &mut dyn Read,
+        output: &mut dyn Write,
+    ) -> Result<(), String> {
+        let jid = self.account(jid)?;
+        let credentials = self.credentials(&read_password(input)?);
+        self.update(&jid, |tx| tx.set_credentials(jid.as_str(), &credentials))?;
+        say(output, &format!("{jid} has a new password"))
+    }
+
+    fn list(&self, output: &mut dyn Write) -> Result<(), String> {
+        let mut owners: Vec<String> = self.core.store.read(|state| {
+            state
+                .accounts()
+                .map(|account| account.owner().to_owned())
+                .collect()
+        });
+        owners.sort_unstable();
+        let mut text = String::new();
+        for owner in owners {
+            text.push_str(&owner);
+            text.push('\n');
+        }
+        output
+            .write_all(text.as_bytes())
+            .map_err(|error| format!("the list cannot be written: {error}"))
+    }
+
+    fn remove(&self, jid: &str, output: &mut dyn Write) -> Result<(), String> {
+        let jid = self.account(jid)?;
+        if self
+            .core
+            .store
+            .read(|state| state.account(jid.as_str()).is_none())
+        {
+            return Err(no_account(&jid));
+        }
+        // Contacts are told and sessions end, as when a user removes himself.
+        let mut cx = self.core.cx();
+        account::remove(&mut cx, &jid, None)
+            .map_err(|error| format!("{jid} cannot be removed: {}", error.text))?;
+        self.wait(cx.after())?;
+        say(output, &format!("{jid} is removed"))
+    }
+
+    fn stat(&self, output: &mut dyn Write) -> Result<(), String> {
+        let (accounts, messages, bytes) = self.core.store.read(|state| {
+            state
+                .accounts()
+                .fold((0, 0, 0), |(accounts, messages, bytes), account| {
+                    let waiting = account.messages();
+                    (
+                        accounts + 1,
+                        messages + waiting.len(),
+                        bytes + waiting.bytes(),
+                    )
+                })
+        });
+        say(output, &format!("accounts             {accounts}"))?;
+        say(
+            output,
+            &format!("waiting messages     {messages} ({bytes} bytes)"),
+        )?;
+        say(
+            output,
+            &report::stat(&self.core.store.stat().log, self.now_ms()),
+        )
+    }
+
+    fn verify(&self, output: &mut dyn Write) -> Result<(), String> {
+        let verification = self.core.store.verify();
+        say(output, &report::verification(&verification))?;
+        match verification.is_clean() {
+            true => Ok(()),
+            false => Err(
+                "the store is damaged: what is listed is lost, unless a copy has it; \
+                          everything else is served"
+                    .to_owned(),
+            ),
+        }
+    }
+
+    /// A checkpoint, then everything that background work would do, at once. The
+    /// server's own background thread may do parts of it meanwhile.
+    fn compact(&self, output: &mut dyn Write) -> Result<(), String> {
+        let store = &self.core.store;
+        let before = store.stat().log;
+        store.begin_checkpoint();
+        let since = Instant::now();
+        let mut idle = 0;
+        while idle < IDLE_STEPS {
+            match store.background_step(self.now_ms()) {
+                Err(error) => return Err(error.to_string()),
+                Ok(Step::Took) => idle = 0,
+                Ok(Step::Idle { until_ms }) => {
+                    let waits = until_ms.is_some() || store.stat().log.checkpoint_is_running;
+                    idle = if waits { 0 } else { idle + 1 };
+                    thread::sleep(LOOK_EVERY);
+                }
+            }
+            if since.elapsed() > COMPACTED_WITHIN {
+                return say(output, "it goes on in the background");
+            }
+        }
+        say(output, &report::compaction(&before, &store.stat().log))
+    }
+
+    fn export(&self, output: &mut dyn Write) -> Result<(), String> {
+        let exported =
+            xep0227::export(&self.core.store, output).map_err(|error| error.to_string())?;
+        match &exported.missing[..] {
+            [] => Ok(()),
+            [first, ..] => Err(format!(
+                "the export is complete but for {} values that cannot be read, first: {first}",
+                exported.missing.len()
+            )),
+        }
+    }
+
+    fn import(&self, input: &mut dyn Read, output: &mut dyn Write) -> Result<(), String> {
+        let imported = xep0227::import(
+            &self.core.store,
+            Box::new(input),
+            ImportOptions {
+                serves: &|host| host == self.core.config.domain,
+                existing: Existing::Keep,
+                new_credentials: &mut |password| {
+                    let password = Password::prepare(password).ok()?;
+                    Some(self.credentials(&password))
+                },
+                include: &mut |file| {
+                    Err(std::io::Error::other(format!(
+                        "{file} is another file: import it by itself"
+                    )))
+                },
+                pause: &mut || {
+                    thread::sleep(LOOK_EVERY);
+                    Ok(())
+                },
+                now_ms: self.now_ms(),
+            },
+        );
+        let imported = imported.map_err(|error| error.to_string())?;
+        self.wait(self.core.store.position())?;
+        for note in imported.notes.iter().take(NOTES_MAX) {
+            say(output, &format!("note: {note}"))?;
+        }
+        if let Some(more) = imported.notes.len().checked_sub(NOTES_MAX + 1) {
+            say(output, &format!("note: and {} more", more + 1))?;
+        }
+        say(
+            output,
+            &format!(
+                "{} accounts with {} waiting messages were imported, {} existed and stay as they are",
+                imported.accounts, imported.messages, imported.kept
+            ),
+        )
+    }
+
+    /// Changes the state and waits until that is durable.
+    fn update(
+        &self,
+        jid: &Jid,
+        change: impl FnOnce(&mut Tx<'_>) -> Result<(), StoreError>,
+    ) -> Result<(), String> {
+        let ((), position) = self
+            .core
+            .store
+            .update(change)
+            .map_err(|error| match error {
+                StoreError::AccountExists => {
+                    format!("{jid} exists already; `cairn user passwd` changes its password")
+                }
+                StoreError::NoAccount => no_account(jid),
+                other => other.to_string(),
+            })?;
+        self.wait(position)
+    }
+
+    fn now_ms(&self) -> u64 {
+        (self.core.clock)()
+    }
+
+    fn wait(&self, position: Position) -> Result<(), String> {
+        let since = Instant::now();
+        while self.core.store.durable() < position {
+            if since.elapsed() > DURABLE_WITHIN {
+                return Err(
+                    "the disk has not answered for a minute: it may be done or not, \
+                            look at the server's log"
+                        .to_owned(),
+                );
+            }
+            thread::sleep(LOOK_EVERY);
+        }
+        Ok(())
+    }
+
+    /// The address of an account here; the domain may be left out.
+    fn account(&self, text: &str) -> Result<Jid, String> {
+        let full = match text.contains('@') {
+            true => text.to_owned(),
+            false => format!("{text}@{}", self.core.config.domain),
+        };
+        let jid = Jid::parse(&full).map_err(|error| format!("{text:?} is no address: {error}"))?;
+        if jid.local().is_none() || !jid.is_bare() {
+            return Err(format!(
+                "{text:?} is no address of an account: write name@{}",
+                self.core.config.domain
+            ));
+        }
+        if jid.domain() != self.core.config.domain {
+            return Err(format!(
+                "{jid} is not here: this server's domain is {}",
+                self.core.config.domain
+            ));
+        }
+        Ok(jid)
+    }
+
+    fn credentials(&self, password: &Password) -> Credentials {
+        let random = self.core.random();
+        account::credentials(&self.core.config.auth, password, &random)
+    }
+}
+
+fn no_account(jid: &Jid) -> String {
+    format!("there is no account {jid}; `cairn user list` shows all")
+}
+
+/// The first line, prepared.
+fn read_password(input: &mut dyn Read) -> Result<Password, String> {
+    let mut line = Zeroizing::new(String::new());
+    BufReader::new(input.take(PASSWORD_LINE_BYTES_MAX))
+        .read_line(&mut line)
+        .map_err(|error| format!("the password cannot be read: {error}"))?;
+    Password::prepare(line.trim_end_matches(['\r', '\n']))
+        .map_err(|error| format!("this cannot be a password: {error}"))
+}
+
+fn say(output: &mut dyn Write, line: &str) -> Result<(), String> {
+    writeln!(output, "{line}").map_err(|error| format!("the output cannot be written: {error}"))
+}
+
+#[cfg(test)]
+mod tests;

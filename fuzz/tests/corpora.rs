@@ -1,0 +1,46 @@
+//! Replays every committed corpus, and what a fuzzer left in `artifacts/`, through its target.
+
+use std::path::Path;
+
+fn replay(name: &str, target: fn(&[u8])) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut inputs = 0;
+    for folder in ["corpus", "artifacts"] {
+        let Ok(entries) = std::fs::read_dir(root.join(folder).join(name)) else {
+            continue;
+        };
+        for entry in entries {
+            let path = entry.expect("a readable corpus").path();
+            let input = std::fs::read(&path).expect("a readable input");
+            let outcome = std::panic::catch_unwind(|| target(&input));
+            assert!(outcome.is_ok(), "{} fails on {}", name, path.display());
+            inputs += 1;
+        }
+    }
+    assert!(inputs > 0, "{name} has no corpus");
+}
+
+#[test]
+fn jid() {
+    replay("jid", cairn_fuzz::jid);
+}
+
+#[test]
+fn sasl() {
+    replay("sasl", cairn_fuzz::sasl);
+}
+
+#[test]
+fn stanza() {
+    replay("stanza", cairn_fuzz::stanza);
+}
+
+#[test]
+fn stream() {
+    replay("stream", cairn_fuzz::stream);
+}
+
+#[test]
+fn record() {
+    replay("record", cairn_fuzz::record);
+}

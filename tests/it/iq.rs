@@ -1,0 +1,249 @@
+//! IQ semantics (RFC 6120 §8.2.3) and where an IQ goes (RFC 6120 §10, RFC 6121 §8).
+
+use crate::support::*;
+
+const NOBODY_KNOWS: &str = "<query xmlns='urn:nobody:knows'/>";
+
+#[test]
+fn every_request_is_answered_exactly_once_with_its_id() {
+    let server = Server::start();
+    server.add("alice");
+    let mut alice = server.login("alice", "a");
+    for type_ in ["get", "set"] {
+        for to in [
+            "",
+            "to='cairn.example'",
+            "to='alice@cairn.example'",
+            "to='alice@cairn.example/a'",
+            "to='alice@cairn.example/gone'",
+            "to='nobody@cairn.example'",
+            "to='nobody@cairn.example/x'",
+            "to='elsewhere.example'",
+            "to='someone@elsewhere.example'",
+            "to='cairn.example/resource'",
+        ] {
+            let id = alice.fresh_id();
+            alice.send(&format!(
+                "<iq type='{type_}' id='{id}' {to}>{NOBODY_KNOWS}</iq>"
+            ));
+            let mut answers = Vec::new();
+            for stanza in alice.settle() {
+                if stanza.attr("id") == Some(&id) && stanza.attr("type") == Some(type_) {
+                    // Our own request came to our own resource: answer it.
+                    alice.send(&format!(
+                        "<iq type='result' id='{id}' to='alice@cairn.example/a'/>"
+                    ));
+                    answers.extend(alice.settle());
+                } else {
+                    answers.push(stanza);
+                }
+            }
+            assert_eq!(answers.len(), 1, "{type_} {to}: {answers:?}");
+            assert_eq!(answers[0].attr("id"), Some(id.as_str()));
+        }
+    }
+}
+
+#[test]
+fn a_result_or_error_that_nobody_asked_for_is_not_answered() {
+    let server = Server::start();
+    server.add("alice");
+    let mut alice = server.login("alice", "a");
+    for to in [
+        "",
+        "to='cairn.example'",
+        "to='alice@cairn.example'",
+        "to='nobody@cairn.example'",
+    ] {
+        alice.send(&format!("<iq type='result' id='x' {to}/>"));
+        alice.send(&format!(
+            "<iq type='error' id='x' {to}><error type='cancel'>\
+             <item-not-found xmlns='{}'/></error></iq>",
+            ns::STANZA_ERROR
+        ));
+    }
+    alice.expect_nothing();
+}
+
+#[test]
+fn an_unknown_request_to_the_server_is_service_unavailable() {
+    let server = Server::start();
+    server.add("alice");
+    let mut alice = server.login("alice", "a");
+    for to in [None, Some(DOMAIN)] {
+        let error = alice.iq_error("get", to, NOBODY_KNOWS);
+        assert_eq!(error, ("cancel".into(), "service-unavailable".into()));
+    }
+}
+
+#[test]
+fn an_answer_comes_from_whom_was_asked() {
+    let server = Server::start();
+    server.add("alice");
+    let mut alice = server.login("alice", "a");
+    let ping = "<ping xmlns='urn:xmpp:ping'/>";
+    let answer = alice.iq("get", Some(DOMAIN), ping);
+    assert_eq!(answer.attr("from"), Some(DOMAIN));
+    assert_eq!(answer.attr("to"), Some("alice@cairn.example/a"));
+    // RFC 6120 §8.1.2.1: no `from` means from one's own account.
+    let answer = alice.iq("get", None, ping);
+    let from = answer.attr("from");
+    assert!(
+        matches!(from, None | Some("alice@cairn.example")),
+        "in {answer}"
+    );
+}
+
+#[test]
+fn a_request_without_id_is_bad_request_or_a_stream_error() {
+    let server = Server::start();
+    server.add("alice");
+    let mut alice = server.login("alice", "a");
+    alice.send("<iq type='get'><ping xmlns='urn:xmpp:ping'/></iq>");
+    let answer = alice.element();
+    let is_refused = answer.error().is_some_and(|error| error.1 == "bad-request")
+        || answer.stream_error() == Some("invalid-xml");
+    assert!(is_refused, "got {answer}");
+}
+
+#[test]
+fn a_request_of_an_unknown_type_is_bad_request() {
+    let server = Server::start();
+    server.add("alice");
+    let mut alice = server.login("alice", "a");
+    alice.send("<iq type='put' id='1'><ping xmlns='urn:xmpp:ping'/></iq>");
+    assert_eq!(alice.stanza().error(), Some(("modify", "bad-request")));
+    alice.send("<iq id='2'><ping xmlns='urn:xmpp:ping'/></iq>");
+    assert_eq!(alice.stanza().error(), Some(("modify", "bad-request")));
+}
+
+#[test]
+fn a_request_has_exactly_one_payload() {
+    let server = Server::start();
+    server.add("alice");
+    let mut alice = server.login("alice", "a");
+    let ping = "<ping xmlns='urn:xmpp:ping'/>";
+    for payload in [String::new(), format!("{ping}{ping}")] {
+        let (kind, condition) = alice.iq_error("get", None, &payload);
+        assert_eq!(
+            (kind.as_str(), condition.as_str()),
+            ("modify", "bad-request")
+        );
+    }
+}
+
+#[test]
+fn a_request_to_a_full_jid_reaches_it_and_the_answer_comes_back() {
+    let server = Server::start();
+    server.add("alice");
+    server.add("bob");
+    let mut alice = server.login("alice", "a");
+    let mut bob = server.online("bob", "b");
+    alice.send(&format!(
+        "<iq type='get' id='q1' to='bob@cairn.example/b'>{NOBODY_KNOWS}</iq>"
+    ));
+    let request = bob.stanza_named("iq");
+    assert_eq!(request.attr("from"), Some("alice@cairn.example/a"));
+    assert_eq!(request.attr("id"), Some("q1"));
+    request.must("query", "urn:nobody:knows");
+    bob.send("<iq type='result' id='q1' to='alice@cairn.example/a'><answer xmlns='urn:x'/></iq>");
+    let answer = alice.stanza_named("iq");
+    assert_eq!(answer.attr("from"), Some("bob@cairn.example/b"));
+    answer.must("answer", "urn:x");
+}
+
+#[test]
+fn a_request_to_a_full_jid_that_is_gone_is_service_unavailable() {
+    let server = Server::start();
+    server.add("alice");
+    server.add("bob");
+    let mut alice = server.login("alice", "a");
+    let error = alice.iq_error("get", Some("bob@cairn.example/gone"), NOBODY_KNOWS);
+    assert_eq!(error, ("cancel".into(), "service-unavailable".into()));
+}
+
+#[test]
+fn the_server_answers_for_an_account_and_never_passes_the_request_on() {
+    let server = Server::start();
+    server.add("alice");
+    server.add("bob");
+    let mut alice = server.login("alice", "a");
+    let mut bob = server.online("bob", "b");
+    let error = alice.iq_error("get", Some("bob@cairn.example"), NOBODY_KNOWS);
+    assert_eq!(error, ("cancel".into(), "service-unavailable".into()));
+    bob.expect_nothing();
+}
+
+#[test]
+fn an_account_and_nobody_cannot_be_told_apart_by_a_request() {
+    let server = Server::start();
+    server.add("alice");
+    server.add("bob");
+    let mut alice = server.login("alice", "a");
+    for to in ["bob@cairn.example", "nobody@cairn.example"] {
+        let error = alice.iq_error("get", Some(to), NOBODY_KNOWS);
+        assert_eq!(
+            error,
+            ("cancel".into(), "service-unavailable".into()),
+            "{to}"
+        );
+    }
+    for to in ["bob@cairn.example/x", "nobody@cairn.example/x"] {
+        let error = alice.iq_error("get", Some(to), NOBODY_KNOWS);
+        assert_eq!(
+            error,
+            ("cancel".into(), "service-unavailable".into()),
+            "{to}"
+        );
+    }
+}
+
+#[test]
+fn a_request_to_another_domain_is_remote_server_not_found() {
+    let server = Server::start();
+    server.add("alice");
+    let mut alice = server.login("alice", "a");
+    for to in ["elsewhere.example", "someone@elsewhere.example"] {
+        let error = alice.iq_error("get", Some(to), NOBODY_KNOWS);
+        assert_eq!(error, ("cancel".into(), "remote-server-not-found".into()));
+    }
+}
+
+#[test]
+fn a_malformed_address_is_jid_malformed() {
+    let server = Server::start();
+    server.add("alice");
+    let mut alice = server.login("alice", "a");
+    for to in [
+        "@cairn.example",
+        "bob@",
+        "bob@cairn.example/",
+        "b ob@cairn.example",
+        "bo&lt;b@cairn.example",
+        "bob@cairn..example",
+        &format!("{}@cairn.example", "x".repeat(1024)),
+    ] {
+        let error = alice.iq_error("get", Some(to), NOBODY_KNOWS);
+        assert_eq!(error, ("modify".into(), "jid-malformed".into()), "{to}");
+    }
+}
+
+#[test]
+fn a_request_whose_recipient_leaves_without_an_answer_is_answered() {
+    let server = Server::start();
+    server.add("alice");
+    server.add("bob");
+    let mut alice = server.login("alice", "a");
+    let mut bob = server.online("bob", "b");
+    bob.enable_management(true);
+    // Bob's connection is gone, but his session waits to be resumed; then he logs in anew, and
+    // the request that nobody acknowledged is answered by the server (RFC 6120 §8.2.3).
+    bob.cut();
+    alice.send(&format!(
+        "<iq type='get' id='q1' to='bob@cairn.example/b'>{NOBODY_KNOWS}</iq>"
+    ));
+    alice.settle();
+    let _bob = server.online("bob", "b");
+    let answer = alice.answer("q1");
+    assert_eq!(answer.error(), Some(("cancel", "service-unavailable")));
+}

@@ -1,0 +1,436 @@
+//! Limits: every one of them, from both sides where that is cheap.
+
+use crate::support::*;
+
+const BOB: &str = "bob@cairn.example";
+
+fn server_with(settings: &[(&str, &str)]) -> Server {
+    let server = Server::with(settings);
+    server.add("alice");
+    server.add("bob");
+    server
+}
+
+fn server() -> Server {
+    server_with(&[])
+}
+
+/// A client that is logged in gets policy-violation for this.
+#[track_caller]
+fn refused(server: &Server, xml: &str) {
+    let mut alice = server.login("alice", "a");
+    // The server may close before it has read all.
+    let _ = alice.try_send_bytes(xml.as_bytes());
+    alice.expect_stream_error("policy-violation");
+}
+
+// Before authentication.
+
+#[test]
+fn ten_kilobytes_before_authentication_are_too_much() {
+    let server = server();
+    let (mut wire, _) = server.stream();
+    let _ = wire.try_send_bytes(format!("<auth x='{}'/>", "x".repeat(20_000)).as_bytes());
+    wire.expect_stream_error("policy-violation");
+}
+
+#[test]
+fn ten_kilobytes_before_authentication_are_counted_over_the_whole_stream() {
+    let server = server_with(&[("limits.unauthenticated_elements", "10000")]);
+    let (mut wire, _) = server.stream();
+    let abort = format!("<abort xmlns='{}'/>", ns::SASL);
+    for _ in 0..20_000 / abort.len() {
+        if wire.try_send_bytes(abort.as_bytes()).is_err() {
+            break;
+        }
+    }
+    assert_ends_with_stream_error(&mut wire);
+}
+
+/// Whatever comes first, the stream ends with an error.
+#[track_caller]
+fn assert_ends_with_stream_error(wire: &mut Wire) {
+    let all = wire.until_end();
+    let errors = all
+        .iter()
+        .filter(|seen| matches!(seen, Seen::Element(element) if element.stream_error().is_some()));
+    assert_eq!(errors.count(), 1, "got {all:?}");
+}
+
+#[test]
+fn whitespace_before_authentication_is_counted_too() {
+    let server = server();
+    let (mut wire, _) = server.stream();
+    let _ = wire.try_send_bytes(&[b' '; 20_000]);
+    wire.expect_stream_error("policy-violation");
+}
+
+#[test]
+fn a_header_without_end_is_cut_off() {
+    let server = server();
+    let mut wire = server.wire();
+    let endless = format!("<stream:stream x='{}", "x".repeat(20_000));
+    let _ = wire.try_send_bytes(endless.as_bytes());
+    wire.expect_stream_error("policy-violation");
+}
+
+#[test]
+fn thirty_two_elements_before_authentication_are_enough() {
+    let server = server_with(&[("limits.authentication_attempts", "1000")]);
+    let (mut wire, _) = server.stream();
+    let abort = format!("<abort xmlns='{}'/>", ns::SASL);
+    for _ in 0..40 {
+        if wire.try_send_bytes(abort.as_bytes()).is_err() {
+            break;
+        }
+    }
+    assert_ends_with_stream_error(&mut wire);
+}
+
+#[test]
+fn the_time_to_authenticate_is_limited() {
+    let server = server_with(&[("limits.authentication_s", "1")]);
+    let (mut wire, _) = server.stream();
+    let Seen::Element(error) = wire.next() else {
+        panic!("expected a stream error");
+    };
+    let condition = error.stream_error();
+    assert!(
+        matches!(condition, Some("connection-timeout" | "policy-violation")),
+        "{error}"
+    );
+    wire.expect_end();
+}
+
+#[test]
+fn the_time_to_authenticate_is_not_prolonged_by_a_trickle() {
+    let server = server_with(&[("limits.authentication_s", "1")]);
+    let mut wire = server.wire();
+    wire.open();
+    // The reading side waits for the end; the writing side trickles until then.
+    let trickle = wire.socket().try_clone().expect("a socket");
+    let writer = std::thread::spawn(move || {
+        use std::io::Write;
+        let mut trickle = trickle;
+        while trickle.write_all(b" ").is_ok() {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+    });
+    assert_ends_with_stream_error(&mut wire);
+    drop(wire);
+    writer.join().expect("the server closed");
+}
+
+#[test]
+fn a_client_that_does_not_bind_is_cut_off_in_time() {
+    let server = server_with(&[("limits.authentication_s", "1")]);
+    let mut alice = server.authenticated("alice");
+    assert_ends_with_stream_error(&mut alice);
+}
+
+// After authentication.
+
+#[test]
+fn a_stanza_of_256_kilobytes_is_too_big() {
+    let server = server();
+    let body = "x".repeat(270_000);
+    refused(
+        &server,
+        &format!("<message to='{BOB}'><body>{body}</body></message>"),
+    );
+}
+
+#[test]
+fn a_stanza_that_never_ends_is_cut_off_at_256_kilobytes() {
+    let server = server();
+    let body = "x".repeat(270_000);
+    refused(&server, &format!("<message to='{BOB}'><body>{body}"));
+}
+
+#[test]
+fn a_stanza_just_below_256_kilobytes_is_fine() {
+    let server = server();
+    let mut alice = server.login("alice", "a");
+    let mut bob = server.online("bob", "b");
+    let body = "x".repeat(261_000);
+    alice.say(BOB, &body);
+    bob.message_with_body(&body);
+}
+
+#[test]
+fn depth_is_limited() {
+    let server = server();
+    let deep = |levels: usize| {
+        format!(
+            "<message to='{BOB}' type='chat'>{}{}</message>",
+            "<a>".repeat(levels),
+            "</a>".repeat(levels)
+        )
+    };
+    let mut alice = server.login("alice", "ok");
+    alice.send(&deep(60));
+    alice.settle();
+    refused(&server, &deep(70));
+    refused(&server, &"<a>".repeat(70));
+}
+
+#[test]
+fn the_number_of_elements_is_limited() {
+    let server = server();
+    refused(
+        &server,
+        &format!("<message to='{BOB}'>{}</message>", "<a/>".repeat(26_000)),
+    );
+}
+
+#[test]
+fn the_number_of_attributes_is_limited() {
+    let server = server();
+    let attributes: String = (0..70).map(|n| format!(" a{n}='1'")).collect();
+    refused(
+        &server,
+        &format!("<message to='{BOB}'><x{attributes}/></message>"),
+    );
+}
+
+#[test]
+fn the_length_of_names_is_limited() {
+    let server = server();
+    let name = "n".repeat(2_000);
+    refused(&server, &format!("<message to='{BOB}'><{name}/></message>"));
+    refused(
+        &server,
+        &format!("<message to='{BOB}'><x {name}='1'/></message>"),
+    );
+}
+
+#[test]
+fn the_length_of_attributes_is_limited() {
+    let server = server();
+    let value = "v".repeat(70_000);
+    refused(
+        &server,
+        &format!("<message to='{BOB}'><x y='{value}'/></message>"),
+    );
+}
+
+#[test]
+fn the_limits_are_told_in_the_features() {
+    // XEP-0478.
+    let server = server();
+    let (_, features) = server.stream();
+    let limits = features.must("limits", "urn:xmpp:stream-limits:0");
+    assert_eq!(limits.must("max-bytes", &limits.ns).text(), "10000");
+    let alice = server.authenticated("alice");
+    let limits = alice.features.must("limits", "urn:xmpp:stream-limits:0");
+    assert_eq!(limits.must("max-bytes", &limits.ns).text(), "262144");
+    limits.must("idle-seconds", &limits.ns);
+}
+
+// Connections.
+
+#[test]
+fn connections_from_one_address_are_limited() {
+    let server = Server::with(&[("limits.connections_per_address", "3")]);
+    let mut wires: Vec<Wire> = (0..3).map(|_| server.wire()).collect();
+    for wire in &mut wires {
+        wire.open();
+    }
+    let mut fourth = server.wire();
+    let _ = fourth.try_send_bytes(wire::header_to(DOMAIN).as_bytes());
+    let seen = fourth.until_end();
+    let refused = !seen
+        .iter()
+        .any(|seen| matches!(seen, Seen::Element(element) if element.is("features", ns::STREAM)));
+    assert!(refused, "got {seen:?}");
+    // A place that was given back can be taken.
+    let mut first = wires.remove(0);
+    first.send("</stream:stream>");
+    first.until_end();
+    drop(first);
+    // The server may need a moment to notice; every try is a round trip to it.
+    for _ in 0..500 {
+        let mut wire = server.wire();
+        if wire
+            .try_send_bytes(wire::header_to(DOMAIN).as_bytes())
+            .is_err()
+        {
+            continue;
+        }
+        let Seen::Header(_) = wire.next() else {
+            continue;
+        };
+        let Seen::Element(element) = wire.next() else {
+            continue;
+        };
+        if element.is("features", ns::STREAM) {
+            return;
+        }
+    }
+    panic!("the place was not given back");
+}
+
+#[test]
+fn new_connections_a_minute_from_one_address_are_limited() {
+    let server = Server::with(&[("limits.accepts_per_address_per_minute", "5")]);
+    let accepted = (0..10)
+        .filter(|_| {
+            let mut wire = server.wire();
+            let _ = wire.try_send_bytes(wire::header_to(DOMAIN).as_bytes());
+            matches!(wire.next(), Seen::Header(_))
+                && matches!(wire.next(), Seen::Element(e) if e.is("features", ns::STREAM))
+        })
+        .count();
+    assert!((5..10).contains(&accepted), "{accepted}");
+}
+
+#[test]
+fn sessions_of_one_account_are_limited() {
+    let server = server_with(&[("limits.sessions_per_account", "2")]);
+    let _one = server.login("alice", "one");
+    let _two = server.login("alice", "two");
+    let mut three = server.authenticated("alice");
+    let payload = format!("<bind xmlns='{}'/>", ns::BIND);
+    let (kind, condition) = three.iq_error("set", None, &payload);
+    assert_eq!(
+        (kind.as_str(), condition.as_str()),
+        ("wait", "resource-constraint")
+    );
+}
+
+// Log-ins.
+
+#[test]
+fn failed_logins_from_one_address_make_it_wait() {
+    let server = server_with(&[
+        ("limits.failed_logins_per_address", "4"),
+        ("limits.failed_login_forgiven_s", "3600"),
+    ]);
+    for _ in 0..4 {
+        let (mut wire, _) = server.stream();
+        wire.send(&client::plain("", "alice", "wrong"));
+        assert_eq!(wire.element().sasl_failure(), Some("not-authorized"));
+    }
+    let (mut wire, _) = server.stream();
+    wire.send(&client::plain("", "alice", server::PASSWORD));
+    let answer = wire.element();
+    let throttled = answer.sasl_failure() == Some("temporary-auth-failure")
+        || answer.stream_error() == Some("policy-violation");
+    assert!(throttled, "got {answer}");
+}
+
+#[test]
+fn failed_logins_to_one_account_do_not_lock_out_another() {
+    let server = server_with(&[
+        ("limits.failed_logins_per_account", "3"),
+        ("limits.failed_login_forgiven_s", "3600"),
+        ("limits.failed_logins_per_address", "0"),
+    ]);
+    for _ in 0..3 {
+        let (mut wire, _) = server.stream();
+        wire.send(&client::plain("", "alice", "wrong"));
+        assert_eq!(wire.element().sasl_failure(), Some("not-authorized"));
+    }
+    let (mut wire, _) = server.stream();
+    wire.send(&client::plain("", "alice", server::PASSWORD));
+    let answer = wire.element();
+    assert_eq!(
+        answer.sasl_failure(),
+        Some("temporary-auth-failure"),
+        "{answer}"
+    );
+    server.login("bob", "b");
+}
+
+// Silence and slowness.
+
+#[test]
+fn a_silent_client_is_asked_and_then_cut_off() {
+    let server = server_with(&[("limits.ping_s", "1"), ("limits.ping_answer_s", "1")]);
+    let mut alice = server.login("alice", "a");
+    let all = alice.until_end();
+    let errors: Vec<_> = all
+        .iter()
+        .filter_map(|seen| match seen {
+            Seen::Element(element) => element.stream_error(),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(errors, ["connection-timeout"], "{all:?}");
+}
+
+#[test]
+fn a_client_that_answers_or_sends_whitespace_stays() {
+    let server = server_with(&[("limits.ping_s", "1"), ("limits.ping_answer_s", "1")]);
+    let mut alice = server.login("alice", "a");
+    for _ in 0..2 {
+        let asked = alice.stanza();
+        assert_eq!(asked.attr("type"), Some("get"), "a ping: {asked}");
+        asked.must("ping", "urn:xmpp:ping");
+        let id = asked.attr("id").expect("an id");
+        alice.send(&format!("<iq type='result' id='{id}'/>"));
+    }
+    alice.settle();
+}
+
+/// Many big messages to bob, who reads nothing: the socket's buffers fill, then his queue.
+const COUNT: u32 = 400;
+
+fn flood(alice: &mut Client, type_: &str) {
+    let body = "x".repeat(50_000);
+    for n in 0..COUNT {
+        alice.say_typed(type_, BOB, &format!("{n} {body}"));
+    }
+}
+
+/// All of the flood arrives, in order.
+#[track_caller]
+fn expect_flood(bob: &mut Client) {
+    for n in 0..COUNT {
+        let message = bob.message();
+        let text = message.body().expect("a body");
+        assert_eq!(text.split(' ').next(), Some(n.to_string().as_str()));
+    }
+}
+
+fn server_with_short_queues() -> Server {
+    server_with(&[
+        ("limits.session_queue_bytes", "524288"),
+        ("limits.offline_messages", "2000"),
+        ("limits.offline_bytes", "100000000"),
+    ])
+}
+
+#[test]
+fn a_slow_reader_is_cut_off_and_its_messages_are_kept() {
+    let server = server_with_short_queues();
+    let mut alice = server.login("alice", "a");
+    let mut bob = server.login("bob", "slow");
+    bob.enable_management(false);
+    bob.present(0);
+    for n in 0..5 {
+        alice.say(BOB, &n.to_string());
+    }
+    // Headlines are not stored, so they have to wait in memory.
+    flood(&mut alice, "headline");
+    assert_eq!(alice.settle(), []);
+    server.wait_for_log(&["bob@cairn.example/slow", "policy-violation"]);
+    drop(bob);
+    let mut bob = server.online("bob", "b");
+    for n in 0..5 {
+        bob.message_with_body(&n.to_string());
+    }
+    bob.expect_nothing();
+}
+
+#[test]
+fn a_slow_reader_finds_what_was_stored_when_it_reads_at_last() {
+    let server = server_with_short_queues();
+    let mut alice = server.login("alice", "a");
+    alice.enable_management(false);
+    let mut bob = server.online("bob", "slow");
+    flood(&mut alice, "chat");
+    assert_eq!(alice.ask_for_ack(), COUNT);
+    expect_flood(&mut bob);
+    bob.expect_nothing();
+}

@@ -1,0 +1,28 @@
+//! Behaviour through the wire: every test starts the real server and speaks to it as a client.
+
+// A failing test prints its transcript and the server's log.
+#![allow(clippy::print_stderr, missing_docs, dead_code)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod bind;
+mod channel_binding;
+mod crash;
+mod extensions;
+mod iq;
+mod limits;
+mod logging;
+mod messages;
+mod offline;
+mod presence;
+mod real_clients;
+mod restart;
+mod roster;
+mod sasl;
+mod starttls;
+mod stream_errors;
+mod stream_management;
+mod streams;
+mod subscription;
+mod tls;

@@ -1,0 +1,542 @@
+//! Stream management: XEP-0198.
+
+use super::offline::{stamp, stanza_id};
+use crate::support::client::{bodies, presences};
+use crate::support::*;
+
+const BOB: &str = "bob@cairn.example";
+
+fn server() -> Server {
+    server_with(&[])
+}
+
+fn server_with(settings: &[(&str, &str)]) -> Server {
+    let server = Server::with(settings);
+    server.add("alice");
+    server.add("bob");
+    server
+}
+
+/// A client with resumption and presence, and the id to resume by.
+fn resumable(server: &Server, name: &str) -> (Client, String) {
+    let mut client = server.login(name, "r");
+    let id = client.enable_management(true).expect("an id to resume by");
+    client.present(0);
+    (client, id)
+}
+
+#[track_caller]
+fn failed(element: &Element, condition: &str) {
+    assert!(element.is("failed", ns::SM), "got {element}");
+    element.must(condition, ns::STANZA_ERROR);
+}
+
+// §3: enabling.
+
+#[test]
+fn enabling_with_resumption_gives_an_id_and_a_time() {
+    let server = server();
+    let mut alice = server.login("alice", "a");
+    alice.send("<enable xmlns='urn:xmpp:sm:3' resume='true'/>");
+    let enabled = alice.element();
+    assert!(enabled.is("enabled", ns::SM), "got {enabled}");
+    assert!(matches!(enabled.attr("resume"), Some("true" | "1")));
+    assert!(enabled.attr("id").is_some_and(|id| id.len() >= 16));
+    let max: u32 = enabled.attr("max").expect("max").parse().expect("a number");
+    assert!(max > 0);
+}
+
+#[test]
+fn the_client_may_ask_for_a_shorter_time() {
+    let server = server();
+    let mut alice = server.login("alice", "a");
+    alice.send("<enable xmlns='urn:xmpp:sm:3' resume='true' max='7'/>");
+    assert_eq!(alice.element().attr("max"), Some("7"));
+}
+
+#[test]
+fn enabling_without_resumption_gives_no_id() {
+    let server = server();
+    let mut alice = server.login("alice", "a");
+    assert_eq!(alice.enable_management(false), None);
+}
+
+#[test]
+fn enabling_before_binding_fails_and_the_stream_goes_on() {
+    let server = server();
+    let mut alice = server.authenticated("alice");
+    alice.send("<enable xmlns='urn:xmpp:sm:3'/>");
+    failed(&alice.element(), "unexpected-request");
+    alice.bind(Some("a"));
+}
+
+#[test]
+fn enabling_twice_fails_or_ends_the_stream() {
+    let server = server();
+    let mut alice = server.login("alice", "a");
+    alice.enable_management(true);
+    alice.send("<enable xmlns='urn:xmpp:sm:3'/>");
+    let answer = alice.element();
+    if answer.stream_error().is_none() {
+        failed(&answer, "unexpected-request");
+    }
+}
+
+#[test]
+fn asking_for_a_count_without_having_enabled_it_is_refused() {
+    let server = server();
+    let mut alice = server.login("alice", "a");
+    alice.send("<r xmlns='urn:xmpp:sm:3'/>");
+    let answer = alice.element();
+    assert!(
+        answer.is("failed", ns::SM) || answer.stream_error().is_some(),
+        "got {answer}"
+    );
+}
+
+// §4: counting.
+
+#[test]
+fn every_stanza_counts_and_nothing_else() {
+    let server = server();
+    let mut alice = server.login("alice", "a");
+    alice.enable_management(false);
+    assert_eq!(alice.ask_for_ack(), 0);
+    alice.present(0);
+    assert_eq!(alice.ask_for_ack(), 1);
+    alice.say(BOB, "hello");
+    assert_eq!(alice.ask_for_ack(), 2);
+    alice.iq("get", None, "<ping xmlns='urn:xmpp:ping'/>");
+    alice.acknowledge();
+    assert_eq!(alice.ask_for_ack(), 3);
+}
+
+#[test]
+fn a_refused_stanza_counts_as_handled() {
+    let server = server();
+    let mut alice = server.login("alice", "a");
+    alice.enable_management(false);
+    alice.say("nobody@cairn.example", "hello");
+    alice.say("a b@cairn.example", "hello");
+    alice.iq("get", None, "<query xmlns='urn:nobody:knows'/>");
+    assert_eq!(alice.ask_for_ack(), 3);
+}
+
+#[test]
+fn the_server_asks_for_acknowledgements() {
+    let server = server();
+    let mut alice = server.online("alice", "a");
+    let (mut bob, _) = resumable(&server, "bob");
+    alice.say(BOB, "hello");
+    bob.message_with_body("hello");
+    while bob.asked == 0 {
+        let seen = bob.next();
+        if matches!(&seen, Seen::Element(element) if element.is("r", ns::SM)) {
+            break;
+        }
+    }
+}
+
+#[test]
+fn acknowledging_more_than_was_sent_ends_the_stream() {
+    let server = server();
+    let mut alice = server.login("alice", "a");
+    alice.enable_management(true);
+    alice.send("<a xmlns='urn:xmpp:sm:3' h='5'/>");
+    let error = alice.expect_stream_error("undefined-condition");
+    let detail = error.must("handled-count-too-high", ns::SM);
+    assert_eq!(detail.attr("h"), Some("5"));
+    assert_eq!(detail.attr("send-count"), Some("0"));
+}
+
+#[test]
+fn an_acknowledgement_that_is_no_number_is_refused() {
+    let server = server();
+    let mut alice = server.login("alice", "a");
+    alice.enable_management(true);
+    alice.send("<a xmlns='urn:xmpp:sm:3' h='many'/>");
+    assert!(alice.element().stream_error().is_some());
+    alice.expect_end();
+}
+
+// §5: resuming.
+
+#[test]
+fn what_was_not_acknowledged_comes_again_in_order_and_then_what_came_since() {
+    let server = server();
+    let mut alice = server.online("alice", "a");
+    let (mut bob, id) = resumable(&server, "bob");
+    for n in 0..5 {
+        alice.say(BOB, &n.to_string());
+    }
+    for n in 0..5 {
+        bob.message_with_body(&n.to_string());
+    }
+    let h = bob.handled - 2;
+    bob.cut();
+    for n in 5..8 {
+        alice.say(BOB, &n.to_string());
+    }
+    alice.settle();
+    let mut bob = server.authenticated("bob");
+    bob.resume(&id, h);
+    for n in 3..8 {
+        bob.message_with_body(&n.to_string());
+    }
+    bob.expect_nothing();
+}
+
+#[test]
+fn the_server_tells_what_it_has_handled() {
+    let server = server();
+    let (mut alice, id) = resumable(&server, "alice");
+    for n in 0..3 {
+        alice.say(BOB, &n.to_string());
+    }
+    // One presence, three messages and a ping.
+    alice.settle();
+    let h = alice.handled;
+    alice.cut();
+    let mut alice = server.authenticated("alice");
+    assert_eq!(alice.resume(&id, h), 5);
+    alice.settle();
+    assert_eq!(alice.ask_for_ack(), 6, "the count goes on");
+}
+
+#[test]
+fn a_resumed_session_keeps_its_address_presence_and_roster_interest() {
+    let server = server();
+    let mut alice = server.online("alice", "a");
+    let mut bob = server.login("bob", "r");
+    let id = bob.enable_management(true).expect("an id");
+    bob.roster();
+    bob.present(0);
+    alice.befriend(&mut bob);
+    let h = bob.handled;
+    bob.cut();
+    assert_eq!(presences(&alice.settle()), [], "bob never went");
+    let mut bob = server.authenticated("bob");
+    bob.resume(&id, h);
+    bob.iq_ok(
+        "set",
+        None,
+        "<query xmlns='jabber:iq:roster'><item jid='carol@cairn.example'/></query>",
+    );
+    let push = bob.roster_push();
+    assert_eq!(push.attr("jid"), Some("carol@cairn.example"));
+    alice.say("bob@cairn.example/r", "still there?");
+    bob.message_with_body("still there?");
+    assert_eq!(presences(&alice.settle()), []);
+}
+
+#[test]
+fn a_session_can_be_resumed_again_and_again() {
+    let server = server();
+    let mut alice = server.online("alice", "a");
+    let (bob, mut id) = resumable(&server, "bob");
+    let mut h = bob.handled;
+    bob.cut();
+    for n in 0..4 {
+        alice.say(BOB, &n.to_string());
+        alice.settle();
+        let mut bob = server.authenticated("bob");
+        let resumed = bob.try_resume(&id, h);
+        assert!(resumed.is("resumed", ns::SM), "got {resumed}");
+        id = resumed.attr("previd").expect("previd").to_owned();
+        bob.handled = h;
+        bob.message_with_body(&n.to_string());
+        h = bob.handled;
+        bob.cut();
+    }
+}
+
+#[test]
+fn resuming_takes_the_session_from_a_connection_that_still_stands() {
+    let server = server();
+    let (mut old, id) = resumable(&server, "bob");
+    let h = old.handled;
+    let mut new = server.authenticated("bob");
+    new.resume(&id, h);
+    old.expect_stream_error("conflict");
+    new.expect_nothing();
+}
+
+#[test]
+fn a_connection_whose_session_was_taken_away_gets_nothing_of_it_any_more() {
+    let server = server();
+    let mut alice = server.online("alice", "a");
+    let (mut old, id) = resumable(&server, "bob");
+    let h = old.handled;
+    let mut new = server.authenticated("bob");
+    new.resume(&id, h);
+    for n in 0..5 {
+        // The old connection lives on for all that its client knows.
+        let _ = old.try_send_bytes(b"<iq type='get' id='p'><ping xmlns='urn:xmpp:ping'/></iq> ");
+        alice.say(BOB, &n.to_string());
+        new.message_with_body(&n.to_string());
+    }
+}
+
+#[test]
+fn an_unknown_id_is_item_not_found_and_a_resource_can_be_bound_then() {
+    let server = server();
+    let mut bob = server.authenticated("bob");
+    for previd in ["never-given", "", "0000000000000000000000"] {
+        failed(&bob.try_resume(previd, 0), "item-not-found");
+    }
+    bob.bind(Some("r"));
+    bob.expect_nothing();
+}
+
+#[test]
+fn nobody_resumes_the_session_of_somebody_else() {
+    let server = server();
+    let (bob, id) = resumable(&server, "bob");
+    let h = bob.handled;
+    bob.cut();
+    let mut alice = server.authenticated("alice");
+    failed(&alice.try_resume(&id, h), "item-not-found");
+    let mut bob = server.authenticated("bob");
+    bob.resume(&id, h);
+}
+
+#[test]
+fn resuming_with_a_count_that_is_too_high_is_refused() {
+    let server = server();
+    let (bob, id) = resumable(&server, "bob");
+    let h = bob.handled + 100;
+    bob.cut();
+    let mut bob = server.authenticated("bob");
+    let answer = bob.try_resume(&id, h);
+    assert!(
+        answer.is("failed", ns::SM) || answer.stream_error() == Some("undefined-condition"),
+        "got {answer}"
+    );
+}
+
+#[test]
+fn resuming_before_authentication_is_refused() {
+    let server = server();
+    let (bob, id) = resumable(&server, "bob");
+    let h = bob.handled;
+    bob.cut();
+    let (mut wire, _) = server.stream();
+    wire.send(&format!(
+        "<resume xmlns='urn:xmpp:sm:3' previd='{id}' h='{h}'/>"
+    ));
+    let answer = wire.element();
+    assert!(
+        answer.is("failed", ns::SM) || answer.stream_error() == Some("not-authorized"),
+        "got {answer}"
+    );
+}
+
+#[test]
+fn resuming_after_binding_fails() {
+    let server = server();
+    let (bob, id) = resumable(&server, "bob");
+    let h = bob.handled;
+    bob.cut();
+    let mut bob = server.login("bob", "other");
+    let answer = bob.try_resume(&id, h);
+    assert!(
+        answer.is("failed", ns::SM) || answer.stream_error().is_some(),
+        "got {answer}"
+    );
+}
+
+#[test]
+fn a_stream_that_ended_in_order_cannot_be_resumed() {
+    let server = server();
+    let (bob, id) = resumable(&server, "bob");
+    let h = bob.handled;
+    bob.log_out();
+    let mut bob = server.authenticated("bob");
+    failed(&bob.try_resume(&id, h), "item-not-found");
+}
+
+// What becomes of a session that does not come back.
+
+#[test]
+fn a_session_that_does_not_come_back_in_time_is_over() {
+    let server = server_with(&[("limits.resume_s", "1")]);
+    let mut alice = server.online("alice", "a");
+    let (mut bob, id) = resumable(&server, "bob");
+    alice.befriend(&mut bob);
+    let h = bob.handled;
+    bob.cut();
+    alice.say(BOB, "are you there?");
+    let presence = alice.presence();
+    assert_eq!(presence.attr("type"), Some("unavailable"));
+    let mut bob = server.authenticated("bob");
+    failed(&bob.try_resume(&id, h), "item-not-found");
+    bob.bind(Some("r"));
+    bob.present(0);
+    let messages = bob.settle();
+    assert_eq!(bodies(&messages), ["are you there?"]);
+}
+
+#[test]
+fn unacknowledged_messages_of_a_session_that_is_over_go_to_another_resource() {
+    let server = server_with(&[("limits.resume_s", "1")]);
+    let mut alice = server.online("alice", "a");
+    let (bob, _) = resumable(&server, "bob");
+    bob.cut();
+    alice.say("bob@cairn.example/r", "for anybody");
+    alice.settle();
+    let mut other = server.online_with_priority("bob", "other", 1);
+    let message = loop {
+        let stanza = other.stanza();
+        if stanza.body().is_some() {
+            break stanza;
+        }
+    };
+    assert_eq!(message.body().as_deref(), Some("for anybody"));
+    other.settle();
+    other.log_out();
+    server.online("bob", "later").expect_nothing();
+}
+
+#[test]
+fn a_new_session_on_the_same_resource_gets_what_the_old_one_left() {
+    let server = server();
+    let mut alice = server.online("alice", "a");
+    let (mut bob, id) = resumable(&server, "bob");
+    alice.say(BOB, "one");
+    bob.message_with_body("one");
+    bob.acknowledge();
+    bob.settle();
+    bob.cut();
+    for body in ["two", "three"] {
+        alice.say(BOB, body);
+    }
+    alice.settle();
+    let mut bob = server.online("bob", "r");
+    bob.message_with_body("two");
+    bob.message_with_body("three");
+    bob.expect_nothing();
+    let mut again = server.authenticated("bob");
+    failed(&again.try_resume(&id, 0), "item-not-found");
+}
+
+#[test]
+fn a_connection_cut_without_management_loses_nothing_that_was_not_written() {
+    let server = server();
+    let mut alice = server.online("alice", "a");
+    let bob = server.online("bob", "b");
+    bob.cut();
+    alice.settle();
+    // Whether the server has seen the cut or not, this message is not lost or doubled.
+    alice.say("bob@cairn.example", "hello");
+    alice.settle();
+}
+
+// Over a restart.
+
+#[test]
+fn sessions_resume_after_an_orderly_restart_with_their_counts_and_queues() {
+    let mut server = server();
+    let (mut alice, alice_id) = resumable(&server, "alice");
+    let (mut bob, bob_id) = resumable(&server, "bob");
+    for body in ["one", "two"] {
+        alice.say(BOB, body);
+        bob.message_with_body(body);
+    }
+    let (alice_h, bob_h) = (alice.handled, bob.handled - 1);
+    bob.cut();
+    alice.say(BOB, "three");
+    assert_eq!(alice.ask_for_ack(), 4);
+    server.stop();
+    server.run();
+    let mut bob = server.authenticated("bob");
+    bob.resume(&bob_id, bob_h);
+    bob.message_with_body("two");
+    bob.message_with_body("three");
+    let mut alice = server.authenticated("alice");
+    assert_eq!(alice.resume(&alice_id, alice_h), 4);
+    alice.say("bob@cairn.example/r", "four");
+    bob.message_with_body("four");
+    bob.acknowledge();
+    bob.expect_nothing();
+}
+
+#[test]
+fn a_session_resumed_after_a_restart_still_has_its_presence() {
+    let mut server = server();
+    let mut alice = server.online("alice", "a");
+    let (mut bob, id) = resumable(&server, "bob");
+    alice.befriend(&mut bob);
+    let h = bob.handled;
+    bob.cut();
+    server.stop();
+    server.run();
+    let mut bob = server.authenticated("bob");
+    bob.resume(&id, h);
+    bob.settle();
+    let mut alice = server.online("alice", "a");
+    let stanzas = alice.settle();
+    assert_eq!(presences(&stanzas), [("available", "bob@cairn.example/r")]);
+    alice.say(BOB, "by bare jid");
+    let messages = loop {
+        let messages = bob.settle();
+        if !bodies(&messages).is_empty() {
+            break messages;
+        }
+    };
+    assert_eq!(bodies(&messages), ["by bare jid"]);
+}
+
+#[test]
+fn after_a_kill_resumption_fails_and_the_messages_come_again_with_the_same_id() {
+    let mut server = server();
+    let mut alice = server.login("alice", "a");
+    alice.enable_management(false);
+    let (mut bob, id) = resumable(&server, "bob");
+    alice.say(BOB, "before");
+    assert_eq!(alice.ask_for_ack(), 1);
+    let first = bob.message_with_body("before");
+    let h = bob.handled;
+    server.kill();
+    server.run();
+    let mut bob = server.authenticated("bob");
+    failed(&bob.try_resume(&id, h), "item-not-found");
+    bob.bind(Some("r"));
+    bob.present(0);
+    let again = bob.message_with_body("before");
+    assert_eq!(stanza_id(&again), stanza_id(&first));
+    stamp(&again);
+    bob.expect_nothing();
+}
+
+#[test]
+fn what_the_client_acknowledged_does_not_come_again_after_an_orderly_restart() {
+    let mut server = server();
+    let mut alice = server.online("alice", "a");
+    let (mut bob, _) = resumable(&server, "bob");
+    alice.say(BOB, "once");
+    bob.message_with_body("once");
+    bob.acknowledge();
+    bob.settle();
+    server.stop();
+    server.run();
+    let mut bob = server.online("bob", "r");
+    assert_eq!(bodies(&bob.settle()), [""; 0]);
+}
+
+#[test]
+fn every_acknowledged_message_to_an_offline_user_survives_a_kill() {
+    let mut server = server();
+    let mut alice = server.login("alice", "a");
+    alice.enable_management(false);
+    for n in 0..50 {
+        alice.say(BOB, &n.to_string());
+    }
+    assert_eq!(alice.ask_for_ack(), 50);
+    server.kill();
+    server.run();
+    let mut bob = server.online("bob", "b");
+    for n in 0..50 {
+        bob.message_with_body(&n.to_string());
+    }
+    bob.expect_nothing();
+}

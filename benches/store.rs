@@ -158,13 +158,13 @@ impl Store {
     }
 
     fn on(device: Box<dyn Device>) -> Store {
-        Store::with(device, Options::default())
+        Store::with(device, &Options::default())
     }
 
-    fn with(device: Box<dyn Device>, options: Options) -> Store {
+    fn with(device: Box<dyn Device>, options: &Options) -> Store {
         let options = Options {
             random: *b"twenty-four random bytes",
-            ..options
+            ..options.clone()
         };
         let mut state = Messages::default();
         let (log, _) = Log::open(&*device, &mut state, options, now_ms()).expect("the store opens");
@@ -488,7 +488,7 @@ fn unhurried(path: &Path) -> Store {
         ..Options::default()
     };
     let device = FileDevice::open(path, Access::Create).expect("the file opens");
-    Store::with(Box::new(device), options)
+    Store::with(Box::new(device), &options)
 }
 
 /// Two checkpoints from here on, and all the work that they make possible.

@@ -63,7 +63,9 @@ pub fn message(cx: &mut Cx<'_>, from: &Jid, to: &Jid, stanza: &Stanza) -> Result
             Keep::Drop => Ok(()),
         };
     }
-    let must_be_recorded = cx.must_be_durable || targets.iter().any(|target| target.is_behind);
+    // Several recipients share one record: whoever has it has it for all of them.
+    let must_be_recorded =
+        cx.must_be_durable || targets.len() > 1 || targets.iter().any(|target| target.is_behind);
     let recorded = match keep {
         Keep::Store if must_be_recorded => Some(record(cx, owner, from, to, stanza)?),
         _ => None,
@@ -220,9 +222,14 @@ pub fn wrapped_value(core: &Core, to: &Jid, wrapped: &Wrapped) -> Outgoing {
         head: wrapped.before.clone(),
         tail: [&payload[..], &wrapped.behind[..]].concat().into(),
     };
-    if !outgoing.is_empty() {
-        return outgoing;
+    match outgoing.is_empty() {
+        true => missing(core, to),
+        false => outgoing,
     }
+}
+
+/// Stands for a stanza that is counted and not there any more: says nothing.
+pub fn missing(core: &Core, to: &Jid) -> Outgoing {
     let (type_, from) = (Some("headline"), Some(&core.domain));
     build::start(Kind::Message, type_, Some(to), from, None, 0)
         .finish()

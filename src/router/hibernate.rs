@@ -7,10 +7,10 @@ use bytes::Bytes;
 
 use crate::addr::Jid;
 use crate::stanza::Stanza;
-use crate::store::{HibernatedSession, Position, QueuedStanza};
+use crate::store::{HibernatedSession, MessageId, Position, QueuedStanza, State};
 
 use super::core::Core;
-use super::deliver::{record_entry, wrapped_value};
+use super::deliver::{begin_backlog, missing, record_entry, wrapped_value};
 use super::outbox::{Cargo, Entry, Outbox, Wire};
 use super::session::{Management, ResumptionId, Session};
 
@@ -107,12 +107,14 @@ fn put_to_sleep(
 fn queued(core: &Core, to: &Jid, entry: &Entry, now_ms: u64) -> QueuedStanza {
     let owner = to.bare_str();
     let message = match entry.cargo {
-        Cargo::Recorded(id) => Some(id),
+        // Another resource may have had it meanwhile: then only the bytes are left of it.
+        Cargo::Recorded(id) => is_kept(core, owner, id).then_some(id),
         Cargo::Message => record_entry(core, owner, entry, now_ms),
         _ => None,
     };
     let stanza = match (&entry.wire, message) {
         (Wire::Ready(outgoing), None) => outgoing.to_bytes(),
+        (Wire::Stored { .. }, None) => missing(core, to).to_bytes(),
         (Wire::Wrapped(wrapped), None) => wrapped_value(core, to, wrapped).to_bytes(),
         _ => Bytes::new(),
     };
@@ -133,10 +135,10 @@ pub fn wake(core: &Core) -> usize {
         };
         state.accounts().flat_map(of_account).collect()
     });
-    let mut awake = 0;
+    let mut awake = Vec::new();
     for (owner, id) in sleeping {
         match core.store.hibernated(&owner, &id) {
-            Ok(Some(session)) => awake += usize::from(wake_one(core, &owner, &session).is_some()),
+            Ok(Some(session)) => awake.extend(wake_one(core, &owner, &session)),
             Ok(None) => {}
             Err(error) => {
                 tracing::warn!(account = owner, %error, "a sleeping session can't be read");
@@ -147,7 +149,14 @@ pub fn wake(core: &Core) -> usize {
             tracing::warn!(account = owner, %error, "a sleeping session can't be forgotten");
         }
     }
-    awake
+    // Only now is it known what stands in whose queue: the rest that waits in the log comes behind.
+    for session in &awake {
+        let mut shard = core.table.shard(session.jid.bare_str());
+        if session.priority().is_some_and(|priority| priority >= 0) {
+            begin_backlog(core, &mut shard, session, MessageId(0));
+        }
+    }
+    awake.len()
 }
 
 fn wake_one(core: &Core, owner: &str, sleeping: &HibernatedSession) -> Option<Arc<Session>> {
@@ -159,7 +168,7 @@ fn wake_one(core: &Core, owner: &str, sleeping: &HibernatedSession) -> Option<Ar
     let entries = sleeping
         .queue
         .iter()
-        .map(|queued| entry(core, owner, queued))
+        .map(|queued| entry(core, &jid, queued))
         .collect();
     let outbox = Outbox::hibernated(
         core.outboxes.clone(),
@@ -208,7 +217,13 @@ fn wake_one(core: &Core, owner: &str, sleeping: &HibernatedSession) -> Option<Ar
     Some(session)
 }
 
-fn entry(core: &Core, owner: &str, queued: &QueuedStanza) -> Entry {
+fn is_kept(core: &Core, owner: &str, id: MessageId) -> bool {
+    let find = |state: &State| Some(state.account(owner)?.messages().find(id)?.id);
+    core.store.read(find).is_some()
+}
+
+fn entry(core: &Core, to: &Jid, queued: &QueuedStanza) -> Entry {
+    let owner = to.bare_str();
     let received_at_ms = queued.message.and_then(|id| {
         core.store
             .read(|state| Some(state.account(owner)?.messages().find(id)?.received_at_ms))
@@ -219,6 +234,7 @@ fn entry(core: &Core, owner: &str, queued: &QueuedStanza) -> Entry {
             after: Position(0),
             cargo: Cargo::Recorded(id),
         },
+        _ if queued.stanza.is_empty() => Entry::transient(missing(core, to), Position(0)),
         _ => Entry::transient(queued.stanza.clone().into(), Position(0)),
     }
 }

@@ -88,8 +88,13 @@ fn to_client(
         true => Cargo::Request,
         false => Cargo::Transient,
     };
-    to_session(cx, &session, Some(from), Some(to), stanza, cargo);
-    Ok(())
+    let pushed = to_session(cx, &session, Some(from), Some(to), stanza, cargo);
+    match pushed.is_queued() || !is_request {
+        true => Ok(()),
+        false => Err(StanzaError::service_unavailable(
+            "the client takes no more requests",
+        )),
+    }
 }
 
 /// Has the registry answer, on behalf of the server or of an account.

@@ -116,6 +116,25 @@ fn tell_end(cx: &mut Cx<'_>, session: &Arc<Session>) {
     }
 }
 
+/// Entries that an ended session's connection had taken and could not write go the way of those
+/// that were left in its outbox.
+pub fn give_up(core: &Core, session: &Session, entries: Vec<Entry>) {
+    if entries.is_empty() {
+        return;
+    }
+    let mut cx = core.cx();
+    let bare = session.jid.bare_str();
+    let undeliverable = {
+        let mut shard = core.table.shard(bare);
+        let undeliverable = redeliver(core, &mut shard, session, entries, None, cx.now_ms);
+        shard.tidy(bare);
+        undeliverable
+    };
+    for entry in &undeliverable {
+        tell_sender(&mut cx, entry);
+    }
+}
+
 /// Whoever waits for an answer from a client that is gone hears that there will be none
 /// (RFC 6120 §8.2.3); whoever sent a message that could not be kept hears of it.
 fn tell_sender(cx: &mut Cx<'_>, entry: &Entry) {
@@ -191,7 +210,7 @@ pub fn connection_lost(core: &Core, session: &Arc<Session>, connection: u64) {
     };
     match waits {
         Some(management) if !session.is_ended() => {
-            session.outbox.detach();
+            session.outbox.detach(connection);
             let deadline_ms = (core.clock)() + management.resume_ms_max;
             core.table.add_detached(deadline_ms, session);
         }

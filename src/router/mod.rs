@@ -18,13 +18,13 @@ mod session;
 mod table;
 
 pub use self::core::{Core, Cx, Parts};
-pub use deliver::{continue_backlog, landed, stored_message, wrapped_value};
+pub use deliver::{continue_backlog, landed, missing, stored_message, wrapped_value};
 pub use gates::Gates;
 pub use hibernate::{hibernate, wake};
 pub use iq::not_understood;
 pub use lifecycle::{
-    Resumption, bind, connection_lost, enable_management, end, end_all, end_overdue, resume,
-    set_available, set_unavailable,
+    Resumption, bind, connection_lost, enable_management, end, end_all, end_overdue, give_up,
+    resume, set_available, set_unavailable,
 };
 pub use message::{Keep, MessageType};
 pub use module::{Answer, Entity, Iq, IqFn, Module, Moments, Registry, Reply, Request};

@@ -113,7 +113,8 @@ impl Entry {
             }
     }
 
-    fn is_stanza(&self) -> bool {
+    /// Whether stream management counts it.
+    pub fn is_stanza(&self) -> bool {
         !matches!(self.cargo, Cargo::Nonza | Cargo::ManagementEnabled)
     }
 }
@@ -240,6 +241,8 @@ struct Queue {
 pub struct Batch {
     /// In the order they go on the wire.
     pub entries: Vec<Entry>,
+    /// The outbox keeps the stanzas from this one on until they are acknowledged.
+    pub kept_from: usize,
     /// The first entry left behind waits for this position.
     pub gate: Option<Position>,
     /// The stream is to be ended once `entries` are written.
@@ -343,6 +346,7 @@ impl Outbox {
             return batch;
         }
         let mut bytes = 0;
+        let mut kept_from = None;
         while let Some(front) = queue.waiting.front() {
             if front.after > durable {
                 batch.gate = Some(front.after);
@@ -356,6 +360,9 @@ impl Outbox {
                 if entry.cargo == Cargo::ManagementEnabled {
                     queue.keep_until_acknowledged = true;
                 }
+                if queue.keep_until_acknowledged {
+                    kept_from.get_or_insert(batch.entries.len());
+                }
                 if queue.keep_until_acknowledged && entry.is_stanza() {
                     queue.unacknowledged.push_back(entry.clone());
                 } else {
@@ -368,6 +375,7 @@ impl Outbox {
         if queue.waiting.is_empty() || batch.gate.is_some() {
             batch.ending = queue.ending_due().cloned();
         }
+        batch.kept_from = kept_from.unwrap_or(batch.entries.len());
         batch.gone = queue.ended.then_some(Gone::Ended);
         queue.give_back_memory();
         batch
@@ -385,12 +393,14 @@ impl Outbox {
         &self,
         reader: u64,
         context: &mut Context<'_>,
-        durable: Position,
+        durable: impl Fn() -> Position,
     ) -> Poll<()> {
         let mut queue = self.lock();
         if queue.reader != reader {
             return Poll::Ready(());
         }
+        // Read under the lock: a gate that opens later finds the waker.
+        let durable = durable();
         let writable = queue.waiting.front().is_some_and(|e| e.after <= durable);
         if writable || queue.ending_due().is_some() || queue.ended {
             return Poll::Ready(());
@@ -430,10 +440,11 @@ impl Outbox {
     }
 
     /// Entries that were taken and not written, because the transport is gone, are the first again.
-    pub fn put_back(&self, entries: Vec<Entry>) {
+    /// Of a session that has ended meanwhile they are returned.
+    pub fn put_back(&self, entries: Vec<Entry>) -> Vec<Entry> {
         let mut queue = self.lock();
         if queue.ended {
-            return;
+            return entries;
         }
         let bytes = entries.iter().map(Entry::weight).sum::<usize>();
         queue.bytes += bytes;
@@ -441,6 +452,7 @@ impl Outbox {
         for entry in entries.into_iter().rev() {
             queue.waiting.push_front(entry);
         }
+        Vec::new()
     }
 
     /// The client has handled `h` stanzas (modulo 2^32): they leave the queue and are returned.
@@ -469,6 +481,12 @@ impl Outbox {
         queue.reader = reader;
         let mut again = mem::take(&mut queue.unacknowledged);
         again.append(&mut queue.waiting);
+        // What is no stanza was said to the old connection: its counts are out of date.
+        again.retain(Entry::is_stanza);
+        queue.keep_until_acknowledged = true;
+        let bytes = again.iter().map(Entry::weight).sum::<usize>();
+        self.pool.give_back(queue.bytes.saturating_sub(bytes));
+        queue.bytes = bytes;
         queue.waiting = again;
         queue.ending = None;
         queue.wake();
@@ -476,8 +494,11 @@ impl Outbox {
 
     /// The connection is gone and its session waits for a resumption: nothing wakes it any more,
     /// and a reason to end the old stream does not concern the next.
-    pub fn detach(&self) {
+    pub fn detach(&self, reader: u64) {
         let mut queue = self.lock();
+        if queue.reader != reader {
+            return;
+        }
         queue.reader = 0;
         queue.waker = None;
         queue.ending = None;
@@ -543,6 +564,13 @@ impl Outbox {
         self.queue
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        let left = mem::take(&mut self.lock().bytes);
+        self.pool.give_back(left);
     }
 }
 

@@ -8,7 +8,7 @@ use crate::stanza::{Kind, Rewrite, Stanza, StanzaError};
 use crate::store::Position;
 
 use super::core::{Core, Cx};
-use super::outbox::{Cargo, Entry, Wire};
+use super::outbox::{Cargo, Entry, Pushed, Wire};
 use super::session::Session;
 use super::{deliver, iq};
 
@@ -102,7 +102,7 @@ pub fn to_session(
     to: Option<&Jid>,
     stanza: &Stanza,
     cargo: Cargo,
-) {
+) -> Pushed {
     let outgoing = stanza.rewrite(&Rewrite {
         from,
         to,
@@ -114,7 +114,7 @@ pub fn to_session(
         after: cx.after(),
         cargo,
     };
-    cx.core.push(session, entry);
+    cx.core.push(session, entry)
 }
 
 /// Refuses what is for a domain that this server has no way to, before anything is remembered of

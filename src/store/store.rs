@@ -478,6 +478,11 @@ impl Inner {
                 }
                 // The failure is told by the write that follows.
                 Err(StoreError::Failed(_)) => return Ok(()),
+                // A full device has room for it once something was given back.
+                Err(StoreError::Full) => {
+                    self.unretired.push((owner, ids));
+                    return Ok(());
+                }
                 other => other?,
             }
             self.due = true;

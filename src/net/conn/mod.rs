@@ -231,7 +231,7 @@ impl Connection {
         let outbox = std::future::poll_fn(|context| match session {
             Some(session) if blocked => session.outbox.poll_end(*number, context),
             Some(session) => {
-                let durable = front.core.store.durable();
+                let durable = || front.core.store.durable();
                 session.outbox.poll_ready(*number, context, durable)
             }
             None => Poll::Pending,
@@ -287,9 +287,10 @@ impl Connection {
             drop(tokio::time::timeout(FAREWELL, self.flush()).await);
         }
         if let Some(session) = self.session.take() {
-            session.outbox.put_back(self.out.take_unwritten());
+            let orphans = session.outbox.put_back(self.out.take_unwritten());
             let _entered = self.span.enter();
             self.settle(&session, end.as_ref());
+            router::give_up(&self.front.core, &session, orphans);
         }
         if let Some(transport) = self.transport.take() {
             drop(tokio::time::timeout(FAREWELL, transport.close()).await);

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::time::{Duration, timeout};
+use tokio::time::{Duration, Instant, timeout_at};
 
 use crate::router::{
-    Batch, Cargo, Core, Ending, Entry, Gone, Session, Wire, continue_backlog, landed,
+    Batch, Cargo, Core, Ending, Entry, Gone, Session, Wire, continue_backlog, landed, missing,
     stored_message, wrapped_value,
 };
 use crate::stanza::{Outgoing, Stanza, StreamError, StreamErrorCondition};
@@ -64,12 +64,13 @@ impl Connection {
         if batch.entries.is_empty() {
             return;
         }
-        let managed = session.outbox.unacknowledged() > 0;
+        let kept_from = batch.kept_from;
+        let managed = batch.entries[kept_from..].iter().any(Entry::is_stanza);
         let entries = match batch.entries.iter().any(|entry| !is_ready(entry)) {
             true => fetch(&self.front.core, session, batch.entries).await,
             false => batch.entries,
         };
-        for entry in entries {
+        for (index, entry) in entries.into_iter().enumerate() {
             if let Wire::Ready(outgoing) = &entry.wire {
                 self.out.push(outgoing.head.clone());
                 self.out.push(outgoing.tail.clone());
@@ -78,7 +79,7 @@ impl Connection {
                 entry.cargo,
                 Cargo::Recorded(_) | Cargo::Message | Cargo::Request
             );
-            if matters && !managed {
+            if matters && index < kept_from {
                 self.out.remember(entry);
             }
         }
@@ -118,24 +119,24 @@ impl Connection {
         if self.session.is_some() && self.ending.is_none() {
             self.front.core.store.commit_soon();
             // Late or never: the client hears the rest all the same.
-            let drained = timeout(DRAIN, self.drain()).await;
-            if let Ok(Err(end)) = drained {
-                return Err(end);
-            }
+            self.drain(Instant::now() + DRAIN).await?;
         }
         self.out.push(bytes);
         Ok(())
     }
 
-    async fn drain(&mut self) -> Result<(), End> {
+    /// Only the waits are bounded: what was taken is written or put back.
+    async fn drain(&mut self, until: Instant) -> Result<(), End> {
         let Some(session) = self.session.clone() else {
             return Ok(());
         };
-        while session.outbox.waiting() > 0 && self.ending.is_none() {
+        while session.outbox.waiting() > 0 && self.ending.is_none() && Instant::now() < until {
             self.take_from_outbox().await?;
-            self.flush().await?;
+            if let Ok(flushed) = timeout_at(until, self.flush()).await {
+                flushed?;
+            }
             if let Some(gate) = session.outbox.gate() {
-                self.durable(gate).await;
+                drop(timeout_at(until, self.durable(gate)).await);
             }
         }
         Ok(())
@@ -224,6 +225,8 @@ fn bytes_of(core: &Core, session: &Session, wire: Wire) -> Outgoing {
                 Ok(Some(Ok(stanza))) => {
                     stored_message(core, &session.jid, &stanza, id, received_at_ms)
                 }
+                // Another resource has had it.
+                Ok(None) => missing(core, &session.jid),
                 unreadable => {
                     tracing::error!(account = owner, id = id.0, why = ?unreadable.err(), "a stored message can't be read");
                     damaged(core, session)

@@ -158,14 +158,11 @@ impl Store {
     }
 
     fn on(device: Box<dyn Device>) -> Store {
-        Store::with(device, &Options::default())
+        Store::with(device, Options::default())
     }
 
-    fn with(device: Box<dyn Device>, options: &Options) -> Store {
-        let options = Options {
-            random: *b"twenty-four random bytes",
-            ..options.clone()
-        };
+    fn with(device: Box<dyn Device>, mut options: Options) -> Store {
+        options.random = *b"twenty-four random bytes";
         let mut state = Messages::default();
         let (log, _) = Log::open(&*device, &mut state, options, now_ms()).expect("the store opens");
         Store {
@@ -488,7 +485,7 @@ fn unhurried(path: &Path) -> Store {
         ..Options::default()
     };
     let device = FileDevice::open(path, Access::Create).expect("the file opens");
-    Store::with(Box::new(device), &options)
+    Store::with(Box::new(device), options)
 }
 
 /// Two checkpoints from here on, and all the work that they make possible.
@@ -570,14 +567,14 @@ fn main() {
     let folder = arguments
         .first()
         .map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from);
-    let parts: [(&str, fn(&Path)); 3] = [
-        ("appends", appends),
-        ("recovery", recovery),
-        ("bytes", bytes_on_disk),
-    ];
-    for (name, part) in parts {
-        if arguments.get(1).is_none_or(|only| only == name) {
-            part(&folder);
-        }
+    let wanted = |name: &str| arguments.get(1).is_none_or(|only| only == name);
+    if wanted("appends") {
+        appends(&folder);
+    }
+    if wanted("recovery") {
+        recovery(&folder);
+    }
+    if wanted("bytes") {
+        bytes_on_disk(&folder);
     }
 }

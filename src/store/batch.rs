@@ -81,7 +81,8 @@ impl<'a> Batch<'a> {
 pub enum AppendError {
     /// The device is full but for the reserve of compaction: make room first.
     Full,
-    /// The batch is larger than a batch may be.
+    /// The batch is larger than a batch may be, or goes to more than eight
+    /// classes and buckets.
     TooBig {
         /// What it would take.
         bytes: usize,

@@ -243,6 +243,7 @@ impl Log {
             epoch: self.epoch,
             epoch_batch: self.epoch_batch,
             durable_batch: self.durable_batch,
+            id_floor: self.map.id_next,
             clean,
             checkpoints: [0, 1].map(|index: usize| {
                 self.standing[index]

@@ -152,6 +152,8 @@ pub(super) struct Head {
 impl Head {
     /// More than this many are not filled at the same time.
     const MAX: usize = 24;
+    /// No batch goes to more than this many.
+    const BATCH_MAX: usize = 8;
 }
 
 impl Log {
@@ -293,16 +295,32 @@ impl Log {
             Purpose::Store => self.reserve_ordinary(),
             Purpose::Remove => self.reserve_internal(),
         };
-        let mut heads: Vec<Head> = batch
-            .entries
-            .iter()
-            .filter_map(|entry| Head::of(entry.class))
-            .collect();
-        heads.dedup();
-        if self.map.available() < reserve.max(1 + heads.len() as u32) {
+        let heads = Self::heads_of(batch);
+        if heads > Head::BATCH_MAX {
+            let (bytes, bytes_max) = (heads * bytes_max, Head::BATCH_MAX * bytes_max);
+            return Err(AppendError::TooBig { bytes, bytes_max });
+        }
+        // Each may need a new segment, and once more when it was given up for
+        // another in between.
+        if self.map.available() < reserve.max(1 + 2 * heads as u32) {
             return Err(AppendError::Full);
         }
         Ok(())
+    }
+
+    /// How many classes and buckets other than the chain a batch goes to.
+    fn heads_of(batch: &Batch<'_>) -> usize {
+        let mut heads: Vec<Head> = Vec::new();
+        for head in batch
+            .entries
+            .iter()
+            .filter_map(|entry| Head::of(entry.class))
+        {
+            if !heads.contains(&head) {
+                heads.push(head);
+            }
+        }
+        heads.len()
     }
 
     /// Bytes of a batch in the chain, and in other segments.

@@ -68,7 +68,8 @@ impl Log {
             log.epoch = superblock.epoch.saturating_add(1);
             // The last group may have been lost with what it announced: its
             // identities are not used again either.
-            log.map.id_next = log.map.id_next.saturating_add(IDS_LOST_MAX);
+            let given = log.map.id_next.max(superblock.id_floor);
+            log.map.id_next = given.saturating_add(IDS_LOST_MAX);
             log.epoch_batch = log.chain.number;
             let superblock = log.superblock(false);
             superblock.write(device, index)?;
@@ -126,6 +127,7 @@ fn create(device: &dyn Device, options: &Options, now_ms: u64) -> Result<Superbl
         epoch: 0,
         epoch_batch: 1,
         durable_batch: 0,
+        id_floor: 0,
         clean: true,
         checkpoints: [None, None],
         genesis: Some(genesis),

@@ -35,6 +35,8 @@ pub struct Superblock {
     pub epoch_batch: u64,
     /// Batches up to this one are durable: if one is missing, it is damage.
     pub durable_batch: u64,
+    /// Identities of segments below this one are given away.
+    pub id_floor: u32,
     /// Nothing was written behind it: the store was closed in order.
     pub clean: bool,
     /// The newest complete checkpoint, and the one before it.
@@ -121,6 +123,7 @@ impl Superblock {
         put_u64(bytes, 64, self.epoch);
         put_u64(bytes, 72, self.epoch_batch);
         put_u64(bytes, 80, self.durable_batch);
+        put_u32(bytes, 88, self.id_floor);
         let pointers = self.checkpoints.iter().copied().enumerate();
         for (index, pointer) in pointers.filter_map(|(index, pointer)| Some((index, pointer?))) {
             let at = POINTERS_AT + index * POINTER_BYTES;
@@ -175,6 +178,7 @@ impl Superblock {
             epoch: u64_at(bytes, 64),
             epoch_batch: u64_at(bytes, 72),
             durable_batch: u64_at(bytes, 80),
+            id_floor: u32_at(bytes, 88),
             clean: bytes[10] == 1,
             checkpoints: [pointer(0), pointer(1)],
             genesis,

@@ -150,3 +150,28 @@ fn a_file_grows_ahead_of_need() {
     let rig = Rig::try_open(rig.device.crash(&mut || 0), options()).expect("it opens");
     assert_eq!(rig.state.keys.len(), 4000 - 15 + 15);
 }
+
+#[test]
+fn a_batch_goes_to_a_bounded_number_of_segments() {
+    let mut rig = Rig::open(device(40));
+    let archived = |key, bucket| Say::Big {
+        key,
+        value: 1,
+        bytes: 3000,
+        class: Class::Archive { bucket },
+    };
+    let many: Tx = (0..9).map(|bucket| archived(bucket, bucket)).collect();
+    let refused = rig.append(&many).expect_err("it is refused");
+    assert!(matches!(refused, AppendError::TooBig { .. }));
+    let mut model = Model::default();
+    for round in 0..12 {
+        let tx: Tx = (0..8)
+            .map(|index| archived(round * 8 + index, index % 4))
+            .collect();
+        rig.append(&tx).expect("there is room");
+        apply_to_model(&mut model, &tx);
+    }
+    rig.check(&model);
+    rig.commit();
+    Rig::open(rig.device.crash(&mut || 0)).check(&model);
+}

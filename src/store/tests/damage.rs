@@ -91,6 +91,33 @@ fn a_rotten_batch_is_quarantined_and_named_and_the_others_are_served() {
 }
 
 #[test]
+fn a_rotten_batch_is_told_from_a_torn_one_by_what_follows_it() {
+    let mut rig = Rig::open(device(20));
+    for key in 0..30 {
+        rig.append(&vec![big(key, 1)]).expect("there is room");
+        rig.commit();
+    }
+    // No superblock was written since: only the later batches speak for it.
+    let device = rig.device.crash(&mut || 0);
+    let mut body = 12_u32.to_le_bytes().to_vec();
+    body.extend(1_u64.to_le_bytes());
+    let at = find(&device, &body);
+    // Its payload, its header, the whole block.
+    for hit in 0..3 {
+        let device = device.kill();
+        match hit {
+            0 => device.flip(at + 30, 2),
+            1 => device.flip(at - at % 4096 + 9, 2),
+            _ => device.zero(at - at % 4096, 4096),
+        }
+        let rig = Rig::open(device);
+        assert_eq!(rig.recovery.damage.len(), 1, "{:?}", rig.recovery);
+        assert_eq!(rig.recovery.damage[0].batches, Some((13, 13)));
+        assert_eq!(rig.state.keys.len(), 29);
+    }
+}
+
+#[test]
 fn a_rotten_last_batch_is_damage_when_the_durable_mark_says_so() {
     let device = one_batch_a_key(10);
     let mut body = 9_u32.to_le_bytes().to_vec();

@@ -176,15 +176,18 @@ async fn channel(tls: &TlsConnector, yardstick: &Process, name: &str) -> Outcome
 
 /// Memory of an idle session, and after a burst.
 pub async fn idle() -> Outcome<()> {
-    const SESSIONS: usize = 5_000;
+    let sessions = std::env::var("CAIRN_LOAD_SESSIONS").ok();
+    let sessions = sessions
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(5_000_usize);
     let folder = tempfile::tempdir()?;
-    population::accounts(folder.path(), SESSIONS, &credentials())?;
+    population::accounts(folder.path(), sessions, &credentials())?;
     let (server, yardstick) = (cairn(folder.path())?, relay()?);
     let (tls, keys) = (connector(), keys());
     let before = [pss_kib(server.pid()), pss_kib(yardstick.pid())];
-    let mut clients = Vec::with_capacity(SESSIONS);
-    let mut bare = Vec::with_capacity(SESSIONS);
-    for number in 0..SESSIONS {
+    let mut clients = Vec::with_capacity(sessions);
+    let mut bare = Vec::with_capacity(sessions);
+    for number in 0..sessions {
         let mut client = Client::connect(&tls, server.port).await?;
         log_in(&mut client, &format!("u{number}"), &keys).await?;
         clients.push(client);
@@ -192,7 +195,7 @@ pub async fn idle() -> Outcome<()> {
     }
     let settle = std::time::Duration::from_secs(12);
     tokio::time::sleep(settle).await;
-    let each = |now: u64, before: u64| (now.saturating_sub(before)) as f64 / SESSIONS as f64;
+    let each = |now: u64, before: u64| (now.saturating_sub(before)) as f64 / sessions as f64;
     let idle = each(pss_kib(server.pid()), before[0]);
     let relay = each(pss_kib(yardstick.pid()), before[1]);
     println!(
@@ -200,13 +203,15 @@ pub async fn idle() -> Outcome<()> {
         idle / relay
     );
     for (number, client) in clients.iter_mut().enumerate() {
-        let to = format!("u{}@localhost", (number + 1) % SESSIONS);
+        let to = format!("u{}@localhost", (number + 1) % sessions);
         let burst: String = (0..4).map(|n| message(&to, n)).collect();
         client.send(&burst).await?;
     }
-    for client in &mut clients {
-        for _ in 0..4 {
-            client.until("</message>").await?;
+    let patience = std::time::Duration::from_secs(20);
+    for (number, client) in clients.iter_mut().enumerate() {
+        for got in 0..4 {
+            let message = tokio::time::timeout(patience, client.until("</message>")).await;
+            message.map_err(|_| format!("client {number} got {got} messages of 4"))??;
         }
     }
     tokio::time::sleep(settle).await;

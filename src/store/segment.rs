@@ -139,6 +139,7 @@ impl Map {
         while let Some(slot) = self.sweep.pop_first() {
             if self.free.remove(&slot) {
                 self.stale.remove(&slot);
+                self.raw.remove(&slot);
                 let id = self.id_next;
                 self.id_next += 1;
                 let (class, erase_ms) = (Use::Wiping, self.sweep_ms);
@@ -203,13 +204,15 @@ impl Map {
             return None;
         }
         let slot = self.raw.pop_first()?;
-        self.free.remove(&slot);
-        Some(slot)
+        let free = self.free.remove(&slot);
+        debug_assert!(free, "a slot that was never written is free");
+        free.then_some(slot)
     }
 
     /// Gives a slot back that was filled with zeros, or could not be.
     pub fn put_back(&mut self, slot: u32) {
-        self.free.insert(slot);
+        let fresh = self.free.insert(slot);
+        debug_assert!(fresh, "a slot is given back once");
     }
 
     /// The segment with this identity.
@@ -279,5 +282,26 @@ impl Map {
             .into_iter()
             .map(|(head, segment)| (head, segment.id))
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_that_is_being_overwritten_is_not_filled_ahead_as_well() {
+        let mut map = Map::default();
+        map.settle(4);
+        map.suspect_raw();
+        map.sweep(1);
+        let swept: Vec<u32> = std::iter::from_fn(|| map.sweep_next())
+            .map(|(_, slot)| slot)
+            .collect();
+        assert_eq!(swept, [0, 1, 2, 3]);
+        assert_eq!((map.take_raw(), map.available()), (None, 0));
+        map.segments.clear();
+        swept.into_iter().for_each(|slot| map.release_slot(slot));
+        assert_eq!(map.available(), 4);
     }
 }

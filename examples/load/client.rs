@@ -49,9 +49,11 @@ impl Client {
         })
     }
 
-    /// Writes text as it is.
+    /// Writes text as it is. Without the flush tokio-rustls may keep a record to itself, when the
+    /// runtime's budget for one poll is used up.
     pub async fn send(&mut self, text: &str) -> Outcome<()> {
         self.tls.write_all(text.as_bytes()).await?;
+        self.tls.flush().await?;
         Ok(())
     }
 

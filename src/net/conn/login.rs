@@ -33,7 +33,7 @@ pub(super) async fn greet(
     entry: Entry,
     number: u64,
     span: Span,
-) -> Option<Connection> {
+) -> Option<Box<Connection>> {
     let Arrival { tcp, peer, slot } = arrival;
     let socket = socket2::SockRef::from(&tcp);
     drop(socket.set_tcp_user_timeout(Some(UNREACHABLE)));
@@ -59,7 +59,7 @@ pub(super) async fn greet(
     }
     let now_ms = (front.core.clock)();
     let stream = C2s::new(front.streams.clone(), front.core.random(), info, now_ms);
-    Some(Connection {
+    Some(Box::new(Connection {
         share: inbound::Share::new(front.inbound.clone()),
         front,
         number,
@@ -73,7 +73,7 @@ pub(super) async fn greet(
         requested: false,
         ending: None,
         span,
-    })
+    }))
 }
 
 impl Connection {

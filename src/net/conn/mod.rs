@@ -145,7 +145,8 @@ pub async fn serve(front: Arc<Front>, arrival: Arrival, entry: Entry) {
         })
         .await
     };
-    connection.finish(end).await;
+    // Like the greeting a box of its own: a task is as big as the biggest thing it ever waits for.
+    Box::pin(connection.finish(end)).await;
 }
 
 /// `run` only ever ends with an [`End`].
@@ -272,7 +273,7 @@ impl Connection {
     }
 
     /// Says the last words, sees to the session, closes the transport.
-    async fn finish(mut self, end: Option<End>) {
+    async fn finish(mut self: Box<Self>, end: Option<End>) {
         self.front.core.store.commit_soon();
         self.span.in_scope(|| tell(end.as_ref()));
         if end.is_none() {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::time::{Duration, Instant, timeout_at};
 
 use crate::router::{
-    Batch, Cargo, Core, Ending, Entry, Gone, Session, Wire, continue_backlog, landed, missing,
+    Cargo, Core, Ending, Entry, Gone, Session, Wire, continue_backlog, landed, missing,
     stored_message, wrapped_value,
 };
 use crate::stanza::{Outgoing, Stanza, StreamError, StreamErrorCondition};
@@ -41,7 +41,15 @@ impl Connection {
                 .wait(gate, &session, || store.durable());
         }
         let (ending, gone) = (batch.ending.clone(), batch.gone);
-        self.queue(&session, batch).await;
+        let mut kept = batch.entries.iter().skip(batch.kept_from);
+        let managed = kept.any(Entry::is_stanza);
+        let kept_from = batch.kept_from;
+        let entries = match batch.entries.iter().all(is_ready) {
+            true => batch.entries,
+            // Boxed, for it is rare and would make every idle connection bigger.
+            false => Box::pin(fetch(&self.front.core, &session, batch.entries)).await,
+        };
+        self.queue(entries, kept_from, managed);
         self.obey(ending, gone)?;
         if session.has_backlog() && session.outbox.waiting() == 0 {
             continue_backlog(&self.front.core, &session);
@@ -60,16 +68,7 @@ impl Connection {
         Ok(())
     }
 
-    async fn queue(&mut self, session: &Arc<Session>, batch: Batch) {
-        if batch.entries.is_empty() {
-            return;
-        }
-        let kept_from = batch.kept_from;
-        let managed = batch.entries[kept_from..].iter().any(Entry::is_stanza);
-        let entries = match batch.entries.iter().any(|entry| !is_ready(entry)) {
-            true => fetch(&self.front.core, session, batch.entries).await,
-            false => batch.entries,
-        };
+    fn queue(&mut self, entries: Vec<Entry>, kept_from: usize, managed: bool) {
         for (index, entry) in entries.into_iter().enumerate() {
             if let Wire::Ready(outgoing) = &entry.wire {
                 self.out.push(outgoing.head.clone());

@@ -80,7 +80,11 @@ pub fn message(cx: &mut Cx<'_>, from: &Jid, to: &Jid, stanza: &Stanza) -> Result
         after: cx.after(),
         cargo,
     };
-    hand_out(core, &mut shard, owner, &targets, &entry);
+    let is_queued = hand_out(core, &mut shard, owner, &targets, &entry);
+    if entry.cargo == Cargo::Message && !is_queued {
+        // Whoever it was for reads too slowly and is being cut off: it waits for the next session.
+        return record(cx, owner, from, to, stanza).map(drop);
+    }
     Ok(())
 }
 
@@ -121,17 +125,26 @@ fn exact_seat(shard: &Shard, to: &Jid) -> Option<Target> {
     Some(Target::of(seat))
 }
 
-fn hand_out(core: &Core, shard: &mut Shard, owner: &str, targets: &[Target], entry: &Entry) {
+/// True when it stands in somebody's outbox.
+fn hand_out(
+    core: &Core,
+    shard: &mut Shard,
+    owner: &str,
+    targets: &[Target],
+    entry: &Entry,
+) -> bool {
+    let mut is_queued = false;
     for target in targets {
         let Cargo::Recorded(id) = entry.cargo else {
-            core.push(&target.session, entry.clone());
+            is_queued |= core.push(&target.session, entry.clone()).is_queued();
             continue;
         };
         let Some(user) = shard.user_mut(owner) else {
-            return;
+            return is_queued;
         };
         if !target.is_behind && core.push(&target.session, entry.clone()).is_queued() {
             user.took_off(id);
+            is_queued = true;
             continue;
         }
         if let Some(seat) = seat_of(user, &target.session) {
@@ -139,6 +152,7 @@ fn hand_out(core: &Core, shard: &mut Shard, owner: &str, targets: &[Target], ent
         }
         fill_backlog(core, user, &target.session);
     }
+    is_queued
 }
 
 fn nobody() -> StanzaError {
@@ -273,18 +287,8 @@ fn fill_backlog(core: &Core, user: &mut User, session: &Arc<Session>) {
         .saturating_sub(session.outbox.waiting())
         .min(session.outbox.room());
     let owner = session.jid.bare_str();
-    let (stored, position) = core.store.read_at(|state| {
-        let messages = state.account(owner).map(|account| {
-            account
-                .messages()
-                .after(MessageId(next.0.saturating_sub(1)))
-        });
-        let free = messages
-            .into_iter()
-            .flatten()
-            .filter(|message| !user.is_in_flight(message.id));
-        free.take(room + 1).copied().collect::<Vec<_>>()
-    });
+    let is_free = |id| !user.is_in_flight(id);
+    let (stored, position) = core.store.messages_waiting(owner, next, room + 1, is_free);
     let mut left = None;
     for (index, message) in stored.into_iter().enumerate() {
         let entry = Entry {
@@ -355,7 +359,7 @@ pub(super) fn redeliver(
                     None
                 }
             },
-            Cargo::Request => {
+            Cargo::Request(_) => {
                 undeliverable.push(entry);
                 None
             }

@@ -1,6 +1,7 @@
 //! IQ semantics (RFC 6120 §8.2.3): every `get` and `set` is answered exactly once, by the client
 //! it is for or by what the registry names, and no answer is answered.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use crate::stanza::{Kind, Stanza, StanzaError, build};
 use super::core::{Core, Cx};
 use super::lifecycle;
 use super::module::{Answer, Entity, Reply, Request};
-use super::outbox::{Cargo, Entry, Wire, Wrapped};
+use super::outbox::{Cargo, Entry, Wire, Wrapped, question};
 use super::route::{no_such_server, to_session};
 use super::session::Session;
 
@@ -84,9 +85,15 @@ fn to_client(
             false => Ok(()),
         };
     };
+    let id = stanza.id().unwrap_or_default();
     let cargo = match is_request {
-        true => Cargo::Request,
-        false => Cargo::Transient,
+        true => Cargo::Request(question(from, &id)),
+        false => {
+            if let Some(answering) = session_of(cx, from) {
+                answering.outbox.answered(question(to, &id));
+            }
+            Cargo::Transient
+        }
     };
     let pushed = to_session(cx, &session, Some(from), Some(to), stanza, cargo);
     match pushed.is_queued() || !is_request {
@@ -193,7 +200,14 @@ fn later(core: &Arc<Core>, from: Jid, stanza: Stanza, job: Job) -> Result<(), St
     (core.spawn)(Box::new(move || {
         let _place = place;
         let mut cx = owned.cx();
-        let answer = job(&mut cx);
+        // A request is answered whatever happens to what works on it.
+        let work = AssertUnwindSafe(|| job(&mut cx));
+        let answer = catch_unwind(work).unwrap_or_else(|_| {
+            tracing::error!(%from, "a job has panicked");
+            Err(StanzaError::internal_server_error(
+                "something went wrong here",
+            ))
+        });
         if let Err(error) = reply_with(&owned, &mut cx, &from, &stanza, answer) {
             send(&cx, &from, ready(stanza.error_reply_to(&error, &from)));
         }

@@ -142,7 +142,9 @@ fn tell_sender(cx: &mut Cx<'_>, entry: &Entry) {
         return;
     };
     let error = match entry.cargo {
-        Cargo::Request => StanzaError::service_unavailable("the client has gone without an answer"),
+        Cargo::Request(_) => {
+            StanzaError::service_unavailable("the client has gone without an answer")
+        }
         _ => StanzaError::resource_constraint("there was no room to keep this message"),
     };
     if let Ok(stanza) = Stanza::from_canonical(outgoing.to_bytes()) {
@@ -213,6 +215,10 @@ pub fn connection_lost(core: &Core, session: &Arc<Session>, connection: u64) {
             session.outbox.detach(connection);
             let deadline_ms = (core.clock)() + management.resume_ms_max;
             core.table.add_detached(deadline_ms, session);
+            // Somebody may have resumed it in this very moment, before it stood in the list.
+            if session.link().connection != 0 {
+                core.table.remove_detached(session);
+            }
         }
         _ => end(&mut core.cx(), session, None),
     }
@@ -285,7 +291,11 @@ pub fn resume(
 pub fn end_overdue(core: &Core) {
     let now_ms = (core.clock)();
     for session in core.table.take_overdue(now_ms) {
-        if session.link().connection == 0 {
+        let waits = {
+            let link = session.link();
+            link.connection == 0 && link.waits_until_ms <= now_ms
+        };
+        if waits {
             end(&mut core.cx(), &session, None);
         }
     }

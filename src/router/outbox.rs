@@ -8,6 +8,7 @@
 //! An empty outbox owns no heap memory; an idle session costs the size of this struct.
 
 use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::mem;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -15,6 +16,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 
+use crate::addr::Jid;
 use crate::stanza::{Outgoing, StreamError, StreamErrorCondition};
 use crate::store::{MessageId, Place, Position, State};
 
@@ -67,12 +69,19 @@ pub enum Cargo {
     ManagementEnabled,
     /// A stanza that is worth nothing once its session is gone.
     Transient,
-    /// An `iq` request: whoever asked is told when nobody will answer.
-    Request,
+    /// An `iq` request, by its [`question`]: whoever asked is told when nobody will answer.
+    Request(u64),
     /// A message that offline storage would take but that has no record in the log yet.
     Message,
     /// A message with a record in the log, retired when this entry has been delivered.
     Recorded(MessageId),
+}
+
+/// What tells one `iq` request to a client from another: who asks, and its `id` (RFC 6120 §8.2.3).
+pub fn question(from: &Jid, id: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (from.as_str(), id).hash(&mut hasher);
+    hasher.finish()
 }
 
 /// One thing to be written to the client.
@@ -472,6 +481,17 @@ impl Outbox {
         self.pool.give_back(bytes);
         queue.give_back_memory();
         Ok(done)
+    }
+
+    /// The client has answered a request that was written to it: its sender is not told that there
+    /// is no answer if the request itself is never acknowledged.
+    pub fn answered(&self, question: u64) {
+        let mut queue = self.lock();
+        let asked = Cargo::Request(question);
+        let mut written = queue.unacknowledged.iter_mut();
+        if let Some(entry) = written.find(|entry| entry.cargo == asked) {
+            entry.cargo = Cargo::Transient;
+        }
     }
 
     /// `reader`, a new connection, has resumed the session: what was not acknowledged is written

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -49,8 +49,12 @@ pub fn run(
         .max_blocking_threads(16)
         .build()
         .map_err(|error| format!("cannot start threads: {error}"))?;
+    let signals = {
+        let _entered = runtime.enter();
+        Signals::listen().map_err(|error| format!("cannot listen for signals: {error}"))?
+    };
     let server = Server::start(config, &runtime, control)?;
-    let stopped = runtime.block_on(server.serve());
+    let stopped = runtime.block_on(server.serve(signals));
     let ended = server.stop(&runtime);
     runtime.shutdown_timeout(Duration::from_secs(1));
     stopped.and(ended)
@@ -62,6 +66,25 @@ pub fn now_ms() -> u64 {
     since.map_or(0, |since| {
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     })
+}
+
+/// What the operator tells the process. Listened for from the beginning: a signal that comes while
+/// the store is opened, or right after the first word of it, must not kill the process.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    /// Called within the runtime.
+    fn listen() -> io::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
 }
 
 struct Server {
@@ -133,7 +156,7 @@ impl Server {
     }
 
     /// Serves until there is a reason to stop; the error is why it has to.
-    async fn serve(&self) -> Result<(), String> {
+    async fn serve(&self, signals: Signals) -> Result<(), String> {
         let stopping = CancellationToken::new();
         for (listener, entry) in &self.listeners {
             // Told last: whoever waits for it finds everything in place, the operator's socket too.
@@ -157,22 +180,18 @@ impl Server {
         let keeping = housekeeping::run(self.core.clone());
         let ticking = stopping.clone();
         tokio::spawn(async move { ticking.run_until_cancelled(keeping).await });
-        let ended = self.wait().await;
+        let ended = self.wait(signals).await;
         stopping.cancel();
         ended
     }
 
-    async fn wait(&self) -> Result<(), String> {
-        let explain = |error: io::Error| format!("cannot listen for signals: {error}");
-        let mut terminate = signal(SignalKind::terminate()).map_err(explain)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(explain)?;
-        let mut hangup = signal(SignalKind::hangup()).map_err(explain)?;
+    async fn wait(&self, mut signals: Signals) -> Result<(), String> {
         let mut failed = self.failed.clone();
         loop {
             tokio::select! {
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
-                _ = hangup.recv() => self.reload(),
+                _ = signals.terminate.recv() => break,
+                _ = signals.interrupt.recv() => break,
+                _ = signals.hangup.recv() => self.reload(),
                 Ok(why) = failed.wait_for(Option::is_some) => {
                     let why = why.clone().unwrap_or_default();
                     return Err(format!("the store has failed: {why}; start again to recover what was accepted"));

@@ -15,7 +15,7 @@ use super::limits::StoreLimits;
 use super::log::{Log, Options};
 use super::report::{OpenError, Recovery};
 use super::stanza_id::StanzaIds;
-use super::state::{MessageId, State};
+use super::state::{MessageId, State, StoredMessage};
 use super::tx::Tx;
 use super::verify::Stat;
 
@@ -162,6 +162,33 @@ impl Store {
     pub fn read_at<R>(&self, look: impl FnOnce(&State) -> R) -> (R, Position) {
         let inner = self.lock();
         (look(&inner.state), inner.awaited)
+    }
+
+    /// The first `count` messages from number `from` on that wait for the account's next client
+    /// and that `wanted` takes; and the position at which all of them are durable. A message
+    /// whose retirement has been asked for is none of them, though it may not be appended yet.
+    pub fn messages_waiting(
+        &self,
+        owner: &str,
+        from: MessageId,
+        count: usize,
+        wanted: impl Fn(MessageId) -> bool,
+    ) -> (Vec<StoredMessage>, Position) {
+        let inner = self.lock();
+        let unretired = inner
+            .unretired
+            .iter()
+            .filter(|(whose, _)| &**whose == owner);
+        let messages = inner.state.account(owner).map(|account| {
+            let before = MessageId(from.0.saturating_sub(1));
+            account.messages().after(before)
+        });
+        let is_waiting = |message: &&StoredMessage| {
+            let mut retired = unretired.clone().flat_map(|(_, ids)| ids.iter());
+            wanted(message.id) && !retired.any(|id| *id == message.id)
+        };
+        let waiting = messages.into_iter().flatten().filter(is_waiting);
+        (waiting.take(count).copied().collect(), inner.awaited)
     }
 
     /// Changes the state: all that `change` states, or nothing when it returns

@@ -193,6 +193,12 @@ fn a_retirement_is_not_lost_when_too_much_waits_to_be_written() {
     store
         .retire_later(OWNER, &[id], NOW_MS)
         .expect("retiring is taken");
+    let free = |store: &Store| store.messages_waiting(OWNER, MessageId(0), 1, |_| true).0;
+    assert_ne!(
+        free(&store)[0].id,
+        id,
+        "nobody gets it while it waits to be retired"
+    );
     commit(&store);
     assert!(!waiting(&store).contains(&id));
     assert!(!waiting(&open(&device.kill())).contains(&id));

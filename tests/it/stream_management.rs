@@ -377,6 +377,42 @@ fn a_session_that_does_not_come_back_in_time_is_over() {
 }
 
 #[test]
+fn a_request_that_is_never_answered_is_refused_when_the_session_is_over() {
+    let server = server_with(&[("limits.resume_s", "1")]);
+    let mut alice = server.online("alice", "a");
+    let (mut bob, _) = resumable(&server, "bob");
+    alice.send(
+        "<iq type='get' id='q1' to='bob@cairn.example/r'><query xmlns='jabber:iq:version'/></iq>",
+    );
+    assert_eq!(bob.stanza_named("iq").attr("id"), Some("q1"));
+    bob.cut();
+    let error = alice.answer("q1");
+    assert_eq!(error.error(), Some(("cancel", "service-unavailable")));
+}
+
+/// RFC 6120 §8.2.3: exactly once, also when the request itself was never acknowledged.
+#[test]
+fn a_request_that_was_answered_is_not_answered_again_when_the_session_is_over() {
+    let server = server_with(&[("limits.resume_s", "1")]);
+    let mut alice = server.online("alice", "a");
+    let (mut bob, _) = resumable(&server, "bob");
+    alice.befriend(&mut bob);
+    alice.send(
+        "<iq type='get' id='q1' to='bob@cairn.example/r'><query xmlns='jabber:iq:version'/></iq>",
+    );
+    let request = bob.stanza_named("iq");
+    let from = request.attr("from").expect("who asks").to_owned();
+    bob.send(&format!(
+        "<iq type='result' id='q1' to='{from}'><query xmlns='jabber:iq:version'/></iq>"
+    ));
+    assert_eq!(alice.answer("q1").attr("type"), Some("result"));
+    bob.cut();
+    assert_eq!(alice.presence().attr("type"), Some("unavailable"));
+    let later = alice.settle();
+    assert!(later.iter().all(|stanza| stanza.attr("id") != Some("q1")));
+}
+
+#[test]
 fn unacknowledged_messages_of_a_session_that_is_over_go_to_another_resource() {
     let server = server_with(&[("limits.resume_s", "1")]);
     let mut alice = server.online("alice", "a");

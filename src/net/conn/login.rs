@@ -8,9 +8,12 @@ use tracing::Span;
 
 use crate::addr::Jid;
 use crate::router::{
-    Cargo, Entry as OutboxEntry, Resumption, bind, enable_management, resume, resumption_id,
+    Cargo, Ending, Entry as OutboxEntry, Resumption, Session, bind, enable_management, resume,
+    resumption_id,
 };
-use crate::stanza::{Condition, SaslCondition, SaslFailure, Stanza, StreamErrorCondition};
+use crate::stanza::{
+    Condition, SaslCondition, SaslFailure, Stanza, StreamError, StreamErrorCondition,
+};
 use crate::stream::Action;
 use crate::stream::c2s::C2s;
 use crate::stream::sm::SmEnabled;
@@ -213,15 +216,26 @@ impl Connection {
         let outcome = match bound {
             Ok(session) => {
                 self.span.record("jid", session.jid.as_str());
-                let _entered = self.span.enter();
-                tracing::info!("logged in");
+                self.span.in_scope(|| tracing::info!("logged in"));
                 let jid = session.jid.clone();
-                self.session = Some(session);
+                self.adopt(session);
                 Ok(jid)
             }
             Err(error) => Err(error),
         };
         self.stream.bound(outcome, now_ms);
+    }
+
+    /// From now on this connection serves the session. A server that began to stop while it was
+    /// being bound has not seen it among those to tell.
+    fn adopt(&mut self, session: Arc<Session>) {
+        if self.front.stopping.is_cancelled() {
+            session.outbox.end(Ending::Shutdown(StreamError::new(
+                StreamErrorCondition::SystemShutdown,
+                "the server stops",
+            )));
+        }
+        self.session = Some(session);
     }
 
     fn enable(&mut self, resume: bool, max_seconds: Option<u32>) {
@@ -269,7 +283,7 @@ impl Connection {
                 session.outbox.rewind(self.number);
                 self.span.record("jid", session.jid.as_str());
                 self.span.in_scope(|| tracing::info!("resumed"));
-                self.session = Some(session);
+                self.adopt(session);
             }
             Resumption::TooHigh(too_high) => {
                 self.stream

@@ -76,7 +76,7 @@ impl Connection {
             }
             let matters = matches!(
                 entry.cargo,
-                Cargo::Recorded(_) | Cargo::Message | Cargo::Request
+                Cargo::Recorded(_) | Cargo::Message | Cargo::Request(_)
             );
             if matters && index < kept_from {
                 self.out.remember(entry);

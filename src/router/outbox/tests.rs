@@ -163,3 +163,86 @@ fn room_is_half_of_what_fits() {
     outbox.push(entry("a", 0), Position(0));
     assert_eq!(outbox.room(), LIMITS.entries_max / 2 - 1);
 }
+
+fn request(id: &str) -> Entry {
+    let asker = Jid::parse("a@cairn.example/r").expect("an address");
+    let mut entry = entry("<iq/>", 0);
+    entry.cargo = Cargo::Request(question(&asker, id));
+    entry
+}
+
+#[test]
+fn an_answered_request_is_nobodys_concern_any_more() {
+    let asker = Jid::parse("a@cairn.example/r").expect("an address");
+    let outbox = outbox();
+    enable(&outbox);
+    outbox.push(request("one"), Position(0));
+    outbox.push(request("two"), Position(0));
+    outbox.take_all();
+    outbox.answered(question(&asker, "two"));
+    outbox.answered(question(&asker, "three"));
+    let left = outbox.finish();
+    let cargo: Vec<Cargo> = left.iter().map(|entry| entry.cargo).collect();
+    let unanswered = Cargo::Request(question(&asker, "one"));
+    assert_eq!(cargo, [unanswered, Cargo::Transient]);
+}
+
+/// A count that stood between two stanzas was true for the old connection only (XEP-0198 §5).
+#[test]
+fn what_is_written_again_has_no_old_counts_in_it() {
+    let outbox = outbox();
+    enable(&outbox);
+    outbox.push(entry("<message/>", 0), Position(0));
+    outbox.take_all();
+    outbox.push(
+        Entry::nonza(Bytes::from_static(b"<a h='1'/>"), Position(0)),
+        Position(0),
+    );
+    outbox.push(entry("<presence/>", 0), Position(0));
+    outbox.rewind(READER + 1);
+    let batch = outbox.take_all();
+    assert_eq!(texts(&batch.entries), ["<message/>", "<presence/>"]);
+    assert_eq!(outbox.unacknowledged(), 2);
+}
+
+/// XEP-0198 §4: counting begins behind `<enabled/>`, in the middle of a batch too.
+#[test]
+fn what_stands_before_enabled_is_not_kept() {
+    let outbox = outbox();
+    outbox.push(entry("<message id='before'/>", 0), Position(0));
+    enable(&outbox);
+    outbox.push(entry("<message id='behind'/>", 0), Position(0));
+    let batch = outbox.take_all();
+    assert_eq!(batch.kept_from, 1);
+    assert_eq!(batch.entries.len(), 3);
+    assert_eq!(texts(&outbox.finish()), ["<message id='behind'/>"]);
+}
+
+/// The gate may open between the look at the outbox and the wait for it.
+#[test]
+fn a_gate_that_has_opened_meanwhile_is_seen_by_the_one_who_waits() {
+    let outbox = outbox();
+    outbox.push(entry("<message/>", 5), Position(4));
+    let mut context = Context::from_waker(Waker::noop());
+    let closed = outbox.poll_ready(READER, &mut context, || Position(4));
+    assert!(closed.is_pending());
+    let opened = outbox.poll_ready(READER, &mut context, || Position(5));
+    assert!(opened.is_ready());
+}
+
+#[test]
+fn what_could_not_be_written_is_first_again_or_goes_back_when_the_session_is_over() {
+    let outbox = outbox();
+    outbox.push(entry("<message id='1'/>", 0), Position(0));
+    let taken = outbox.take_all().entries;
+    outbox.push(entry("<message id='2'/>", 0), Position(0));
+    assert!(outbox.put_back(taken).is_empty());
+    let taken = outbox.take_all().entries;
+    assert_eq!(texts(&taken), ["<message id='1'/>", "<message id='2'/>"]);
+    assert!(outbox.finish().is_empty());
+    assert_eq!(
+        outbox.put_back(taken).len(),
+        2,
+        "nobody would look for them here"
+    );
+}

@@ -89,6 +89,16 @@ fn accounts_are_kept_from_one_command_to_the_next() {
 }
 
 #[test]
+fn a_name_that_looks_like_another_is_not_added() {
+    let place = Place::new(MINIMAL);
+    place.done("user add --password-stdin müller", "pencil\n");
+    // Latin letters with one of Cyrillic among them.
+    let said = place.refused(1, "user add --password-stdin pаypal", "pencil\n");
+    assert!(said.contains("could be taken for another"), "{said}");
+    assert_eq!(place.done("user list", ""), "müller@chat.example\n");
+}
+
+#[test]
 fn an_export_creates_the_accounts_elsewhere() {
     let (here, there) = (Place::new(MINIMAL), Place::new(MINIMAL));
     here.done("user add --password-stdin alice", "pencil\n");

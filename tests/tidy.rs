@@ -365,13 +365,14 @@ fn the_map_in_lib_rs_names_every_module() {
 
 #[test]
 fn only_named_files_hold_unsafe_code() {
-    const UNSAFE: &[&str] = &[];
+    const UNSAFE: &[&str] = &["src/server/allocator.rs", "fuzz/src/allocator.rs"];
     let mut findings = Vec::new();
     for source in sources() {
         for (line, code) in source.code() {
-            let permits =
-                code.contains("allow(unsafe_code)") || code.contains("expect(unsafe_code)");
-            if permits && !UNSAFE.contains(&source.path.as_str()) {
+            let is_unsafe = ["unsafe_code", "unsafe {", "unsafe impl", "unsafe fn"]
+                .iter()
+                .any(|word| code.contains(word));
+            if is_unsafe && !UNSAFE.contains(&source.path.as_str()) {
                 findings.push(format!("{}:{line}", source.path));
             }
         }

@@ -2,7 +2,7 @@
 #![cfg_attr(fuzzing, no_main)]
 
 #[cfg(fuzzing)]
-libfuzzer_sys::fuzz_target!(|data: &[u8]| cairn_fuzz::stream(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| cairn_fuzz::bounded(cairn_fuzz::stream, data));
 
 #[cfg(not(fuzzing))]
 fn main() {}

@@ -12,7 +12,7 @@ fn replay(name: &str, target: fn(&[u8])) {
         for entry in entries {
             let path = entry.expect("a readable corpus").path();
             let input = std::fs::read(&path).expect("a readable input");
-            let outcome = std::panic::catch_unwind(|| target(&input));
+            let outcome = std::panic::catch_unwind(|| cairn_fuzz::bounded(target, &input));
             assert!(outcome.is_ok(), "{} fails on {}", name, path.display());
             inputs += 1;
         }

@@ -78,6 +78,9 @@ impl Operator {
 
     fn add(&self, jid: &str, input: &mut dyn Read, output: &mut dyn Write) -> Result<(), String> {
         let jid = self.account(jid)?;
+        account::check_name(&jid)
+            .and_then(|()| account::check_neighbours(&self.core.store, &jid))
+            .map_err(|refusal| format!("{jid} is not added: {refusal}"))?;
         let credentials = self.credentials(&read_password(input)?);
         self.update(&jid, |tx| {
             tx.put_account(jid.as_str(), &credentials, self.now_ms())

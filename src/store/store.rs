@@ -67,6 +67,10 @@ pub(super) struct Inner {
     awaited: Position,
     /// Retirements that found too much waiting to be written.
     unretired: Vec<(Box<str>, Box<[MessageId]>)>,
+    /// Bytes that were written since the background thread was woken.
+    unseen_bytes: u64,
+    /// See [`EAGER_COMMITS`].
+    eager: u8,
     /// When the oldest retirement was appended that no commit has taken along.
     retired_at_ms: Option<u64>,
     /// There is something to write.
@@ -93,6 +97,13 @@ pub enum Step {
 
 /// The background loop looks again after so long at the latest.
 const IDLE_MS: u64 = 500;
+
+/// It looks after so many bytes of commits too: far fewer than there are ready to be written to.
+const LOOK_BYTES: u64 = 128 * 1024;
+
+/// In the middle of something it looks after each commit, and after so many looks that found
+/// nothing to do it is not in the middle of something any more.
+const EAGER_COMMITS: u8 = 4;
 
 /// How a store is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,6 +148,8 @@ impl Store {
                 draft: Draft::default(),
                 awaited,
                 unretired: Vec::new(),
+                unseen_bytes: 0,
+                eager: EAGER_COMMITS,
                 retired_at_ms: None,
                 due: true,
                 stopping: false,
@@ -240,9 +253,8 @@ impl Store {
         let mut inner = self.lock();
         let (result, _) = inner.apply(&self.limits, change)?;
         if inner.retired_at_ms.is_none() {
+            // The background thread sees it when it looks next.
             inner.retired_at_ms = Some(now_ms);
-            drop(inner);
-            self.background_wake.notify_one();
         }
         Ok(result)
     }
@@ -269,9 +281,8 @@ impl Store {
             other => other?,
         }
         if inner.log.position() > before && inner.retired_at_ms.is_none() {
+            // The background thread sees it when it looks next.
             inner.retired_at_ms = Some(now_ms);
-            drop(inner);
-            self.background_wake.notify_one();
         }
         Ok(())
     }
@@ -356,9 +367,11 @@ impl Store {
         let Some(write) = self.next_write(now_ms)? else {
             return Ok(false);
         };
+        let bytes = write.len() as u64;
         let written = write.perform(&*self.device);
         let mut inner = self.lock();
         inner.log.written(written);
+        let wakes_background = inner.wakes_background(bytes);
         inner.retire_again(&self.limits)?;
         let durable = inner.log.durable();
         let failed = inner.log.poisoned().map(str::to_owned);
@@ -366,7 +379,9 @@ impl Store {
         if let Some(why) = failed {
             return Err(self.fail(&why));
         }
-        self.background_wake.notify_one();
+        if wakes_background {
+            self.background_wake.notify_one();
+        }
         if self.durable.swap(durable.0, Ordering::AcqRel) != durable.0
             && let Some(callback) = self.on_durable.get()
         {
@@ -407,6 +422,7 @@ impl Store {
         let next = inner.background(|log, state| log.next_chore(state, now_ms));
         let step = match next {
             Next::Idle { until_ms } if !inner.begin_wanted_checkpoint() => {
+                inner.eager = inner.eager.saturating_sub(1);
                 return Ok(Step::Idle { until_ms });
             }
             Next::Idle { .. } => Step::Took,
@@ -421,6 +437,7 @@ impl Store {
         };
         let failed = inner.log.poisoned().map(str::to_owned);
         inner.due = true;
+        inner.eager = EAGER_COMMITS;
         drop(inner);
         if let Some(why) = failed {
             return Err(self.fail(&why));
@@ -494,6 +511,16 @@ impl Inner {
             other => other,
         });
         retired.map(|((), _)| ())
+    }
+
+    /// Whether a commit of so many bytes is reason enough to wake the background thread.
+    fn wakes_background(&mut self, bytes: u64) -> bool {
+        self.unseen_bytes += bytes;
+        let wakes = self.eager > 0 || self.unseen_bytes >= LOOK_BYTES;
+        if wakes {
+            self.unseen_bytes = 0;
+        }
+        wakes
     }
 
     fn retire_again(&mut self, limits: &StoreLimits) -> Result<(), StoreError> {

@@ -247,3 +247,120 @@ fn a_request_whose_recipient_leaves_without_an_answer_is_answered() {
     let answer = alice.answer("q1");
     assert_eq!(answer.error(), Some(("cancel", "service-unavailable")));
 }
+
+/// Numbers that look like chance and are the same in every run.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, sides: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 33) as usize % sides
+    }
+
+    fn one_of<'a>(&mut self, words: &[&'a str]) -> &'a str {
+        words[self.below(words.len())]
+    }
+
+    /// An element whose parts occur in some specification, in an order that occurs in none.
+    fn element(&mut self, ns: &str, depth: usize) -> String {
+        const NAMES: &[&str] = &[
+            "query", "vCard", "time", "ping", "item", "group", "x", "field", "value", "username",
+            "password", "bind", "session", "resource", "storage", "PHOTO", "identity", "q",
+        ];
+        const KEYS: &[&str] = &[
+            "jid",
+            "name",
+            "subscription",
+            "ask",
+            "approved",
+            "ver",
+            "node",
+            "var",
+            "type",
+            "seconds",
+        ];
+        const VALUES: &[&str] = &[
+            "",
+            "remove",
+            "both",
+            "none",
+            "true",
+            "-1",
+            "18446744073709551616",
+            "bob@cairn.example",
+            "@",
+            "a@b/c",
+            "submit",
+            "&#xFFFD;",
+            "&lt;&amp;&apos;",
+            "ẞ\u{301}",
+        ];
+        const SPACES: &[&str] = &["", "jabber:x:data", "jabber:client", "urn:nobody:knows"];
+        let name = self.one_of(NAMES);
+        let mut text = format!("<{name} xmlns='{ns}'");
+        for key in &KEYS[self.below(KEYS.len())..] {
+            if self.below(3) == 0 {
+                text += &format!(" {key}='{}'", self.one_of(VALUES));
+            }
+        }
+        text += ">";
+        for _ in 0..self.below(4) {
+            match self.below(3) {
+                0 => text += self.one_of(VALUES),
+                _ if depth > 0 => {
+                    let inner = match self.below(3) {
+                        0 => self.one_of(SPACES),
+                        _ => ns,
+                    };
+                    text += &self.element(inner, depth - 1);
+                }
+                _ => {}
+            }
+        }
+        text + &format!("</{name}>")
+    }
+}
+
+#[test]
+fn whatever_a_request_holds_it_is_answered_once_and_the_stream_goes_on() {
+    let server = Server::start();
+    let mut dice = Dice(0x9E37_79B9_7F4A_7C15);
+    for (number, ns) in [
+        "jabber:iq:roster",
+        "jabber:iq:private",
+        "jabber:iq:register",
+        "jabber:iq:version",
+        "jabber:iq:last",
+        "vcard-temp",
+        "urn:xmpp:ping",
+        "urn:xmpp:time",
+        "urn:ietf:params:xml:ns:xmpp-bind",
+        "urn:ietf:params:xml:ns:xmpp-session",
+        "http://jabber.org/protocol/disco#info",
+        "http://jabber.org/protocol/disco#items",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let name = format!("asker{number}");
+        server.add(&name);
+        let mut asker = server.login(&name, "r");
+        for _ in 0..60 {
+            let (id, type_) = (asker.fresh_id(), dice.one_of(&["get", "set"]));
+            let to = dice.one_of(&["", "to='cairn.example'", "to='bob@cairn.example'"]);
+            let payload = dice.element(ns, 3);
+            asker.send(&format!("<iq type='{type_}' id='{id}' {to}>{payload}</iq>"));
+            let answer = asker.answer(&id);
+            let kind = answer.attr("type");
+            assert!(
+                matches!(kind, Some("result" | "error")),
+                "{payload}: {answer}"
+            );
+            let again = asker.settle();
+            let again = again.iter().find(|stanza| stanza.attr("id") == Some(&id));
+            assert!(again.is_none(), "{payload}: answered twice, {again:?}");
+        }
+    }
+}

@@ -434,3 +434,38 @@ fn a_slow_reader_finds_what_was_stored_when_it_reads_at_last() {
     expect_flood(&mut bob);
     bob.expect_nothing();
 }
+
+// What is left of connections that came to nothing.
+
+/// The process's resident memory, in bytes.
+fn resident_bytes(server: &Server) -> u64 {
+    let statm = std::fs::read_to_string(format!("/proc/{}/statm", server.pid())).expect("proc");
+    let pages = statm.split(' ').nth(1).and_then(|text| text.parse().ok());
+    let pages: u64 = pages.expect("a number of pages");
+    pages * 4096
+}
+
+#[test]
+fn connections_that_are_opened_and_dropped_leave_nothing_behind() {
+    let server = server_with(&[("limits.accepts_per_address_per_minute", "0")]);
+    let cycle = |rounds: usize| {
+        for _ in 0..rounds {
+            drop(server.wire());
+            let mut half = server.wire();
+            half.send("<stream:stream xmlns='jabber:client' xmlns:str");
+            half.cut();
+            server.tls_wire().cut();
+            let (mut wire, _) = server.stream();
+            wire.send("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='SCRAM-SHA-256'>");
+            wire.cut();
+            server.login("alice", "a").cut();
+        }
+        // All of them are gone once the server answers another client.
+        server.login("alice", "a").settle();
+    };
+    cycle(20);
+    let before = resident_bytes(&server);
+    cycle(100);
+    let grown = resident_bytes(&server).saturating_sub(before);
+    assert!(grown < 2 << 20, "{grown} bytes more after 500 connections");
+}

@@ -28,6 +28,14 @@ fn text_between_stanzas_is_bad_format() {
 }
 
 #[test]
+fn a_stream_without_its_prefix_is_a_bad_namespace_prefix() {
+    before_tls(
+        "<stream to='cairn.example' version='1.0' xmlns='jabber:client'>",
+        "bad-namespace-prefix",
+    );
+}
+
+#[test]
 fn a_prefix_that_was_never_declared_is_not_well_formed() {
     after_login("<message><x:y/></message>", "not-well-formed");
 }

@@ -140,8 +140,16 @@ pub enum Ending {
     /// account is gone. It comes behind everything that is queued, what waits for the log
     /// included: the last answer is not lost.
     Discard(StreamError),
-    /// The server stops (RFC 6120 §4.9.3.19); sessions that can be resumed are kept.
+    /// The server stops (RFC 6120 §4.9.3.20); sessions that can be resumed are kept.
     Shutdown(StreamError),
+}
+
+impl Ending {
+    /// The server stops (RFC 6120 §4.9.3.20).
+    pub fn server_stops() -> Ending {
+        let condition = StreamErrorCondition::SystemShutdown;
+        Ending::Shutdown(StreamError::new(condition, "the server stops"))
+    }
 }
 
 /// The bounds of outboxes.

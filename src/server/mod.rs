@@ -25,7 +25,6 @@ use crate::net::throttle::{Throttle, ThrottleLimits};
 use crate::net::tls::{Entry, TlsAcceptor};
 use crate::router::{self, Core, Ending, OutboxLimits, Parts, Registry};
 use crate::service::open;
-use crate::stanza::{StreamError, StreamErrorCondition};
 use crate::store::disk::Access;
 use crate::store::{Position, Store};
 use crate::stream::C2sConfig;
@@ -218,9 +217,7 @@ impl Server {
         self.front.stopping.cancel();
         if !failed {
             for session in self.core.table.all() {
-                let shutdown =
-                    StreamError::new(StreamErrorCondition::SystemShutdown, "the server stops");
-                session.outbox.end(Ending::Shutdown(shutdown));
+                session.outbox.end(Ending::server_stops());
             }
             // The timer is made inside: outside of the runtime there is none.
             let gone = async { tokio::time::timeout(STOPPING, self.alive.closed()).await };

@@ -117,7 +117,8 @@ pub struct StoreStat {
 }
 
 impl Store {
-    /// How long a lazy retirement may wait for a commit to take it along.
+    /// How long a lazy retirement may wait for a commit to take it along; the background
+    /// thread's next look, which may be half a second later, writes it then.
     pub const RETIREMENT_DELAY_MS: u64 = 1_000;
 
     /// Opens the store on a device, or creates it on an empty one. The report

@@ -11,9 +11,7 @@ use crate::router::{
     Cargo, Ending, Entry as OutboxEntry, Resumption, Session, bind, enable_management, resume,
     resumption_id,
 };
-use crate::stanza::{
-    Condition, SaslCondition, SaslFailure, Stanza, StreamError, StreamErrorCondition,
-};
+use crate::stanza::{Condition, SaslCondition, SaslFailure, Stanza, StreamErrorCondition};
 use crate::stream::Action;
 use crate::stream::c2s::C2s;
 use crate::stream::sm::SmEnabled;
@@ -230,10 +228,7 @@ impl Connection {
     /// being bound has not seen it among those to tell.
     fn adopt(&mut self, session: Arc<Session>) {
         if self.front.stopping.is_cancelled() {
-            session.outbox.end(Ending::Shutdown(StreamError::new(
-                StreamErrorCondition::SystemShutdown,
-                "the server stops",
-            )));
+            session.outbox.end(Ending::server_stops());
         }
         self.session = Some(session);
     }

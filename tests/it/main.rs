@@ -9,6 +9,7 @@ mod support;
 mod bind;
 mod channel_binding;
 mod crash;
+mod dev_run;
 mod extensions;
 mod iq;
 mod limits;

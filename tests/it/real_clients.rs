@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 
 use super::tls::server_with_certificate;
 use crate::support::python::{interpreter, program, run};
+use crate::support::screen::Screen;
 use crate::support::server::PASSWORD;
 use crate::support::*;
 
@@ -156,100 +157,24 @@ fn profanity_and_slixmpp_chat() {
     let Some(mut heard) = listener(&server, "bob", 1) else {
         return;
     };
-    // profanity is made for a terminal: `script` gives it one.
     let home = server.directory().join("profanity");
     std::fs::create_dir(&home).expect("the directory is ours");
-    let mut child = Command::new(script)
-        .args(["-qec", program.to_str().expect("UTF-8"), "/dev/null"])
-        .env("HOME", &home)
-        .env("XDG_CONFIG_HOME", &home)
-        .env("XDG_DATA_HOME", &home)
-        .env("TERM", "xterm")
-        .env("LANG", "C.UTF-8")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("script runs");
-    let mut screen = Screen::of(child.stdout.take().expect("it is piped"));
-    let mut keys = child.stdin.take().expect("it is piped");
-    let mut type_line = |line: &str| {
-        keys.write_all(format!("{line}\r").as_bytes())
-            .expect("it reads");
-    };
-    screen.wait_for("Profanity");
-    type_line(&format!(
+    let mut profanity = Screen::of(&program, &script, &home);
+    profanity.wait_for("Profanity");
+    profanity.type_line(&format!(
         "/connect alice@cairn.example server 127.0.0.1 port {} tls trust",
         server.c2s().port()
     ));
-    screen.wait_for("password");
-    type_line(PASSWORD);
-    screen.wait_for("logged in successfully");
-    type_line("/msg bob@cairn.example hello from profanity");
+    profanity.wait_for("password");
+    profanity.type_line(PASSWORD);
+    profanity.wait_for("logged in successfully");
+    profanity.type_line("/msg bob@cairn.example hello from profanity");
     assert_eq!(
         heard.next().as_deref(),
         Some("alice@cairn.example: hello from profanity")
     );
-    screen.wait_for("heard: hello from profanity");
-    type_line("/quit");
-    assert!(child.wait().expect("it ends").success());
+    profanity.wait_for("heard: hello from profanity");
+    profanity.type_line("/quit");
+    assert!(profanity.ends().success());
     assert_eq!(heard.next(), None);
-}
-
-/// What a program shows on its terminal.
-struct Screen {
-    bytes: std::sync::mpsc::Receiver<Vec<u8>>,
-    shown: String,
-}
-
-impl Screen {
-    fn of(mut out: impl std::io::Read + Send + 'static) -> Screen {
-        let (sender, bytes) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            let mut buffer = [0; 4096];
-            while let Ok(count @ 1..) = out.read(&mut buffer) {
-                if sender.send(buffer[..count].to_vec()).is_err() {
-                    break;
-                }
-            }
-        });
-        Screen {
-            bytes,
-            shown: String::new(),
-        }
-    }
-
-    /// Waits until this has been shown, without regard to how it was broken up by the terminal's
-    /// control sequences.
-    #[track_caller]
-    fn wait_for(&mut self, text: &str) {
-        loop {
-            let plain: String = without_controls(&self.shown);
-            if plain.contains(&text.replace(' ', "")) {
-                self.shown.clear();
-                return;
-            }
-            let Ok(more) = self.bytes.recv_timeout(wire::PATIENCE) else {
-                panic!("never showed {text:?}, but {plain}");
-            };
-            self.shown.push_str(&String::from_utf8_lossy(&more));
-        }
-    }
-}
-
-/// The letters alone: terminals move the cursor instead of writing spaces.
-fn without_controls(shown: &str) -> String {
-    let mut plain = String::new();
-    let mut chars = shown.chars();
-    while let Some(c) = chars.next() {
-        match c {
-            '\u{1b}' => {
-                if chars.next() == Some('[') {
-                    chars.by_ref().find(|c| ('@'..='~').contains(c));
-                }
-            }
-            c if c.is_whitespace() || c.is_control() => {}
-            c => plain.push(c),
-        }
-    }
-    plain
 }

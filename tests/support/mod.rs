@@ -6,6 +6,7 @@ pub mod client;
 pub mod element;
 pub mod python;
 pub mod scram;
+pub mod screen;
 pub mod server;
 pub mod tls;
 pub mod wire;

@@ -29,9 +29,9 @@ struct Running {
     c2s_tls: SocketAddr,
 }
 
-/// What the server has written to stderr so far.
+/// What a server has written so far.
 #[derive(Default)]
-struct Log {
+pub struct Log {
     state: Mutex<Lines>,
     grew: Condvar,
 }
@@ -335,7 +335,7 @@ impl Log {
     }
 
     /// Reads lines on a thread of their own until the process closes its end.
-    fn follow(self: &Arc<Log>, stream: impl Read + Send + 'static, is_last: bool) {
+    pub fn follow(self: &Arc<Log>, stream: impl Read + Send + 'static, is_last: bool) {
         let log = Arc::clone(self);
         std::thread::spawn(move || {
             for line in BufReader::new(stream).split(b'\n') {
@@ -352,7 +352,8 @@ impl Log {
         });
     }
 
-    fn wait_for(&self, wanted: impl Fn(&str) -> bool) -> Option<String> {
+    /// The first line for which `wanted` holds; `None` when none comes in time.
+    pub fn wait_for(&self, wanted: impl Fn(&str) -> bool) -> Option<String> {
         let deadline = Instant::now() + PATIENCE;
         let mut read = 0;
         let mut state = self.lock();
@@ -369,7 +370,8 @@ impl Log {
         }
     }
 
-    fn wait_for_end(&self) -> bool {
+    /// Whether it has closed its stderr in time.
+    pub fn wait_for_end(&self) -> bool {
         let state = self.lock();
         let wait = self
             .grew
@@ -378,14 +380,15 @@ impl Log {
     }
 
     /// The address in the line that says that the listener `name` is listening.
-    fn address_of(&self, name: &str) -> Option<SocketAddr> {
+    pub fn address_of(&self, name: &str) -> Option<SocketAddr> {
         let line = self.wait_for(|line| {
             line.contains("listening") && field(line, "name").as_deref() == Some(name)
         })?;
         field(&line, "address")?.parse().ok()
     }
 
-    fn print(&self) {
+    /// Shows its last lines.
+    pub fn print(&self) {
         eprintln!("--- the server's log ---");
         let state = self.lock();
         let from = state.lines.len().saturating_sub(200);

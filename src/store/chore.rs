@@ -6,7 +6,7 @@ use std::io;
 use super::buffer::Buffer;
 use super::checkpoint::Slice;
 use super::compact::{Compaction, Loaded, Stretch};
-use super::disk::Device;
+use super::disk::{Device, is_full};
 use super::fold::Fold;
 use super::format::{Geometry, Use};
 use super::log::Log;
@@ -38,7 +38,8 @@ pub struct Done {
 
 #[derive(Debug)]
 enum Outcome {
-    Grown(io::Result<u64>),
+    /// The length that the device has now.
+    Grown(Room<u64>),
     Loaded(Loaded),
     Wiped {
         segment: u32,
@@ -46,8 +47,18 @@ enum Outcome {
     },
     Prepared {
         slot: u32,
-        result: io::Result<()>,
+        room: Room<()>,
     },
+}
+
+/// How it went to take more of the file system's room.
+#[derive(Debug)]
+enum Room<T> {
+    Made(T),
+    /// There is none; nothing has changed.
+    Refused,
+    /// What was written before may be lost.
+    Failed(io::Error),
 }
 
 /// What there is to do between commits.
@@ -76,20 +87,51 @@ impl Chore {
     /// Does it.
     pub fn perform(self, device: &dyn Device) -> Done {
         let outcome = match self.work {
-            Work::Grow { len } => Outcome::Grown(device.grow(len).map(|()| device.len())),
+            Work::Grow { len } => Outcome::Grown(
+                Room::made_by(|| {
+                    device.grow(len)?;
+                    Ok(device.len())
+                })
+                .synced(device),
+            ),
             Work::Load(stretch) => Outcome::Loaded(stretch.load(device)),
             Work::Wipe { segment, at, len } => Outcome::Wiped {
                 segment,
                 result: wipe(device, at, len),
             },
-            Work::Prepare { slot, at, len } => Outcome::Prepared {
-                slot,
-                result: wipe(device, at, len),
-            },
+            Work::Prepare { slot, at, len } => {
+                let room = Room::made_by(|| write_zeros(device, at, len));
+                Outcome::Prepared {
+                    slot,
+                    room: room.synced(device),
+                }
+            }
         };
         Done {
             ticket: self.ticket,
             outcome,
+        }
+    }
+}
+
+impl<T> Room<T> {
+    fn made_by(make: impl FnOnce() -> io::Result<T>) -> Room<T> {
+        match make() {
+            Ok(made) => Room::Made(made),
+            Err(error) if is_full(&error) => Room::Refused,
+            Err(error) => Room::Failed(error),
+        }
+    }
+
+    /// A sync that fails is never a refusal: it is about everything that was
+    /// written, the commits too.
+    fn synced(self, device: &dyn Device) -> Room<T> {
+        match self {
+            Room::Made(made) => match device.sync() {
+                Ok(()) => Room::Made(made),
+                Err(error) => Room::Failed(error),
+            },
+            other => other,
         }
     }
 }
@@ -151,11 +193,14 @@ impl Log {
             return;
         }
         match done.outcome {
-            Outcome::Grown(Ok(len)) => {
+            Outcome::Grown(Room::Made(len)) => {
                 self.grow_failed_ms = None;
                 self.map.grow(self.geometry.slots(len));
             }
-            Outcome::Grown(Err(_)) => self.grow_failed_ms = Some(self.now_ms),
+            Outcome::Grown(Room::Refused) => self.grow_failed_ms = Some(self.now_ms),
+            Outcome::Grown(Room::Failed(error)) => {
+                self.poison(format!("growing the file failed: {error}"));
+            }
             Outcome::Loaded(loaded) => {
                 let copied = if self.closing {
                     0
@@ -173,7 +218,7 @@ impl Log {
                 segment,
                 result: Ok(()),
             } => self.wiped(segment),
-            Outcome::Prepared { slot, result } => self.prepared(slot, result),
+            Outcome::Prepared { slot, room } => self.prepared(slot, room),
         }
     }
 
@@ -271,14 +316,13 @@ impl Log {
         })
     }
 
-    fn prepared(&mut self, slot: u32, result: io::Result<()>) {
+    fn prepared(&mut self, slot: u32, room: Room<()>) {
         self.allowance.spend(u64::from(self.geometry.segment_bytes));
-        match result {
-            Ok(()) => self.map.put_back(slot),
+        match room {
+            Room::Made(()) => self.map.put_back(slot),
             // A file with holes on a full file system: the slot stays unused.
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => {}
-            // A failed sync may have lost what others wrote.
-            Err(error) => self.poison(format!("writing a new segment failed: {error}")),
+            Room::Refused => {}
+            Room::Failed(error) => self.poison(format!("writing a new segment failed: {error}")),
         }
     }
 
@@ -428,12 +472,17 @@ impl Allowance {
 }
 
 fn wipe(device: &dyn Device, at: u64, len: u32) -> io::Result<()> {
+    write_zeros(device, at, len)?;
+    device.sync()
+}
+
+fn write_zeros(device: &dyn Device, at: u64, len: u32) -> io::Result<()> {
     const PIECE: u32 = 1 << 20;
     let zeros = Buffer::zeroed(PIECE.min(len) as usize);
     for offset in (0..len).step_by(zeros.len()) {
         device.write_at(zeros.as_slice(), at + u64::from(offset))?;
     }
-    device.sync()
+    Ok(())
 }
 
 /// The size of segment that suits a device.

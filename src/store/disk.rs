@@ -5,6 +5,7 @@ use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
+use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, OFlag, PosixFadviseAdvice};
 
 use super::buffer::{ALIGN, Buffer};
@@ -27,7 +28,9 @@ pub trait Device: Send + Sync {
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
-    /// Makes it at least `len` bytes long, durably. Fails when it cannot grow.
+    /// Makes it at least `len` bytes long, durably so after the next
+    /// [`sync`](Device::sync). [`is_full`] tells a refusal, which leaves all as
+    /// it was, from a failure.
     fn grow(&self, len: u64) -> io::Result<()>;
     /// Whether [`grow`](Device::grow) can succeed.
     fn grows(&self) -> bool;
@@ -35,6 +38,16 @@ pub trait Device: Send + Sync {
     fn physical_block_bytes(&self) -> u32 {
         4096
     }
+}
+
+/// Whether a write or growth was refused because there is no room for it: on
+/// the medium, for this user, or in a file of that length. Of a sync the same
+/// errors are a failure: what was written before may be lost.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+    )
 }
 
 /// A file or a block device, locked against every other process.
@@ -173,11 +186,14 @@ impl Device for FileDevice {
             return Ok(());
         }
         let (from, more) = (held.cast_signed(), (len - held).cast_signed());
-        match nix::fcntl::fallocate(&self.file, FallocateFlags::empty(), from, more) {
-            Err(nix::errno::Errno::EOPNOTSUPP) => self.file.set_len(len)?,
-            other => other.map_err(io::Error::from)?,
+        loop {
+            match nix::fcntl::fallocate(&self.file, FallocateFlags::empty(), from, more) {
+                Err(Errno::EINTR) => continue,
+                Err(Errno::EOPNOTSUPP) => self.file.set_len(len)?,
+                other => other.map_err(io::Error::from)?,
+            }
+            break;
         }
-        self.file.sync_all()?;
         self.len.store(len, std::sync::atomic::Ordering::Release);
         Ok(())
     }
@@ -217,6 +233,16 @@ fn sync_parent(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_way_to_say_that_there_is_no_room_is_known() {
+        for errno in [Errno::ENOSPC, Errno::EDQUOT, Errno::EFBIG] {
+            assert!(is_full(&errno.into()), "{errno}");
+        }
+        for errno in [Errno::EIO, Errno::EROFS, Errno::EINVAL] {
+            assert!(!is_full(&errno.into()), "{errno}");
+        }
+    }
 
     #[test]
     fn a_file_is_open_once_and_keeps_what_was_written() {

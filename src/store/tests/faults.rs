@@ -4,6 +4,7 @@ use super::crash::{Random, Seed};
 use super::harness::{Rig, device};
 use super::model::{Model, Say, apply_to_model};
 use crate::store::batch::{AppendError, Class};
+use crate::store::disk::Device;
 use crate::store::sim::Faults;
 
 fn big(key: u32, value: u64) -> Say {
@@ -109,4 +110,19 @@ fn a_file_that_cannot_grow_is_full_not_broken() {
     rig.now_ms += 120_000;
     rig.settle();
     rig.append(&vec![big(1, 1)]).expect("it has grown");
+}
+
+#[test]
+fn a_sync_that_fails_while_the_file_grows_is_a_failure() {
+    let mut rig = Rig::open(crate::store::sim::SimDevice::new(0, 1 << 30));
+    rig.commit();
+    let len = rig.device.len();
+    rig.device.fail(Faults {
+        syncs_left: Some(0),
+        ..Faults::default()
+    });
+    assert!(rig.chore(), "a new file has to grow");
+    assert!(rig.device.len() > len, "and it did");
+    let why = rig.log.poisoned().expect("what was written may be lost");
+    assert!(why.starts_with("growing"), "{why}");
 }

@@ -244,6 +244,31 @@ mod tests {
         }
     }
 
+    /// Where the file system takes O_DIRECT, going through the cache instead must not pass unseen.
+    #[test]
+    fn the_page_cache_is_left_out_wherever_the_file_system_allows_that() {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let path = folder.path().join("log");
+        std::fs::write(&path, [7; 2 * ALIGN]).expect("a file is written");
+        let direct = OpenOptions::new()
+            .read(true)
+            .custom_flags(OFlag::O_DIRECT.bits())
+            .open(&path)
+            .and_then(|file| file.read_exact_at(Buffer::zeroed(ALIGN).as_mut_slice(), 0));
+        if let Err(error) = direct {
+            println!("skipped: the file system has no O_DIRECT: {error}");
+            return;
+        }
+        for (name, access) in [
+            ("log", Access::Write),
+            ("log", Access::Read),
+            ("new", Access::Create),
+        ] {
+            let device = FileDevice::open(&folder.path().join(name), access).expect("it opens");
+            assert!(device.is_direct(), "{name} {access:?}");
+        }
+    }
+
     #[test]
     fn a_file_is_open_once_and_keeps_what_was_written() {
         let folder = tempfile::tempdir().expect("a temporary directory");

@@ -28,6 +28,7 @@ mod draft;
 mod erase;
 mod error;
 mod fetch;
+mod fuse;
 mod group;
 mod hole;
 mod limits;

@@ -11,6 +11,7 @@ use super::disk::Device;
 use super::draft::Draft;
 use super::error::StoreError;
 use super::fold::Position;
+use super::fuse::Fuse;
 use super::limits::StoreLimits;
 use super::log::{Log, Options};
 use super::report::{OpenError, Recovery};
@@ -140,7 +141,7 @@ impl Store {
         let durable = log.durable();
         let awaited = log.position();
         Store {
-            device,
+            device: Arc::new(Fuse::new(device)),
             limits,
             ids,
             inner: Mutex::new(Inner {

@@ -138,6 +138,13 @@ impl Log {
         self.closing = true;
         self.abandon_checkpoint();
         self.compaction = None;
+        // What is only read has nothing to be put in order.
+        self.closed |= self.options.read_only;
+    }
+
+    /// Whether something was handed out that is being written.
+    pub fn is_writing(&self) -> bool {
+        self.flying.is_some()
     }
 
     /// Whether it was closed in order and all is written.

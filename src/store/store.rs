@@ -3,10 +3,8 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
 
-use super::chore::Next;
-use super::commit::Write;
+use super::batch::AppendError;
 use super::disk::Device;
 use super::draft::Draft;
 use super::error::StoreError;
@@ -21,6 +19,8 @@ use super::tx::Tx;
 use super::verify::Stat;
 
 mod operate;
+mod retire;
+mod work;
 
 /// Everything the server remembers, shared by all its parts.
 ///
@@ -81,7 +81,7 @@ pub(super) struct Inner {
     checkpoints_wanted: u8,
     /// A record is being folded: a panic then leaves log and state apart.
     folding: bool,
-    failed: Option<String>,
+    failure_told: bool,
 }
 
 /// What a step of background work came to.
@@ -96,10 +96,7 @@ pub enum Step {
     },
 }
 
-/// The background loop looks again after so long at the latest.
-const IDLE_MS: u64 = 500;
-
-/// It looks after so many bytes of commits too: far fewer than there are ready to be written to.
+/// The background loop looks after so many bytes of commits too: far fewer than there are ready to be written to.
 const LOOK_BYTES: u64 = 128 * 1024;
 
 /// In the middle of something it looks after each commit, and after so many looks that found
@@ -157,7 +154,7 @@ impl Store {
                 stopping: false,
                 checkpoints_wanted: 0,
                 folding: false,
-                failed: None,
+                failure_told: false,
             }),
             commit_wake: Condvar::new(),
             background_wake: Condvar::new(),
@@ -226,14 +223,15 @@ impl Store {
         &self,
         change: impl FnOnce(&mut Tx<'_>) -> Result<R, E>,
     ) -> Result<(R, Position), E> {
-        let mut inner = self.lock();
-        let result = inner.apply(&self.limits, change)?;
-        if result.1 > inner.awaited {
-            inner.awaited = result.1;
-            inner.due = true;
-            self.gathered.store(true, Ordering::Release);
-        }
-        Ok(result)
+        self.change(|inner| {
+            let result = inner.apply(&self.limits, change)?;
+            if result.1 > inner.awaited {
+                inner.awaited = result.1;
+                inner.due = true;
+                self.gathered.store(true, Ordering::Release);
+            }
+            Ok(result)
+        })
     }
 
     /// Begins a commit of what was gathered, if anything was.
@@ -252,55 +250,14 @@ impl Store {
         now_ms: u64,
         change: impl FnOnce(&mut Tx<'_>) -> Result<R, E>,
     ) -> Result<R, E> {
-        let mut inner = self.lock();
-        let (result, _) = inner.apply(&self.limits, change)?;
-        if inner.retired_at_ms.is_none() {
-            // The background thread sees it when it looks next.
-            inner.retired_at_ms = Some(now_ms);
-        }
-        Ok(result)
-    }
-
-    /// Forgets messages that have reached their recipient, without a commit of
-    /// its own: the next one takes it along, or [`tick`](Store::tick) sees to it.
-    ///
-    /// The state forgets them at once. A crash before they are durable brings
-    /// them back, and they are delivered once more.
-    pub fn retire_later(
-        &self,
-        owner: &str,
-        ids: &[MessageId],
-        now_ms: u64,
-    ) -> Result<(), StoreError> {
-        let mut inner = self.lock();
-        let before = inner.log.position();
-        match inner.retire(&self.limits, owner, ids) {
-            // Forgetting it would deliver the messages twice.
-            Err(StoreError::Overloaded) => {
-                inner.unretired.push((owner.into(), ids.into()));
-                return Ok(());
+        self.change(|inner| {
+            let (result, _) = inner.apply(&self.limits, change)?;
+            if inner.retired_at_ms.is_none() {
+                // The background thread sees it when it looks next.
+                inner.retired_at_ms = Some(now_ms);
             }
-            other => other?,
-        }
-        if inner.log.position() > before && inner.retired_at_ms.is_none() {
-            // The background thread sees it when it looks next.
-            inner.retired_at_ms = Some(now_ms);
-        }
-        Ok(())
-    }
-
-    /// Writes lazy retirements that have waited long enough. The background
-    /// loop does this too.
-    pub fn flush_retirements(&self, now_ms: u64) {
-        let mut inner = self.lock();
-        if inner
-            .retired_at_ms
-            .is_some_and(|at| now_ms.saturating_sub(at) >= Store::RETIREMENT_DELAY_MS)
-        {
-            inner.due = true;
-            drop(inner);
-            self.commit_wake.notify_one();
-        }
+            Ok(result)
+        })
     }
 
     /// Everything that [`read`](Store::read) shows now is durable when
@@ -344,234 +301,66 @@ impl Store {
         debug_assert!(set.is_ok(), "there is one listener");
     }
 
-    /// Writes until [`stop`](Store::stop) was called and all is written, or the
-    /// store has failed. `now_ms` reads the shell's clock.
-    pub fn commit_loop(&self, now_ms: &dyn Fn() -> u64) -> Result<(), StoreError> {
-        loop {
-            if self.commit_step(now_ms())? {
-                continue;
-            }
-            let mut inner = self.lock();
-            while !inner.due && !inner.stopping && inner.log.poisoned().is_none() {
-                inner = self
-                    .commit_wake
-                    .wait(inner)
-                    .unwrap_or_else(PoisonError::into_inner);
-            }
-            if inner.stopping && inner.log.is_closed() {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Writes and syncs once what was appended so far; false when there was nothing.
-    pub fn commit_step(&self, now_ms: u64) -> Result<bool, StoreError> {
-        let Some(write) = self.next_write(now_ms)? else {
-            return Ok(false);
-        };
-        let bytes = write.len() as u64;
-        let written = write.perform(&*self.device);
+    /// Changes what is behind the lock. A refusal may be the end of the log: then
+    /// the shell hears of it now, and not with a commit that never comes.
+    fn change<R, E>(&self, change: impl FnOnce(&mut Inner) -> Result<R, E>) -> Result<R, E> {
         let mut inner = self.lock();
-        inner.log.written(written);
-        let wakes_background = inner.wakes_background(bytes);
-        inner.retire_again(&self.limits)?;
-        let durable = inner.log.durable();
-        let failed = inner.log.poisoned().map(str::to_owned);
-        drop(inner);
-        if let Some(why) = failed {
-            return Err(self.fail(&why));
-        }
-        if wakes_background {
-            self.background_wake.notify_one();
-        }
-        if self.durable.swap(durable.0, Ordering::AcqRel) != durable.0
-            && let Some(callback) = self.on_durable.get()
+        let result = change(&mut inner);
+        if result.is_err()
+            && let Some(why) = inner.log.poisoned().map(str::to_owned)
         {
-            callback(durable);
-        }
-        Ok(true)
-    }
-
-    /// Takes checkpoints, compacts, overwrites what was erased, grows the file,
-    /// until [`stop`](Store::stop) was called or the store has failed.
-    pub fn background_loop(&self, now_ms: &dyn Fn() -> u64) -> Result<(), StoreError> {
-        loop {
-            let now = now_ms();
-            self.flush_retirements(now);
-            let step = self.background_step(now)?;
-            let inner = self.lock();
-            if inner.stopping {
-                return Ok(());
-            }
-            if let Some(why) = &inner.failed {
-                return Err(StoreError::Failed(why.clone()));
-            }
-            if let Step::Idle { until_ms } = step {
-                let until_ms = until_ms.unwrap_or(u64::MAX).min(now + IDLE_MS);
-                let wait = Duration::from_millis(until_ms.saturating_sub(now).max(1));
-                drop(
-                    self.background_wake
-                        .wait_timeout(inner, wait)
-                        .unwrap_or_else(PoisonError::into_inner),
-                );
-            }
-        }
-    }
-
-    /// One small step of background work.
-    pub fn background_step(&self, now_ms: u64) -> Result<Step, StoreError> {
-        let mut inner = self.lock();
-        let next = inner.background(|log, state| log.next_chore(state, now_ms));
-        let step = match next {
-            Next::Idle { until_ms } if !inner.begin_wanted_checkpoint() => {
-                inner.eager = inner.eager.saturating_sub(1);
-                return Ok(Step::Idle { until_ms });
-            }
-            Next::Idle { .. } => Step::Took,
-            Next::Again => Step::Took,
-            Next::Chore(chore) => {
-                drop(inner);
-                let done = chore.perform(&*self.device);
-                inner = self.lock();
-                inner.background(|log, state| log.finish(state, done, now_ms));
-                Step::Took
-            }
-        };
-        let failed = inner.log.poisoned().map(str::to_owned);
-        inner.due = true;
-        inner.eager = EAGER_COMMITS;
-        drop(inner);
-        if let Some(why) = failed {
-            return Err(self.fail(&why));
-        }
-        self.commit_wake.notify_one();
-        Ok(step)
-    }
-
-    /// Accepts nothing more; the commit loop writes what there is, closes the
-    /// log in order and returns.
-    pub fn stop(&self) {
-        let mut inner = self.lock();
-        inner.stopping = true;
-        inner.log.close();
-        drop(inner);
-        self.commit_wake.notify_one();
-        self.background_wake.notify_one();
-    }
-
-    fn next_write(&self, now_ms: u64) -> Result<Option<Write>, StoreError> {
-        let mut inner = self.lock();
-        if let Some(why) = inner.log.poisoned() {
-            let why = why.to_owned();
             drop(inner);
-            return Err(self.fail(&why));
+            self.fail(&why);
         }
-        if !inner.due && !inner.stopping {
-            return Ok(None);
-        }
-        let write = inner.log.next_write(now_ms);
-        inner.due = write.is_some();
-        inner.retired_at_ms = None;
-        Ok(write)
-    }
-
-    /// Tells the listener, the first time.
-    fn fail(&self, why: &str) -> StoreError {
-        let first = self.lock().failed.replace(why.to_owned()).is_none();
-        if first && let Some(callback) = self.on_failure.get() {
-            callback(why);
-        }
-        StoreError::Failed(why.to_owned())
+        result
     }
 
     /// A panic of a caller's closure leaves the state as it was, because only
-    /// an append changes it; a panic inside an append is told by `folding`.
+    /// an append changes it. A panic inside an append leaves `folding` set: then
+    /// half a batch may lie in the open group, and nothing is written any more.
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if inner.folding {
+            let why = "a panic has left a record half folded";
+            inner.log.poison(why.to_owned());
+        }
+        inner
     }
 }
 
 impl Inner {
-    fn begin_wanted_checkpoint(&mut self) -> bool {
-        if self.checkpoints_wanted == 0 || self.stopping || self.log.checkpoint_is_running() {
-            return false;
-        }
-        self.checkpoints_wanted -= 1;
-        self.log.begin_checkpoint();
-        self.log.checkpoint_is_running()
-    }
-
-    /// An account that is gone has nothing to retire.
-    fn retire(
-        &mut self,
-        limits: &StoreLimits,
-        owner: &str,
-        ids: &[MessageId],
-    ) -> Result<(), StoreError> {
-        let retired = self.apply(limits, |tx| match tx.retire_messages(owner, ids) {
-            Err(StoreError::NoAccount) => Ok(()),
-            other => other,
-        });
-        retired.map(|((), _)| ())
-    }
-
-    /// Whether a commit of so many bytes is reason enough to wake the background thread.
-    fn wakes_background(&mut self, bytes: u64) -> bool {
-        self.unseen_bytes += bytes;
-        let wakes = self.eager > 0 || self.unseen_bytes >= LOOK_BYTES;
-        if wakes {
-            self.unseen_bytes = 0;
-        }
-        wakes
-    }
-
-    fn retire_again(&mut self, limits: &StoreLimits) -> Result<(), StoreError> {
-        while let Some((owner, ids)) = self.unretired.pop() {
-            match self.retire(limits, &owner, &ids) {
-                Err(StoreError::Overloaded) => {
-                    self.unretired.push((owner, ids));
-                    return Ok(());
-                }
-                // The failure is told by the write that follows.
-                Err(StoreError::Failed(_)) => return Ok(()),
-                // A full device has room for it once something was given back.
-                Err(StoreError::Full) => {
-                    self.unretired.push((owner, ids));
-                    return Ok(());
-                }
-                other => other?,
-            }
-            self.due = true;
-        }
-        Ok(())
-    }
-
-    /// Background work appends too: copies and what the log notes of itself.
-    fn background<R>(&mut self, step: impl FnOnce(&mut Log, &mut State) -> R) -> R {
-        self.folding = true;
-        let result = step(&mut self.log, &mut self.state);
-        self.folding = false;
-        result
-    }
-
     fn apply<R, E: From<StoreError>>(
         &mut self,
         limits: &StoreLimits,
         change: impl FnOnce(&mut Tx<'_>) -> Result<R, E>,
     ) -> Result<(R, Position), E> {
-        if self.folding {
-            return Err(StoreError::Failed("a record could not be folded".to_owned()).into());
+        let result = self.draft(limits, change)?;
+        if self.stopping && !self.draft.is_empty() {
+            return Err(StoreError::from(AppendError::Closed).into());
         }
+        Ok((result, self.append_draft()?))
+    }
+
+    /// Says in the draft what changes; nothing has changed yet.
+    fn draft<R, E>(
+        &mut self,
+        limits: &StoreLimits,
+        change: impl FnOnce(&mut Tx<'_>) -> Result<R, E>,
+    ) -> Result<R, E> {
         let mut tx = Tx::new(&self.state, limits, self.log.seq_next(), &mut self.draft);
-        let result = change(&mut tx)?;
+        change(&mut tx)
+    }
+
+    /// Appends the draft and folds it; at which position that is durable.
+    fn append_draft(&mut self) -> Result<Position, StoreError> {
         if self.draft.is_empty() {
-            return Ok((result, self.awaited));
+            return Ok(self.awaited);
         }
         self.folding = true;
         let appended = self.log.append(&mut self.state, &self.draft.batch());
         self.folding = false;
         self.draft.clear();
-        Ok((result, appended.map_err(StoreError::from)?.position))
+        Ok(appended.map_err(StoreError::from)?.position)
     }
 }
 

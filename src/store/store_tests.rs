@@ -10,6 +10,9 @@ use crate::crypto::Credentials;
 use crate::store::sim::{Faults, SimDevice};
 use crate::store::state::HibernatedSession;
 
+#[path = "store/failure_tests.rs"]
+mod failures;
+
 const NOW_MS: u64 = 1_700_000_000_000;
 const OWNER: &str = "juliet@capulet.example";
 const SEGMENT: u32 = 65536;

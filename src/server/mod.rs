@@ -48,11 +48,14 @@ pub fn run(
         .max_blocking_threads(16)
         .build()
         .map_err(|error| format!("cannot start threads: {error}"))?;
-    let signals = {
+    let mut signals = {
         let _entered = runtime.enter();
         Signals::listen().map_err(|error| format!("cannot listen for signals: {error}"))?
     };
-    let server = Server::start(config, &runtime, control)?;
+    let Some(server) = Server::start(config, &runtime, &mut signals, control)? else {
+        tracing::info!("stopped before it was ready");
+        return Ok(());
+    };
     let stopped = runtime.block_on(server.serve(signals));
     let ended = server.stop(&runtime);
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -75,15 +78,46 @@ struct Signals {
     hangup: Signal,
 }
 
+#[derive(PartialEq, Eq)]
+enum Told {
+    Stop,
+    /// Read the certificate again.
+    Reload,
+}
+
 impl Signals {
     /// Called within the runtime.
     fn listen() -> io::Result<Signals> {
+        // A file that may not grow is a full store. The signal that goes with it must not kill.
+        drop(signal(SignalKind::from_raw(nix::libc::SIGXFSZ))?);
         Ok(Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
         })
     }
+
+    async fn next(&mut self) -> Told {
+        tokio::select! {
+            _ = self.terminate.recv() => Told::Stop,
+            _ = self.interrupt.recv() => Told::Stop,
+            _ = self.hangup.recv() => Told::Reload,
+        }
+    }
+
+    /// Waits until it is told to stop. A new certificate is read at the start anyway.
+    async fn stop(&mut self) {
+        while self.next().await != Told::Stop {}
+    }
+}
+
+/// Waits for the end of the store; a sentence for the operator.
+async fn failure(failed: &mut watch::Receiver<Option<String>>) -> String {
+    let why = match failed.wait_for(Option::is_some).await {
+        Ok(why) => why.clone().unwrap_or_default(),
+        Err(_) => "nobody watches it any more".to_owned(),
+    };
+    format!("the store has failed: {why}; start again to recover what was accepted")
 }
 
 struct Server {
@@ -98,11 +132,13 @@ struct Server {
 }
 
 impl Server {
+    /// `None` when it is told to stop before it is ready.
     fn start(
         config: Config,
         runtime: &Runtime,
+        signals: &mut Signals,
         control: impl FnOnce(&Arc<Core>) -> Result<(), String>,
-    ) -> Result<Server, String> {
+    ) -> Result<Option<Server>, String> {
         let opened =
             open::open(&config, Access::Create, now_ms()).map_err(|error| error.to_string())?;
         opened.report();
@@ -113,7 +149,7 @@ impl Server {
         let secret = settings::secret(&store)?;
         let passwords = Arc::new(Passwords::new(config.limits.argon2_concurrent));
         let core = Arc::new(core(config, domain, store, runtime, &passwords));
-        let (durable, failed, threads) = start_store(&core)?;
+        let (durable, mut failed, threads) = start_store(&core)?;
         let awake = router::wake(&core);
         if awake > 0 {
             tracing::info!(sessions = awake, "sessions wait to be resumed");
@@ -121,7 +157,16 @@ impl Server {
         // A secret that a client has seen the effect of survives whatever comes.
         let kept = core.store.position();
         let mut on_disk = durable.clone();
-        drop(runtime.block_on(on_disk.wait_for(|durable| *durable >= kept)));
+        let ready = runtime.block_on(async {
+            tokio::select! {
+                _ = on_disk.wait_for(|durable| *durable >= kept) => Ok(true),
+                why = failure(&mut failed) => Err(why),
+                () = signals.stop() => Ok(false),
+            }
+        });
+        if !ready? {
+            return Ok(None);
+        }
         // Before it says that it listens: who reads that may go on with a command at once.
         control(&core)?;
         let listeners = {
@@ -143,7 +188,7 @@ impl Server {
             durable,
             core: core.clone(),
         });
-        Ok(Server {
+        Ok(Some(Server {
             admissions: Admissions::new(&core.config.limits),
             core,
             front,
@@ -151,7 +196,7 @@ impl Server {
             threads,
             failed,
             alive: watch::Sender::new(()),
-        })
+        }))
     }
 
     /// Serves until there is a reason to stop; the error is why it has to.
@@ -188,13 +233,11 @@ impl Server {
         let mut failed = self.failed.clone();
         loop {
             tokio::select! {
-                _ = signals.terminate.recv() => break,
-                _ = signals.interrupt.recv() => break,
-                _ = signals.hangup.recv() => self.reload(),
-                Ok(why) = failed.wait_for(Option::is_some) => {
-                    let why = why.clone().unwrap_or_default();
-                    return Err(format!("the store has failed: {why}; start again to recover what was accepted"));
-                }
+                told = signals.next() => match told {
+                    Told::Stop => break,
+                    Told::Reload => self.reload(),
+                },
+                why = failure(&mut failed) => return Err(why),
             }
         }
         tracing::info!("stopping");

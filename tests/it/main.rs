@@ -10,6 +10,7 @@ mod bind;
 mod channel_binding;
 mod crash;
 mod dev_run;
+mod device;
 mod extensions;
 mod iq;
 mod limits;

@@ -120,6 +120,21 @@ impl Server {
         command
     }
 
+    /// The same, behind what a shell does first: limits, signals.
+    pub fn command_after(&self, first: &str, arguments: &[&str]) -> Command {
+        let inner = self.command(arguments);
+        let mut command = Command::new("sh");
+        command
+            .current_dir(self.directory.path())
+            .args(["-c", &format!("{first}; exec \"$@\""), "sh"])
+            .arg(inner.get_program())
+            .args(inner.get_args())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
     /// Runs a command to its end, with this on its standard input.
     pub fn cli_with_input(&self, arguments: &[&str], input: &str) -> Output {
         let mut child = self
@@ -174,8 +189,14 @@ impl Server {
     /// Starts it again on the same store.
     #[track_caller]
     pub fn run(&mut self) {
+        self.run_as(self.command(&["serve"]));
+    }
+
+    /// Starts it by this command, which becomes the server.
+    #[track_caller]
+    pub fn run_as(&mut self, mut command: Command) {
         assert!(self.running.is_none(), "it runs already");
-        let mut child = self.command(&["serve"]).spawn().expect("the binary runs");
+        let mut child = command.spawn().expect("the binary runs");
         let log = Arc::new(Log::default());
         let stdout = child.stdout.take().expect("it is piped");
         log.follow(stdout, false);

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{Cli, Failure, log};
-use crate::config::{LogFormat, LogLevel, Machine};
+use crate::config::{Config, LogFormat, LogLevel, Machine};
 use crate::service::control::{self, CallError};
 use crate::service::office::Office;
 use crate::service::open::OpenFailure;
@@ -20,19 +20,9 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// Performs a command where the store is open, or opens it.
 pub(super) fn perform(cli: &Cli, words: &[String], input: &mut dyn Read) -> Result<(), Failure> {
-    let config = cli.load(&Machine::measure())?;
-    log::start(&crate::config::Log {
-        level: LogLevel::Warn,
-        format: LogFormat::Text,
-    });
+    let config = load(cli)?;
     let mut output = io::stdout().lock();
-    let creates = matches!(words, [noun, verb, ..] if noun == "user" && verb == "add"
-        || noun == "store" && verb == "import");
-    let access = if creates {
-        Access::Create
-    } else {
-        Access::Write
-    };
+    let access = access_for(words);
     let socket = control::socket_path(&config.store.path);
     let since = Instant::now();
     let office = loop {
@@ -57,6 +47,37 @@ pub(super) fn perform(cli: &Cli, words: &[String], input: &mut dyn Read) -> Resu
     done.map_err(Failure::refused)?;
     closed.map_err(|error| Failure::store(error.to_string()))?;
     Ok(output.flush()?)
+}
+
+/// Opens a store that no server can open, and writes what is left of it anew.
+pub(super) fn salvage(cli: &Cli) -> Result<(), Failure> {
+    let office =
+        Office::salvage(load(cli)?).map_err(|failure| Failure::store(failure.to_string()))?;
+    let mut output = io::stdout().lock();
+    let done = Operator::new(office.core.clone()).keep_salvaged(&office.recovery, &mut output);
+    let closed = office.close();
+    done.map_err(Failure::refused)?;
+    closed.map_err(|error| Failure::store(error.to_string()))?;
+    Ok(output.flush()?)
+}
+
+fn load(cli: &Cli) -> Result<Config, Failure> {
+    let config = cli.load(&Machine::measure())?;
+    log::start(&crate::config::Log {
+        level: LogLevel::Warn,
+        format: LogFormat::Text,
+    });
+    Ok(config)
+}
+
+/// What only looks does not write, not even what opening a store writes otherwise.
+fn access_for(words: &[String]) -> Access {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words[..] {
+        ["user", "add", ..] | ["store", "import"] => Access::Create,
+        ["user", "list"] | ["store", "stat" | "verify" | "export"] => Access::Read,
+        _ => Access::Write,
+    }
 }
 
 impl From<CallError> for Failure {

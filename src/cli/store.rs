@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::Subcommand;
 
 use super::{Cli, Failure, reach};
+use crate::service::operator;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum StoreCommand {
@@ -14,11 +15,26 @@ pub(super) enum StoreCommand {
     Stat,
     /// Read everything, check every checksum, and report what is damaged
     #[command(after_help = "\
-Exits with 4 when something is damaged. May take minutes; the server goes on.
+Exits with 4 when something is damaged, or nothing of the store can be read. May take
+minutes; the server goes on. While it is stopped nothing is written, so a copy that is only
+readable can be verified too.
 
 Example:
   cairn store verify || mail -s 'store damaged' admin@chat.example")]
     Verify,
+    /// Open a store that cannot be opened otherwise, with what is left of it
+    #[command(after_help = "\
+For the case that the server refuses to start because neither of the store's checkpoints can be
+read. Goes through everything the store holds, keeps what it can read, and writes new
+checkpoints, so that the server starts again.
+
+What lay in damaged places is lost, and what was removed lately may be back: contacts, messages
+that were delivered, accounts, old passwords. What is not damaged is overwritten in the course
+of it, so make a copy first. A store that opens as it is is not changed. Stop the server before.
+
+Example:
+  cp data/cairn.log /elsewhere/ && cairn store salvage")]
+    Salvage,
     /// Take back space now that would be taken back in the background
     Compact,
     /// Write all accounts to standard output (XEP-0227), keys included
@@ -47,6 +63,7 @@ pub(super) fn run(cli: &Cli, command: &StoreCommand) -> Result<(), Failure> {
     let verb = match command {
         StoreCommand::Stat => "stat",
         StoreCommand::Verify => "verify",
+        StoreCommand::Salvage => return reach::salvage(cli),
         StoreCommand::Compact => "compact",
         StoreCommand::Export => "export",
         StoreCommand::Import { file } => {
@@ -55,9 +72,11 @@ pub(super) fn run(cli: &Cli, command: &StoreCommand) -> Result<(), Failure> {
         }
     };
     let words = ["store", verb].map(str::to_owned);
-    reach::perform(cli, &words, &mut *input).map_err(|failure| match command {
-        StoreCommand::Verify => Failure { code: 4, ..failure },
-        _ => failure,
+    reach::perform(cli, &words, &mut *input).map_err(|failure| {
+        if failure.sentence == operator::DAMAGED {
+            return Failure::store(failure.sentence);
+        }
+        failure
     })
 }
 

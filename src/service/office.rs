@@ -20,13 +20,28 @@ pub struct Office {
     pub core: Arc<Core>,
     /// What opening the store found.
     pub recovery: Recovery,
-    commit: JoinHandle<Result<(), StoreError>>,
+    threads: Vec<JoinHandle<Result<(), StoreError>>>,
 }
 
 impl Office {
-    /// Opens the store of the configuration and begins to write it.
+    /// Opens the store of the configuration and begins to write it, unless it is
+    /// only read.
     pub fn open(config: Config, access: Access) -> Result<Self, OpenFailure> {
         let opened = open::open(&config, access, now_ms())?;
+        let threads: &[Work] = match access {
+            Access::Read => &[],
+            Access::Create | Access::Write => WORK,
+        };
+        Self::over(config, opened, threads)
+    }
+
+    /// Opens a store that cannot be opened otherwise, with what is left of it.
+    pub fn salvage(config: Config) -> Result<Self, OpenFailure> {
+        let opened = open::salvage(&config, now_ms())?;
+        Self::over(config, opened, WORK)
+    }
+
+    fn over(config: Config, opened: Opened, work: &[Work]) -> Result<Self, OpenFailure> {
         opened.report();
         let Opened {
             store, recovery, ..
@@ -35,8 +50,11 @@ impl Office {
         let unusable = |sentence: String| OpenFailure::Unusable(sentence);
         let domain = Jid::parse(&config.domain)
             .map_err(|error| unusable(format!("{} is no domain: {error}", config.domain)))?;
-        let commit =
-            start(&store).map_err(|error| unusable(format!("cannot start a thread: {error}")))?;
+        let threads = work
+            .iter()
+            .map(|&work| start(&store, work))
+            .collect::<io::Result<Vec<_>>>()
+            .map_err(|error| unusable(format!("cannot start a thread: {error}")))?;
         let limits = &config.limits;
         let outbox_limits = OutboxLimits {
             bytes_max: limits.session_queue_bytes,
@@ -55,7 +73,7 @@ impl Office {
         Ok(Self {
             core: Arc::new(core),
             recovery,
-            commit,
+            threads,
         })
     }
 
@@ -63,16 +81,26 @@ impl Office {
     pub fn close(self) -> Result<(), StoreError> {
         self.core.store.stop();
         let panicked = |_| Err(StoreError::Failed("its thread has panicked".to_owned()));
-        self.commit.join().unwrap_or_else(panicked)
+        let ends = self.threads.into_iter().map(JoinHandle::join);
+        let ends: Vec<_> = ends.map(|end| end.unwrap_or_else(panicked)).collect();
+        ends.into_iter().collect()
     }
 }
 
-/// Tidying is left to the server.
-fn start(store: &Arc<Store>) -> io::Result<JoinHandle<Result<(), StoreError>>> {
+/// What a thread does, and its name.
+type Work = (&'static str, fn(&Store) -> Result<(), StoreError>);
+
+/// As in the server. Without the second a file would never grow.
+const WORK: &[Work] = &[
+    ("commit", |store| store.commit_loop(&now_ms)),
+    ("tidy", |store| store.background_loop(&now_ms)),
+];
+
+fn start(store: &Arc<Store>, (name, work): Work) -> io::Result<JoinHandle<Result<(), StoreError>>> {
     let store = Arc::clone(store);
     thread::Builder::new()
-        .name("commit".to_owned())
-        .spawn(move || store.commit_loop(&now_ms))
+        .name(name.to_owned())
+        .spawn(move || work(&store))
 }
 
 /// The wall clock in milliseconds since 1970.

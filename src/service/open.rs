@@ -11,9 +11,9 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 use super::report;
 use crate::config::Config;
-use crate::store::disk::{Access, FileDevice};
+use crate::store::disk::{Access, Device, FileDevice};
 use crate::store::log::Options;
-use crate::store::{Recovery, Store};
+use crate::store::{OpenError, Recovery, Store};
 
 /// An open store, and what opening it found.
 pub struct Opened {
@@ -37,21 +37,54 @@ pub enum OpenFailure {
 }
 
 /// Opens the store; with [`Access::Create`] a missing one is created, its folder
-/// too.
+/// too; with [`Access::Read`] nothing is ever written, whatever recovery finds.
 pub fn open(config: &Config, access: Access, now_ms: u64) -> Result<Opened, OpenFailure> {
+    let options = Options {
+        read_only: access == Access::Read,
+        ..Options::default()
+    };
+    open_with(config, access, options, now_ms)
+}
+
+/// Opens a store of which no checkpoint can be read, with what there is. One that
+/// can be opened otherwise is opened as ever.
+pub fn salvage(config: &Config, now_ms: u64) -> Result<Opened, OpenFailure> {
+    let options = Options {
+        salvage: true,
+        ..Options::default()
+    };
+    open_with(config, Access::Write, options, now_ms)
+}
+
+fn open_with(
+    config: &Config,
+    access: Access,
+    mut options: Options,
+    now_ms: u64,
+) -> Result<Opened, OpenFailure> {
     let path = &config.store.path;
     if access == Access::Create {
         make_folder(path)?;
     }
     let device = FileDevice::open(path, access).map_err(|error| explain(path, &error))?;
+    if options.read_only && device.is_empty() {
+        return Err(OpenFailure::Missing);
+    }
     let is_direct = device.is_direct();
-    let mut options = Options::default();
     SystemRandom::new()
         .fill(&mut options.random)
         .map_err(|_| OpenFailure::Unusable("the kernel gives no random bytes".to_owned()))?;
     let limits = config.limits.store();
-    let (store, recovery) = Store::open(Arc::new(device), options, limits, now_ms)
-        .map_err(|error| OpenFailure::Unusable(format!("{}: {error}", path.display())))?;
+    let (store, recovery) =
+        Store::open(Arc::new(device), options, limits, now_ms).map_err(|error| {
+            let advice = match &error {
+                OpenError::Unreadable(_) => {
+                    "; `cairn store salvage --help` says what is left to do"
+                }
+                _ => "",
+            };
+            OpenFailure::Unusable(format!("{}: {error}{advice}", path.display()))
+        })?;
     Ok(Opened {
         store,
         recovery,

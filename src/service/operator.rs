@@ -4,7 +4,7 @@
 //! their own while none runs. A command is words, data and a place for output; it
 //! returns once what it did is durable.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use crate::addr::Jid;
 use crate::crypto::{Credentials, Password};
 use crate::router::Core;
 use crate::store::xep0227::{self, Existing, ImportOptions};
-use crate::store::{Position, Step, StoreError, Tx};
+use crate::store::{Position, Recovery, Step, StoreError, Tx};
 use crate::xep::account;
 
 /// How long to wait for the disk before saying that it may not be done.
@@ -25,6 +25,13 @@ const DURABLE_WITHIN: Duration = Duration::from_secs(60);
 /// How often to look whether it is. Commands are rare, so this costs less than
 /// another way of being told.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
+
+/// How long a full store may take to make room: a file grows in the background.
+const ROOM_WITHIN: Duration = Duration::from_secs(5);
+
+/// What [`Operator::perform`] says of a store in which something cannot be read.
+pub const DAMAGED: &str = "the store is damaged: what is listed is lost, unless a copy has it; \
+                           everything else is served";
 
 /// Compaction that takes longer is left to the background.
 const COMPACTED_WITHIN: Duration = Duration::from_secs(600);
@@ -164,20 +171,16 @@ impl Operator {
         say(output, &report::verification(&verification))?;
         match verification.is_clean() {
             true => Ok(()),
-            false => Err(
-                "the store is damaged: what is listed is lost, unless a copy has it; \
-                          everything else is served"
-                    .to_owned(),
-            ),
+            false => Err(DAMAGED.to_owned()),
         }
     }
 
-    /// A checkpoint, then everything that background work would do, at once. The
+    /// Two checkpoints, then everything that background work would do, at once. The
     /// server's own background thread may do parts of it meanwhile.
     fn compact(&self, output: &mut dyn Write) -> Result<(), String> {
         let store = &self.core.store;
         let before = store.stat().log;
-        store.begin_checkpoint();
+        store.compact();
         let since = Instant::now();
         let mut idle = 0;
         while idle < IDLE_STEPS {
@@ -195,6 +198,28 @@ impl Operator {
             }
         }
         say(output, &report::compaction(&before, &store.stat().log))
+    }
+
+    /// What an office that was opened by [`Office::salvage`] holds, for the operator;
+    /// it is written anew, so that the next opening needs no salvage.
+    ///
+    /// [`Office::salvage`]: super::office::Office::salvage
+    pub fn keep_salvaged(&self, recovery: &Recovery, output: &mut dyn Write) -> Result<(), String> {
+        if !recovery.salvaged {
+            return say(
+                output,
+                "the store can be opened as it is: there is nothing to salvage",
+            );
+        }
+        self.compact(&mut io::sink())?;
+        let stat = self.core.store.stat();
+        if stat.log.checkpoint.is_none() {
+            return Err(
+                "there is no room for a checkpoint: copy the store to a larger device first"
+                    .to_owned(),
+            );
+        }
+        say(output, &report::salvage(recovery, &stat))
     }
 
     fn export(&self, output: &mut dyn Write) -> Result<(), String> {
@@ -221,7 +246,7 @@ impl Operator {
                     Some(self.credentials(&password))
                 },
                 include: &mut |file| {
-                    Err(std::io::Error::other(format!(
+                    Err(io::Error::other(format!(
                         "{file} is another file: import it by itself"
                     )))
                 },
@@ -253,19 +278,24 @@ impl Operator {
     fn update(
         &self,
         jid: &Jid,
-        change: impl FnOnce(&mut Tx<'_>) -> Result<(), StoreError>,
+        change: impl Fn(&mut Tx<'_>) -> Result<(), StoreError>,
     ) -> Result<(), String> {
-        let ((), position) = self
-            .core
-            .store
-            .update(change)
-            .map_err(|error| match error {
-                StoreError::AccountExists => {
-                    format!("{jid} exists already; `cairn user passwd` changes its password")
+        let since = Instant::now();
+        let updated = loop {
+            match self.core.store.update(&change) {
+                Err(StoreError::Full | StoreError::Overloaded) if since.elapsed() < ROOM_WITHIN => {
+                    thread::sleep(LOOK_EVERY);
                 }
-                StoreError::NoAccount => no_account(jid),
-                other => other.to_string(),
-            })?;
+                other => break other,
+            }
+        };
+        let ((), position) = updated.map_err(|error| match error {
+            StoreError::AccountExists => {
+                format!("{jid} exists already; `cairn user passwd` changes its password")
+            }
+            StoreError::NoAccount => no_account(jid),
+            other => other.to_string(),
+        })?;
         self.wait(position)
     }
 

@@ -4,6 +4,7 @@ use crate::stanza::time::to_datetime;
 use crate::store::format::Use;
 use crate::store::report::{Damage, DamageKind};
 use crate::store::verify::{Stat, Verification};
+use crate::store::{Recovery, StoreStat};
 
 /// Owners of damaged records that are named.
 const OWNERS_MAX: usize = 10;
@@ -106,6 +107,18 @@ pub(super) fn compaction(before: &Stat, after: &Stat) -> String {
         after.segments_free,
         after.segments
     )
+}
+
+/// `cairn store salvage`, several lines.
+#[must_use]
+pub(super) fn salvage(recovery: &Recovery, stat: &StoreStat) -> String {
+    let mut lines: Vec<String> = recovery.damage.iter().map(damage).collect();
+    lines.push(format!(
+        "salvaged: {} accounts and {} waiting messages; what was removed lately may be back, and \
+         of what is listed as damaged nothing is left",
+        stat.accounts, stat.messages
+    ));
+    lines.join("\n")
 }
 
 /// One damaged range, one line.

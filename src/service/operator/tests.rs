@@ -240,9 +240,140 @@ fn a_damaged_store_is_told() {
     let words = ["store", "verify"].map(str::to_owned);
     let refusal = place
         .operator
-        .perform(&words, &mut std::io::empty(), &mut output);
+        .perform(&words, &mut io::empty(), &mut output);
     let refusal = refusal.expect_err("it is damaged");
     assert!(refusal.contains("the store is damaged"), "{refusal}");
     let output = String::from_utf8(output).expect("text");
     assert!(output.contains("damaged: a part of the log"), "{output}");
+}
+
+/// Accounts, and a document of nearly so many bytes for each.
+fn export_of(accounts: usize, bytes: usize) -> String {
+    let photo = "QUJD".repeat(bytes / 4);
+    let user = |n: usize| {
+        format!(
+            "<user name='user{n}' password='pencil'><vCard xmlns='vcard-temp'><PHOTO><BINVAL>\
+             {photo}</BINVAL></PHOTO></vCard></user>"
+        )
+    };
+    let users: String = (0..accounts).map(user).collect();
+    format!(
+        "<server-data xmlns='urn:xmpp:pie:0'><host jid='chat.example'>{users}</host></server-data>"
+    )
+}
+
+#[test]
+fn an_import_may_be_larger_than_what_a_new_file_has_room_for() {
+    let place = Place::new();
+    // Of the twelve segments of 8 MiB of a new file, four can be filled.
+    let said = place
+        .run("store import", &export_of(430, 120_000))
+        .expect("the file grows");
+    assert!(said.starts_with("430 accounts"), "{said}");
+    assert!(place.office.core.store.stat().log.segments > 12);
+}
+
+#[test]
+fn one_compaction_gives_back_all_that_can_be_given_back() {
+    let place = Place::new();
+    place
+        .run("store import", &export_of(200, 120_000))
+        .expect("there is room");
+    for n in 0..200 {
+        place
+            .run(&format!("user remove user{n}"), "")
+            .expect("it is there");
+    }
+    place.run("store compact", "").expect("done");
+    let free = || place.office.core.store.stat().log.segments_free;
+    let after_one = free();
+    place.run("store compact", "").expect("done");
+    assert_eq!(free(), after_one);
+}
+
+/// Overwrites the end of both checkpoints, without which neither can be read.
+fn ruin_checkpoints(path: &std::path::Path) {
+    use crate::store::superblock::{Found, Superblock};
+    use std::os::unix::fs::FileExt;
+    let file = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open(path)
+        .expect("it is there");
+    let mut block = vec![0; 4096];
+    file.read_exact_at(&mut block, 0).expect("readable");
+    let superblock: Superblock = match Superblock::decode(&block) {
+        Found::Superblock(superblock) => *superblock,
+        other => panic!("a superblock stands first: {other:?}"),
+    };
+    assert!(
+        superblock.genesis.is_none(),
+        "it is not read from its beginning any more"
+    );
+    for checkpoint in superblock.checkpoints {
+        let checkpoint = checkpoint.expect("two stand");
+        let at = superblock.geometry.slot_at(checkpoint.slot) + u64::from(checkpoint.offset);
+        file.write_all_at(&[0; 16], at).expect("writable");
+    }
+}
+
+#[test]
+fn a_store_without_a_readable_checkpoint_is_salvaged_and_opens_again() {
+    let place = Place::new();
+    place.run("user add alice", "pencil").expect("new");
+    place.run("store compact", "").expect("done");
+    place.run("user add bob", "pencil").expect("new");
+    place.run("store compact", "").expect("done");
+    let Place {
+        office,
+        operator,
+        folder,
+    } = place;
+    drop(operator);
+    office.close().expect("in order");
+    ruin_checkpoints(&folder.path().join("data/cairn.log"));
+    let refused = Office::open(config(&folder), Access::Write).err();
+    let refused = refused.expect("it cannot be read").to_string();
+    assert!(refused.contains("cairn store salvage"), "{refused}");
+    for words in ["salvaged: 2 accounts", "there is nothing to salvage"] {
+        let office = Office::salvage(config(&folder)).expect("something is left");
+        let mut said = Vec::new();
+        Operator::new(office.core.clone())
+            .keep_salvaged(&office.recovery, &mut said)
+            .expect("it is written anew");
+        office.close().expect("in order");
+        let said = String::from_utf8(said).expect("text");
+        assert!(said.contains(words), "{said}");
+    }
+    let office = Office::open(config(&folder), Access::Write).expect("it opens again");
+    assert_eq!(office.core.store.stat().accounts, 2);
+}
+
+#[test]
+fn what_is_only_read_is_not_written() {
+    let place = Place::new();
+    place.run("user add alice", "pencil").expect("new");
+    let Place {
+        office,
+        operator,
+        folder,
+    } = place;
+    drop(operator);
+    office.close().expect("in order");
+    let path = folder.path().join("data/cairn.log");
+    let before = std::fs::read(&path).expect("readable");
+    let (one, other) = (
+        Office::open(config(&folder), Access::Read).expect("it opens"),
+        Office::open(config(&folder), Access::Read).expect("readers share it"),
+    );
+    for office in [one, other] {
+        let operator = Operator::new(office.core.clone());
+        for verb in ["stat", "verify", "export"] {
+            let words = ["store", verb].map(str::to_owned);
+            let done = operator.perform(&words, &mut io::empty(), &mut io::sink());
+            assert_eq!(done, Ok(()), "{verb}");
+        }
+        office.close().expect("there is nothing to close");
+    }
+    assert!(std::fs::read(&path).expect("readable") == before);
 }

@@ -129,8 +129,9 @@ pub fn import<'a>(
 pub const USER_BYTES_MAX: usize = 128 << 20;
 
 const NOTES_MAX: usize = 1_000;
-/// So often what waits is written before a full store ends an import.
-const FULL_TRIES: usize = 16;
+/// After so many pauses in a row a full store ends an import. Where a loop runs, a pause is about
+/// a millisecond, and growing a file takes many.
+const FULL_TRIES: usize = 5_000;
 const INCLUDES_DEEP_MAX: usize = 4;
 
 struct Import<'a> {

@@ -140,6 +140,10 @@ impl<'d, 'f, F: Fold + ?Sized> Replay<'d, 'f, F> {
     }
 
     /// The header of the next batch, here or at the start of the next segment.
+    ///
+    /// There may be two: a batch that an earlier opening dropped, and the one
+    /// that has its number since and went to the other place. The later opening
+    /// knew of both.
     pub fn expected(&mut self) -> Option<Found> {
         let here = (
             self.at.segment,
@@ -147,17 +151,17 @@ impl<'d, 'f, F: Fold + ?Sized> Replay<'d, 'f, F> {
             self.at.offset.max(self.geometry.block),
         );
         let there = (self.at.next.segment, self.at.next.slot, self.geometry.block);
-        [here, there]
-            .into_iter()
-            .find_map(|(segment, slot, offset)| {
-                self.header_at(segment, slot, offset).filter(|found| {
-                    found.header.number == self.at.number
-                        && self
-                            .at
-                            .previous
-                            .is_none_or(|previous| previous == found.header.previous)
-                })
+        let (number, previous) = (self.at.number, self.at.previous);
+        let found = [there, here].map(|(segment, slot, offset)| {
+            self.header_at(segment, slot, offset).filter(|found| {
+                found.header.number == number
+                    && previous.is_none_or(|previous| previous == found.header.previous)
             })
+        });
+        found
+            .into_iter()
+            .flatten()
+            .max_by_key(|found| found.header.epoch)
     }
 
     /// A batch header at `offset` that is not of a dropped past.
@@ -213,12 +217,16 @@ impl<'d, 'f, F: Fold + ?Sized> Replay<'d, 'f, F> {
             offset,
         } = *found;
         let end = offset + self.geometry.padded(header.len);
-        let following = self.header_at(header.segment, slot, end);
-        let following = following
-            .or_else(|| self.header_at(header.next.segment, header.next.slot, self.geometry.block));
-        following.is_some_and(|next| {
-            next.header.previous == header.crc
-                && next.header.number == header.number.saturating_add(1)
+        let (next, block) = (header.next, self.geometry.block);
+        let places = [
+            (header.segment, slot, end),
+            (next.segment, next.slot, block),
+        ];
+        places.into_iter().any(|(segment, slot, offset)| {
+            self.header_at(segment, slot, offset).is_some_and(|next| {
+                next.header.previous == header.crc
+                    && next.header.number == header.number.saturating_add(1)
+            })
         })
     }
 
@@ -482,8 +490,13 @@ impl<'d, 'f, F: Fold + ?Sized> Replay<'d, 'f, F> {
     fn window(&mut self, slot: u32) -> &mut Window<'d> {
         const WINDOWS_MAX: usize = 6;
         if self.windows.len() >= WINDOWS_MAX && !self.windows.contains_key(&slot) {
-            let chain = self.at.slot;
-            let other = self.windows.keys().copied().find(|&held| held != chain);
+            // Each batch asks for both of these.
+            let chain = [self.at.slot, self.at.next.slot];
+            let other = self
+                .windows
+                .keys()
+                .copied()
+                .find(|held| !chain.contains(held));
             other.map(|other| self.windows.remove(&other));
         }
         let (device, geometry) = (self.device, self.geometry);

@@ -42,8 +42,8 @@ impl Drop for Seed {
 
 /// What was appended, and what was acknowledged when.
 #[derive(Default)]
-struct Story {
-    txs: Vec<Tx>,
+pub struct Story {
+    pub txs: Vec<Tx>,
     /// Operations on the device so far, and the position acknowledged by then.
     acked: Vec<(usize, u64)>,
 }
@@ -66,7 +66,7 @@ impl Story {
     }
 
     /// A device after a crash holds what it must.
-    fn check(&self, device: SimDevice, acked: u64, what: &str) -> Rig {
+    pub fn check(&self, device: SimDevice, acked: u64, what: &str) -> Rig {
         let rig = Rig::try_open(device, options()).unwrap_or_else(|why| panic!("{what}: {why}"));
         let position = rig.log.position().0;
         assert!(
@@ -192,17 +192,39 @@ fn crash_and_crash_again(
     longer.acked.push((opened, recovered));
     work(&mut rig, random, &mut longer, 12, 40);
     rig.device.stop_recording(&mut second);
-    for _ in 0..2 {
+    for further in [false, true] {
         let at = random.below(second.len() as u64 + 1) as usize;
         let again = second.crash(at, &mut || mask(random, style));
         let what =
             format!("crash after {ops} operations, style {style}, then after {at} of {opened}");
-        if at < opened {
-            // While it was opened: the first story still counts.
-            story.check(again, acked, &what);
+        // While it was opened, the first story still counts.
+        let (story, acked) = if at < opened {
+            (story, acked)
         } else {
-            longer.check(again, longer.acked_at(at), &what);
+            (&longer, longer.acked_at(at))
+        };
+        let rig = story.check(again, acked, &what);
+        if !further {
+            continue;
         }
+        let told = story.txs[..rig.log.position().0 as usize].to_vec();
+        crash_on_and_on(rig, told, random, style, &what);
+    }
+}
+
+/// What one opening drops is still there when later ones look: a few more of
+/// them, with a little said in each.
+fn crash_on_and_on(mut rig: Rig, txs: Vec<Tx>, random: &mut Random, style: u64, what: &str) {
+    let mut story = Story {
+        txs,
+        acked: Vec::new(),
+    };
+    for opening in 3..6 {
+        work(&mut rig, random, &mut story, 6, 40);
+        let acked = rig.log.durable().0;
+        let crashed = rig.device.crash(&mut || mask(random, style));
+        rig = story.check(crashed, acked, &format!("{what}, opened {opening} times"));
+        story.txs.truncate(rig.log.position().0 as usize);
     }
 }
 

@@ -13,4 +13,5 @@ mod faults;
 mod golden;
 mod harness;
 mod model;
+mod reopen;
 mod space;

@@ -105,6 +105,10 @@ impl Fold for Messages {
         );
         Ok(())
     }
+
+    fn reset(&mut self) {
+        self.0.clear();
+    }
 }
 
 /// A device in memory whose sync always takes as long as that of a quick disk:

@@ -490,4 +490,8 @@ impl Fold for State {
         self.put(key(&item.record)?, place, live);
         Ok(())
     }
+
+    fn reset(&mut self) {
+        self.0.clear();
+    }
 }

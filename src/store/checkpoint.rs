@@ -21,6 +21,19 @@ pub(super) struct Standing {
     pub segments: Vec<u32>,
 }
 
+impl Standing {
+    /// The checkpoint of a root with these runs.
+    pub fn of(pointer: &Pointer, runs: &[Run]) -> Standing {
+        let of_items = runs.iter().map(|run| run.segment);
+        let mut segments: Vec<u32> = of_items.chain([pointer.segment]).collect();
+        segments.dedup();
+        Standing {
+            pointer: *pointer,
+            segments,
+        }
+    }
+}
+
 /// A checkpoint that is being written.
 pub(super) struct Running {
     tail: TailStart,
@@ -204,20 +217,14 @@ impl Log {
             complete_ms: self.now_ms,
             tail: running.tail,
         };
-        let mut segments: Vec<u32> = running
-            .runs
-            .iter()
-            .map(|run| run.segment)
-            .chain([root.segment])
-            .collect();
-        segments.dedup();
+        let complete = Standing::of(&pointer, &running.runs);
         self.tail_bytes -= running.tail_bytes;
         self.tail_bytes_before = running.tail_bytes;
         let [newest, _] = std::mem::take(&mut self.standing);
         if newest.is_some() {
             self.genesis = None;
         }
-        self.standing = [Some(Standing { pointer, segments }), newest];
+        self.standing = [Some(complete), newest];
         self.running = None;
         self.heads.remove(&Head::CHECKPOINT);
         self.superblock_due = true;

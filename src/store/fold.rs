@@ -142,8 +142,16 @@ pub trait Fold {
     ) -> Option<Cursor>;
 
     /// Takes an item of a checkpoint. Replaces what the key holds, as `apply`
-    /// does: after damage two checkpoints are restored one over the other.
+    /// does: when both are damaged, two are restored one over the other.
     fn restore(&mut self, item: CheckpointItem<'_>, live: &mut Live) -> Result<(), Unreadable>;
+
+    /// Forgets everything: what was restored came from a checkpoint that is
+    /// damaged, and there is something better.
+    fn reset(&mut self);
+
+    /// What was restored has holes, so that it reflects a record says nothing
+    /// of others: every record that is applied from now on is news.
+    fn mistrust(&mut self) {}
 
     /// A segment was dropped because what it holds has expired: forget what the
     /// state keeps there.

@@ -1,7 +1,7 @@
 //! Restoring checkpoints, and saving what can be saved where none is left.
 
 use super::checkpoint::{Run, Standing};
-use super::fold::{CheckpointItem, Fold, Place, Record, Unreadable};
+use super::fold::{CheckpointItem, Fold, Live, Place, Record, Unreadable};
 use super::format::{
     FLAG_PLACE, Frame, Geometry, PLACE_BYTES, Successor, Use, decode_frame, place_from,
 };
@@ -22,20 +22,29 @@ pub(super) struct Restored {
     pub renew: bool,
 }
 
-/// Restores the newest checkpoint that can be read, and says from where the
-/// chain is to be followed.
+/// Restores the newest checkpoint that is whole, and says from where the chain
+/// is to be followed.
 ///
-/// When the newest is damaged, the one before is restored over it: whatever
-/// differs between the two is said again by the longer tail.
+/// What a damaged one held is forgotten again: the state may take an item that
+/// is left of it as proof that it reflects records whose items are lost. Only
+/// when neither is whole and the chain does not go back to its beginning, what
+/// is left of both is taken.
 pub(super) fn restore<F: Fold + ?Sized>(
     replay: &mut Replay<'_, '_, F>,
     superblock: &Superblock,
     options: &Options,
 ) -> Result<Restored, OpenError> {
-    let mut standing = Vec::new();
-    let (mut whole, mut begun, mut renew) = (false, false, false);
     let sane = |pointer: &&Pointer| pointer.tail.is_sane(superblock.geometry);
-    for pointer in superblock.checkpoints.iter().flatten().filter(sane) {
+    let pointers: Vec<Pointer> = superblock
+        .checkpoints
+        .iter()
+        .flatten()
+        .filter(sane)
+        .copied()
+        .collect();
+    let mut standing = Vec::new();
+    let (mut whole, mut renew) = (false, false);
+    for pointer in &pointers {
         let loaded = if whole {
             runs_of(replay, pointer)
         } else {
@@ -46,55 +55,72 @@ pub(super) fn restore<F: Fold + ?Sized>(
             renew = true;
             continue;
         };
-        let mut segments: Vec<u32> = loaded
-            .runs
-            .iter()
-            .map(|run| run.segment)
-            .chain([pointer.segment])
-            .collect();
-        segments.dedup();
-        standing.push((
-            Standing {
-                pointer: *pointer,
-                segments,
-            },
-            loaded.whole,
-        ));
+        standing.push((Standing::of(pointer, &loaded.runs), loaded.whole));
         renew |= !loaded.whole;
-        if !whole {
-            // Behind a damaged one follows the tail of the older one.
+        if !whole && loaded.whole {
             replay.begin(&pointer.tail);
             replay.report.checkpoint_ms = Some(pointer.complete_ms);
-            (whole, begun) = (loaded.whole, true);
+            whole = true;
+        } else if !whole {
+            start_over(replay);
         }
     }
     if !whole {
-        if let Some(genesis) = superblock
-            .genesis
-            .as_ref()
-            .filter(|tail| tail.is_sane(superblock.geometry))
-        {
+        let genesis = superblock.genesis.as_ref();
+        if let Some(genesis) = genesis.filter(|tail| tail.is_sane(superblock.geometry)) {
             replay.begin(genesis);
-            replay.report.checkpoint_ms = None;
-            (whole, begun) = (true, true);
+            whole = true;
         } else {
-            complete_map(replay);
+            restore_what_is_left(replay, &pointers, options)?;
+            renew = true;
         }
-    }
-    if !begun {
-        if !options.salvage {
-            let why = "neither of its checkpoints can be read; it can be salvaged from what its segments hold";
-            return Err(OpenError::Unreadable(why.into()));
-        }
-        salvage(replay)?;
     }
     // A damaged one is of use only when there is nothing better.
     standing.retain(|(_, usable)| *usable || !whole);
     let mut standing = standing.into_iter().map(|(standing, _)| standing);
     Ok(Restored {
         standing: [standing.next(), standing.next()],
-        renew: renew || !begun,
+        renew,
     })
+}
+
+/// Nothing was restored.
+fn start_over<F: Fold + ?Sized>(replay: &mut Replay<'_, '_, F>) {
+    replay.fold.reset();
+    replay.live = Live::default();
+    replay.map.segments.clear();
+    replay.report.items = 0;
+    replay.report.invalid = 0;
+}
+
+/// Restores what is left of two damaged checkpoints, the newer over the older,
+/// to be followed by the tail of the older one, or salvages the whole log.
+fn restore_what_is_left<F: Fold + ?Sized>(
+    replay: &mut Replay<'_, '_, F>,
+    pointers: &[Pointer],
+    options: &Options,
+) -> Result<(), OpenError> {
+    replay.fold.mistrust();
+    let reported = replay.report.damage.len();
+    let mut begun = false;
+    for pointer in pointers.iter().rev() {
+        if load(replay, pointer)?.is_some() {
+            begun = true;
+            replay.report.checkpoint_ms = Some(pointer.complete_ms);
+        }
+    }
+    replay.report.damage.truncate(reported);
+    complete_map(replay);
+    if begun {
+        let oldest = pointers.last().expect("one of them was loaded");
+        replay.begin(&oldest.tail);
+    } else if options.salvage {
+        salvage(replay)?;
+    } else {
+        let why = "neither of its checkpoints can be read; it can be salvaged from what its segments hold";
+        return Err(OpenError::Unreadable(why.into()));
+    }
+    Ok(())
 }
 
 struct Loaded {

@@ -176,6 +176,16 @@ impl Account {
         news
     }
 
+    /// Takes over what the account had beside its image.
+    pub(super) fn inherit(&mut self, before: Account) {
+        self.roster = before.roster;
+        self.messages = before.messages;
+        self.profile = before.profile;
+        if let Some(roster) = &mut self.roster {
+            roster.forget_removals();
+        }
+    }
+
     /// Gives up everything that the account keeps on the device.
     pub(super) fn release(&self, live: &mut Live) {
         self.places().for_each(|place| live.release(place));

@@ -109,14 +109,15 @@ impl State {
         Ok(())
     }
 
+    /// Replaces the account: one that was removed and came again while the
+    /// checkpoint was taken may stand in it twice. What is left of two damaged
+    /// checkpoints is put together instead, because either may lack something.
     fn restore_account(
         &mut self,
         image: &ArchivedAccountImageV1<'_>,
         live: &mut Live,
     ) -> Result<(), BadBody> {
-        if let Some(before) = self.accounts.remove(&image.owner) {
-            before.release(live);
-        }
+        let before = self.accounts.remove(&image.owner);
         let mut account = Account::new(
             Arc::from(&*image.owner),
             image.through.to_native(),
@@ -124,6 +125,11 @@ impl State {
             image.enabled,
             PackedCredentials::from_archived(&image.credentials).ok_or(BadBody)?,
         );
+        match before {
+            Some(before) if self.patchy => account.inherit(before),
+            Some(before) => before.release(live),
+            None => {}
+        }
         account.set_last_activity(image.last_activity_ms.to_native(), &image.last_status);
         self.accounts.insert(account);
         Ok(())
@@ -149,7 +155,7 @@ impl State {
         for item in image.items.iter() {
             let groups = item.groups.iter().map(|group| &**group);
             roster
-                .push(
+                .restore(
                     &item.contact,
                     &item.name,
                     groups,

@@ -59,6 +59,14 @@ impl Fold for State {
             .map_err(|BadBody| invalid(&item.record))
     }
 
+    fn reset(&mut self) {
+        *self = State::default();
+    }
+
+    fn mistrust(&mut self) {
+        self.patchy = true;
+    }
+
     fn describe(&self, record: &Record<'_>) -> Option<String> {
         describe::describe(record)
     }
@@ -128,14 +136,14 @@ impl State {
             }
             Kind::Setting => {
                 let body = open::<ArchivedSettingV1<'_>>(body)?;
-                if self.settings.advance(record.seq) {
+                if self.settings.advance(record.seq) || self.patchy {
                     self.settings.put(&body.name, &body.value);
                 }
                 Ok(())
             }
             Kind::SettingRemoved => {
                 let body = open::<ArchivedSettingRemovedV1<'_>>(body)?;
-                if self.settings.advance(record.seq) {
+                if self.settings.advance(record.seq) || self.patchy {
                     self.settings.remove(&body.name);
                 }
                 Ok(())
@@ -148,7 +156,7 @@ impl State {
         let credentials = PackedCredentials::from_archived(&body.credentials).ok_or(BadBody)?;
         let created_at_ms = body.created_at_ms.to_native();
         if let Some(account) = self.accounts.find_mut(&body.owner) {
-            if account.advance(seq) {
+            if account.advance(seq) || self.patchy {
                 account.created_at_ms = created_at_ms;
                 account.enabled = body.enabled;
                 account.credentials = credentials;
@@ -236,7 +244,7 @@ impl State {
         let Some(account) = self.accounts.find_mut(&body.owner) else {
             return Ok(());
         };
-        if account.advance(slot.seq) {
+        if account.advance(slot.seq) || self.patchy {
             account.put_message(&StoredMessage::of(body, slot), live);
         } else if let Some(messages) = &mut account.messages
             && let Some(before) = messages.relocate(MessageId(slot.seq), slot.place)
@@ -283,7 +291,7 @@ impl State {
         let Some(account) = self.accounts.find_mut(owner) else {
             return;
         };
-        if account.advance(slot.seq) {
+        if account.advance(slot.seq) || self.patchy {
             keyed_mut(account.profile_mut(), kind).put(key, slot, live);
         } else if let Some(profile) = &mut account.profile
             && let Some(old) = keyed_mut(profile, kind).find_mut(key)
@@ -307,7 +315,7 @@ impl State {
     /// The account of an owner, when a record is news to it.
     fn news_of(&mut self, owner: &str, seq: u64) -> Option<&mut Account> {
         let account = self.accounts.find_mut(owner)?;
-        account.advance(seq).then_some(account)
+        (account.advance(seq) || self.patchy).then_some(account)
     }
 
     /// What the state keeps on the device under the key of a record.

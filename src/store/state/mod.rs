@@ -21,6 +21,8 @@ mod roster;
 mod settings;
 
 #[cfg(test)]
+mod damage_tests;
+#[cfg(test)]
 mod fold_tests;
 #[cfg(test)]
 mod tests;
@@ -42,6 +44,9 @@ use settings::Settings;
 pub struct State {
     accounts: Accounts,
     settings: Settings,
+    /// Restored from damaged checkpoints, so an account may not reflect what it
+    /// says it does. Each record then counts in the order of the log.
+    patchy: bool,
 }
 
 impl State {

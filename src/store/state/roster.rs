@@ -288,11 +288,7 @@ impl Roster {
     ) -> Option<()> {
         self.enter(version);
         self.removals.retain(|removal| &*removal.contact != contact);
-        if self.find(contact).is_some() {
-            self.replace(contact, name, groups, flags, version)
-        } else {
-            self.push(contact, name, groups, flags, version)
-        }
+        self.restore(contact, name, groups, flags, version)
     }
 
     /// Removes an item and remembers that; a contact without one changes nothing.
@@ -312,8 +308,24 @@ impl Roster {
         });
     }
 
+    /// Puts an item of a checkpoint, which says nothing of the history.
+    pub(crate) fn restore<'g>(
+        &mut self,
+        contact: &str,
+        name: &str,
+        groups: impl Iterator<Item = &'g str>,
+        flags: u8,
+        version: u64,
+    ) -> Option<()> {
+        if self.find(contact).is_some() {
+            self.replace(contact, name, groups, flags, version)
+        } else {
+            self.push(contact, name, groups, flags, version)
+        }
+    }
+
     /// Adds an item that is known not to be there yet.
-    pub(crate) fn push<'g>(
+    fn push<'g>(
         &mut self,
         contact: &str,
         name: &str,
@@ -361,6 +373,11 @@ impl Roster {
                 version,
                 contact: contact.into(),
             }));
+    }
+
+    /// Forgets which items were removed.
+    pub(crate) fn forget_removals(&mut self) {
+        self.removals.clear();
     }
 
     /// The version behind which everything is known.

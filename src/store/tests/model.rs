@@ -299,6 +299,10 @@ impl Fold for State {
         Ok(())
     }
 
+    fn reset(&mut self) {
+        self.keys.clear();
+    }
+
     fn expired(&mut self, segment: u32, live: &mut Live) {
         self.keys.retain(|_, held| match held.place {
             Some(place) if place.segment == segment => {

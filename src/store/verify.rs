@@ -371,7 +371,9 @@ impl Verifier {
                 Step::Batch(header) => {
                     report.batches += 1;
                     if part.id >= self.needed_from
-                        && last.is_some_and(|last| !follows(&last, &header))
+                        && last.is_some_and(|last| {
+                            leads_to(&last, part.id) && !follows(&last, &header)
+                        })
                     {
                         report
                             .damage
@@ -384,6 +386,12 @@ impl Verifier {
             }
         }
     }
+}
+
+/// Whether the next batch behind `before` in the chain lies in `segment`, if
+/// not in its own: the segments in between may have been given back.
+fn leads_to(before: &BatchHeader, segment: u32) -> bool {
+    before.segment == segment || before.next.segment == segment
 }
 
 /// Whether a batch is the one behind another.

@@ -7,7 +7,7 @@ use super::harness::{NOW_MS, Rig, SEGMENT, device, options};
 use super::model::{Model, Say, Tx, apply_to_model, payload};
 use crate::store::batch::Class;
 use crate::store::disk::Device;
-use crate::store::format::SUPERBLOCKS_AT;
+use crate::store::format::{SUPERBLOCKS_AT, Use};
 use crate::store::log::Log;
 use crate::store::report::{DamageKind, OpenError};
 use crate::store::sim::SimDevice;
@@ -438,6 +438,47 @@ fn verify_finds_what_is_rotten_and_whose_it_is() {
             .any(|damage| damage.hit.contains(&"key 30".to_owned())),
         "{verified:?}"
     );
+}
+
+#[test]
+fn a_segment_that_was_given_back_is_no_damage_to_the_one_behind_it() {
+    let mut rig = Rig::open(device(24));
+    let filling = |key| Say::Big {
+        key,
+        value: 1,
+        bytes: 28_400,
+        class: Class::State,
+    };
+    let commit = |rig: &mut Rig, tx: Tx| {
+        rig.append(&tx).expect("there is room");
+        rig.commit();
+    };
+    for key in 0..13 {
+        commit(&mut rig, vec![filling(key)]);
+    }
+    let segment = |rig: &Rig, key: u32| rig.state.keys[&key].place.map(|place| place.segment);
+    // Exactly those of the segment before the last.
+    let before = (0..13)
+        .rev()
+        .find_map(|key| segment(&rig, key).filter(|id| *id < rig.log.chain.segment));
+    let in_it: Vec<u32> = (0..13)
+        .filter(|key| segment(&rig, *key) == before)
+        .collect();
+    for key in in_it {
+        commit(&mut rig, vec![Say::Remove { key }]);
+    }
+    for _ in 0..2 {
+        rig.log.begin_checkpoint();
+        rig.settle();
+    }
+    let before = before.expect("several were filled");
+    assert!(rig.log.map.of(before).is_none());
+    let is_left = |segment: &crate::store::segment::Segment| segment.class == Use::Chain;
+    assert!(rig.log.map.of(before + 1).is_some_and(is_left));
+    let mut earlier = rig.log.map.segments.range(..before);
+    assert!(earlier.any(|(_, segment)| is_left(segment)));
+    let verified = rig.log.verify(&rig.state, &rig.device);
+    assert!(verified.is_clean(), "{verified:?}");
 }
 
 #[test]

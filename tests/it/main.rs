@@ -22,6 +22,7 @@ mod real_clients;
 mod restart;
 mod roster;
 mod sasl;
+mod slow_readers;
 mod starttls;
 mod stream_errors;
 mod stream_management;

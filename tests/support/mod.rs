@@ -29,6 +29,7 @@ pub mod ns {
     pub const DISCO_ITEMS: &str = "http://jabber.org/protocol/disco#items";
     pub const ROSTER: &str = "jabber:iq:roster";
     pub const SASL: &str = "urn:ietf:params:xml:ns:xmpp-sasl";
+    pub const SESSION: &str = "urn:ietf:params:xml:ns:xmpp-session";
     pub const SM: &str = "urn:xmpp:sm:3";
     pub const STANZA_ERROR: &str = "urn:ietf:params:xml:ns:xmpp-stanzas";
     pub const STANZA_ID: &str = "urn:xmpp:sid:0";

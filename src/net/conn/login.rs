@@ -18,7 +18,7 @@ use crate::stream::sm::SmEnabled;
 use crate::xep::register;
 
 use super::outgoing::OutgoingQueue;
-use super::{Connection, End, Front, inbound};
+use super::{Connection, End, Front, Request, inbound};
 use crate::net::listen::Arrival;
 use crate::net::tls::Entry;
 use crate::net::transport::Transport;
@@ -71,7 +71,7 @@ pub(super) async fn greet(
         input: BytesMut::new(),
         out: OutgoingQueue::default(),
         session: None,
-        requested: false,
+        request: Request::Answered,
         ending: None,
         span,
     }))

@@ -101,11 +101,21 @@ struct Connection {
     share: inbound::Share,
     out: OutgoingQueue,
     session: Option<Arc<Session>>,
-    /// An `<r/>` is on its way to the client (XEP-0198 §4).
-    requested: bool,
+    request: Request,
     /// The session tells that the stream is to end; the stream says so with its next action.
     ending: Option<Farewell>,
     span: Span,
+}
+
+/// How far our question for the client's count has come (XEP-0198 §4): `<r/>`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Request {
+    /// There is none, or it has been answered.
+    Answered,
+    /// It waits to be written.
+    Queued,
+    /// The client has it, as far as we can tell.
+    Sent,
 }
 
 /// What happens to the session when the server has ended the stream.
@@ -216,6 +226,13 @@ impl Connection {
         self.front.core.store.commit_soon();
         self.take_from_outbox().await?;
         let blocked = !self.write()?;
+        if blocked && self.is_ignored() {
+            self.refuse(
+                StreamErrorCondition::PolicyViolation,
+                "you read too slowly: too many replies wait to be read",
+            );
+            return Ok(());
+        }
         let deadline_ms = self.stream.deadline();
         let wait_ms = deadline_ms.map_or(u64::MAX, |at| at.saturating_sub(self.now_ms()));
         let Connection {

@@ -17,6 +17,10 @@ const SLICES_MAX: usize = 64;
 #[derive(Debug, Default)]
 pub struct OutgoingQueue {
     pieces: VecDeque<Bytes>,
+    /// What the pieces hold.
+    bytes: usize,
+    /// Of what was pushed since the last [`Progress::Done`], the stream's own words.
+    own_bytes: usize,
     /// Entries whose bytes are among the pieces; they have reached the client, as far as the
     /// server can tell without stream management, when all of it is written.
     entries: Vec<Entry>,
@@ -37,11 +41,24 @@ impl OutgoingQueue {
         self.pieces.is_empty() && self.entries.is_empty()
     }
 
-    /// Adds bytes.
+    /// Adds bytes of the outbox, whose bounds they are under.
     pub fn push(&mut self, bytes: Bytes) {
         if !bytes.is_empty() {
+            self.bytes += bytes.len();
             self.pieces.push_back(bytes);
         }
+    }
+
+    /// Adds bytes that no outbox answers for: whoever lets a client go on while they wait has to
+    /// look at [`OutgoingQueue::own_bytes`].
+    pub fn push_own(&mut self, bytes: Bytes) {
+        self.own_bytes += bytes.len();
+        self.push(bytes);
+    }
+
+    /// How much of the stream's own words waits, at most.
+    pub fn own_bytes(&self) -> usize {
+        self.own_bytes.min(self.bytes)
     }
 
     /// Remembers what is being written until it is.
@@ -66,6 +83,8 @@ impl OutgoingQueue {
                 Err(error) => return Err(error),
             }
         }
+        // The transport keeps less than a record.
+        self.own_bytes = 0;
         match transport.try_flush()? {
             true => Ok(Progress::Done),
             false => Ok(Progress::Blocked),
@@ -75,6 +94,7 @@ impl OutgoingQueue {
     /// What has not been written in full; the transport is gone.
     pub fn take_unwritten(&mut self) -> Vec<Entry> {
         self.pieces = VecDeque::new();
+        (self.bytes, self.own_bytes) = (0, 0);
         std::mem::take(&mut self.entries)
     }
 
@@ -86,6 +106,7 @@ impl OutgoingQueue {
     }
 
     fn consume(&mut self, mut taken: usize) {
+        self.bytes = self.bytes.saturating_sub(taken);
         while taken > 0 {
             let Some(first) = self.pieces.front_mut() else {
                 return;
@@ -115,5 +136,16 @@ mod tests {
         assert_eq!(left, [&b"e"[..], b"f"]);
         queue.consume(2);
         assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn the_streams_own_words_are_told_from_the_outboxs() {
+        let mut queue = OutgoingQueue::default();
+        queue.push(Bytes::from_static(b"a stanza"));
+        assert_eq!(queue.own_bytes(), 0);
+        queue.push_own(Bytes::from_static(b"a reply"));
+        assert_eq!(queue.own_bytes(), 7);
+        queue.consume(10);
+        assert_eq!(queue.own_bytes(), 5);
     }
 }

@@ -4,7 +4,7 @@ use crate::router::{Entry, Turn, landed, receive};
 use crate::stanza::Stanza;
 use crate::stream::sm;
 
-use super::{Connection, End};
+use super::{Connection, End, Request};
 
 impl Connection {
     pub(super) fn stanza(&mut self, stanza: &Stanza) -> Result<(), End> {
@@ -41,10 +41,11 @@ impl Connection {
         match session.outbox.acknowledge(h) {
             Ok(done) => {
                 landed(&self.front.core, session, &done);
-                self.requested = false;
+                if self.request == Request::Sent {
+                    self.request = Request::Answered;
+                }
                 if session.outbox.unacknowledged() > 0 {
-                    self.requested = true;
-                    self.out.push(sm::request());
+                    self.request_acknowledgement();
                 }
             }
             Err(too_high) => self

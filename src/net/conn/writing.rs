@@ -14,10 +14,14 @@ use crate::store::Position;
 use crate::stream::sm;
 
 use super::outgoing::Progress;
-use super::{Connection, End, Farewell};
+use super::{Connection, End, Farewell, Request};
 
 /// What is taken from the outbox at a time: about one TLS record.
 const BATCH_BYTES: usize = 16 * 1024;
+
+/// What a client that does not read may have waiting of the stream's own replies, which stand in
+/// no outbox: as much as of a batch.
+const OWN_BYTES_MAX: usize = BATCH_BYTES;
 
 /// How long what was asked for before the end of a stream may take to become durable.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -82,9 +86,16 @@ impl Connection {
                 self.out.remember(entry);
             }
         }
-        if managed && !self.requested {
-            self.requested = true;
-            self.out.push(sm::request());
+        if managed && self.request == Request::Answered {
+            self.request_acknowledgement();
+        }
+    }
+
+    /// Asks the client for its count, unless a question waits to be written already.
+    pub(super) fn request_acknowledgement(&mut self) {
+        if self.request != Request::Queued {
+            self.request = Request::Queued;
+            self.out.push_own(sm::request());
         }
     }
 
@@ -98,6 +109,9 @@ impl Connection {
             .as_mut()
             .expect("the transport is away only during the handshake, which is awaited");
         let done = self.out.write(transport)? == Progress::Done;
+        if done && self.request == Request::Queued {
+            self.request = Request::Sent;
+        }
         if done && let Some(session) = self.session.clone() {
             self.written(&session);
         }
@@ -113,14 +127,21 @@ impl Connection {
         }
     }
 
+    /// Whether more of the stream's own replies wait than a client that reads would let wait.
+    pub(super) fn is_ignored(&self) -> bool {
+        self.out.own_bytes() > OWN_BYTES_MAX
+    }
+
     /// Writes something of the stream's own, behind everything that was queued before it.
     pub(super) async fn say(&mut self, bytes: Bytes) -> Result<(), End> {
-        if self.session.is_some() && self.ending.is_none() {
+        // Who has not read the last reply is not waited for again.
+        let waits = self.out.own_bytes() > 0 && !self.write()?;
+        if self.session.is_some() && self.ending.is_none() && !waits {
             self.front.core.store.commit_soon();
             // Late or never: the client hears the rest all the same.
             self.drain(Instant::now() + DRAIN).await?;
         }
-        self.out.push(bytes);
+        self.out.push_own(bytes);
         Ok(())
     }
 

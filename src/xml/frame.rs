@@ -116,6 +116,11 @@ impl Framer {
         self.limits = limits;
     }
 
+    /// How many bytes at the front of the buffer are of the unit in progress and known.
+    pub const fn looked_at(&self) -> usize {
+        self.at
+    }
+
     /// The limits in force.
     pub const fn limits(&self) -> &Limits {
         &self.limits

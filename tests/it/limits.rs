@@ -360,15 +360,27 @@ fn a_silent_client_is_asked_and_then_cut_off() {
 }
 
 #[test]
+fn half_a_stanza_and_then_silence_is_cut_off() {
+    let server = server_with(&[("limits.ping_s", "1"), ("limits.ping_answer_s", "1")]);
+    let mut alice = server.login("alice", "a");
+    alice.send("<message><body>and");
+    alice.stanza().must("ping", "urn:xmpp:ping");
+    alice.expect_stream_error("connection-timeout");
+}
+
+#[test]
 fn a_client_that_answers_or_sends_whitespace_stays() {
     let server = server_with(&[("limits.ping_s", "1"), ("limits.ping_answer_s", "1")]);
     let mut alice = server.login("alice", "a");
-    for _ in 0..2 {
+    for answers in [true, false, true, false] {
         let asked = alice.stanza();
         assert_eq!(asked.attr("type"), Some("get"), "a ping: {asked}");
         asked.must("ping", "urn:xmpp:ping");
         let id = asked.attr("id").expect("an id");
-        alice.send(&format!("<iq type='result' id='{id}'/>"));
+        match answers {
+            true => alice.send(&format!("<iq type='result' id='{id}'/>")),
+            false => alice.send(" "),
+        }
     }
     alice.settle();
 }

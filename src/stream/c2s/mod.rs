@@ -171,7 +171,8 @@ impl C2s {
     /// Takes from the front of `bytes` until there is something to [`poll`](C2s::poll),
     /// or more bytes or an answer are needed. Between calls the buffer may only grow.
     pub fn input(&mut self, bytes: &mut BytesMut, now_ms: u64) {
-        if !bytes.is_empty() {
+        // Half a stanza stays in the buffer and says nothing more.
+        if bytes.len() > self.framer.looked_at() {
             self.heard(now_ms);
         }
         while self.actions.is_empty() && self.waiting.is_none() && self.ending != Ending::Closed {

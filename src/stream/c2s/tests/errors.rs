@@ -105,6 +105,15 @@ fn white_space_is_a_sign_of_life() {
 }
 
 #[test]
+fn half_a_stanza_is_a_sign_of_life_once() {
+    let mut shell = Shell::bound();
+    assert_eq!(shell.say("<message><bo"), "");
+    assert!(shell.sleep().contains("ping"));
+    let said = shell.sleep();
+    assert_ended(&shell, &said, C::ConnectionTimeout);
+}
+
+#[test]
 fn host_unknown_is_another_domain_or_none() {
     let said = header_fails(
         &HEADER.replace("capulet.example", "montague.example"),

@@ -3,7 +3,8 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use bytes::Bytes;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -35,12 +36,16 @@ pub struct Core {
     pub registry: Registry,
     /// What the outboxes of all sessions share.
     pub outboxes: Arc<OutboxPool>,
-    /// When the process started, in milliseconds since 1970.
+    /// When the process started, in [`Core::ticks`].
     pub started_at_ms: u64,
     /// Runs work that would hold up a session, on another thread.
     pub spawn: Box<dyn Fn(Box<dyn FnOnce() + Send>) + Send + Sync>,
-    /// The wall clock, in milliseconds since 1970.
+    /// The wall clock, in milliseconds since 1970: for what is told to others and what is written
+    /// to the log. It may be set, forward or back, at any moment.
     pub clock: fn() -> u64,
+    /// Milliseconds since some moment, whatever is done to the wall clock: for everything that
+    /// lasts for a time.
+    pub ticks: fn() -> u64,
     /// The room for work that was handed to [`Core::spawn`] and is not done yet.
     pub jobs: Arc<Jobs>,
     random: SystemRandom,
@@ -104,13 +109,21 @@ pub struct Parts {
     pub spawn: Box<dyn Fn(Box<dyn FnOnce() + Send>) + Send + Sync>,
     /// See [`Core::clock`].
     pub clock: fn() -> u64,
+    /// See [`Core::ticks`].
+    pub ticks: fn() -> u64,
+}
+
+/// [`Core::ticks`] of a process that runs.
+pub fn ticks_ms() -> u64 {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    u64::try_from(START.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Core {
     /// Puts the parts together; nobody is here yet.
     pub fn new(parts: Parts) -> Core {
         Core {
-            started_at_ms: (parts.clock)(),
+            started_at_ms: (parts.ticks)(),
             config: parts.config,
             domain: parts.domain,
             store: parts.store,
@@ -120,6 +133,7 @@ impl Core {
             outboxes: Arc::new(OutboxPool::new(parts.outbox_limits)),
             spawn: parts.spawn,
             clock: parts.clock,
+            ticks: parts.ticks,
             jobs: Arc::default(),
             random: SystemRandom::new(),
             numbers: AtomicU64::new(1),

@@ -53,11 +53,11 @@ fn put_to_sleep(
     let now_ms = (core.clock)();
     let owner = session.jid.bare_str();
     let acknowledged_outbound = session.outbox.acknowledged();
-    let waits_until_ms = {
+    let left_ms = {
         let link = session.link();
         match link.connection {
-            0 => link.waits_until_ms,
-            _ => now_ms + management.resume_ms_max,
+            0 => link.waits_until_ms.saturating_sub((core.ticks)()),
+            _ => management.resume_ms_max,
         }
     };
     let queue = session
@@ -85,7 +85,8 @@ fn put_to_sleep(
     let sleeping = HibernatedSession {
         id: crate::stanza::id::hex(id),
         resource: session.jid.resource().unwrap_or_default().to_owned(),
-        expires_at_ms: waits_until_ms,
+        // The ticks of this process end with it.
+        expires_at_ms: now_ms + left_ms,
         handled_inbound: management.handled,
         acknowledged_outbound,
         presence: presence
@@ -213,7 +214,10 @@ fn wake_one(core: &Core, owner: &str, sleeping: &HibernatedSession) -> Option<Ar
     }
     drop(shard);
     core.table.add_resumable(id, &session);
-    core.table.add_detached(sleeping.expires_at_ms, &session);
+    // If the wall clock was set back meanwhile, nobody gets more time than there ever is.
+    let left_ms = sleeping.expires_at_ms.saturating_sub((core.clock)());
+    let left_ms = left_ms.min(management.resume_ms_max);
+    core.table.add_detached((core.ticks)() + left_ms, &session);
     Some(session)
 }
 

@@ -213,7 +213,7 @@ pub fn connection_lost(core: &Core, session: &Arc<Session>, connection: u64) {
     match waits {
         Some(management) if !session.is_ended() => {
             session.outbox.detach(connection);
-            let deadline_ms = (core.clock)() + management.resume_ms_max;
+            let deadline_ms = (core.ticks)() + management.resume_ms_max;
             core.table.add_detached(deadline_ms, session);
             // Somebody may have resumed it in this very moment, before it stood in the list.
             if session.link().connection != 0 {
@@ -289,7 +289,7 @@ pub fn resume(
 
 /// Ends the sessions that have waited for a resumption long enough.
 pub fn end_overdue(core: &Core) {
-    let now_ms = (core.clock)();
+    let now_ms = (core.ticks)();
     for session in core.table.take_overdue(now_ms) {
         let waits = {
             let link = session.link();

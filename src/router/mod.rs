@@ -17,7 +17,7 @@ mod route;
 mod session;
 mod table;
 
-pub use self::core::{Core, Cx, Parts};
+pub use self::core::{Core, Cx, Parts, ticks_ms};
 pub use deliver::{continue_backlog, landed, missing, stored_message, wrapped_value};
 pub use gates::Gates;
 pub use hibernate::{hibernate, wake};

@@ -58,7 +58,7 @@ const UNAVAILABLE: i16 = i16::MIN;
 pub struct Link {
     /// The connection's number; 0 while the session waits to be resumed.
     pub connection: u64,
-    /// While it waits: until when, in milliseconds since 1970.
+    /// While it waits: until when, in ticks of the core.
     pub waits_until_ms: u64,
     /// A stanza of the client is being handled right now.
     pub busy: bool,

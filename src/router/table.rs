@@ -22,7 +22,7 @@ pub struct Table {
     hasher: RandomState,
     shards: Box<[Mutex<Shard>]>,
     resumable: Mutex<HashMap<ResumptionId, Arc<Session>>>,
-    /// By the end of their wait, in milliseconds since 1970, and their number.
+    /// By the end of their wait, in ticks of the core, and their number.
     detached: Mutex<BTreeMap<(u64, u64), Arc<Session>>>,
 }
 

@@ -347,6 +347,7 @@ fn core(
             drop(threads.spawn(async move { passwords.work(job).await }));
         }),
         clock: now_ms,
+        ticks: router::ticks_ms,
     })
 }
 

@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::open::{self, OpenFailure, Opened};
 use crate::addr::Jid;
 use crate::config::Config;
-use crate::router::{Core, OutboxLimits, Parts, Registry};
+use crate::router::{self, Core, OutboxLimits, Parts, Registry};
 use crate::store::disk::Access;
 use crate::store::{Recovery, Store, StoreError};
 use crate::xep;
@@ -69,6 +69,7 @@ impl Office {
             outbox_limits,
             spawn: Box::new(|job| job()),
             clock: now_ms,
+            ticks: router::ticks_ms,
         });
         Ok(Self {
             core: Arc::new(core),

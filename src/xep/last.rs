@@ -46,8 +46,8 @@ pub const MODULE: Module = Module {
 
 /// §4: seconds since the server started.
 fn uptime(cx: &mut Cx<'_>, _: &Request<'_>) -> Answer {
-    let since_ms = cx.now_ms.saturating_sub(cx.core.started_at_ms);
-    Ok(answer(since_ms, ""))
+    let now_ms = (cx.core.ticks)();
+    Ok(answer(now_ms - cx.core.started_at_ms, ""))
 }
 
 /// §2: seconds since the last session of the account ended, and what it said as it went; 0 while

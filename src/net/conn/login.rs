@@ -58,7 +58,7 @@ pub(super) async fn greet(
             }
         }
     }
-    let now_ms = (front.core.clock)();
+    let now_ms = (front.core.ticks)();
     let stream = C2s::new(front.streams.clone(), front.core.random(), info, now_ms);
     Some(Box::new(Connection {
         share: inbound::Share::new(front.inbound.clone()),
@@ -189,7 +189,7 @@ impl Connection {
             return;
         }
         let answered = self.front.passwords.work(move || {
-            let now_ms = (front.core.clock)();
+            let now_ms = (front.core.ticks)();
             let is_allowed = || front.registrations.may_try(peer, "", now_ms);
             register::answer_stranger(&front.core, &stanza, is_allowed)
         });

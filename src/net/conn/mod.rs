@@ -211,8 +211,9 @@ impl Connection {
         }
     }
 
+    /// For deadlines and throttles.
     fn now_ms(&self) -> u64 {
-        (self.front.core.clock)()
+        (self.front.core.ticks)()
     }
 
     fn transport(&mut self) -> &mut Transport {

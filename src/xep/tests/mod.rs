@@ -1,6 +1,7 @@
 //! The extensions as a client meets them: stanzas in, stanzas out, no socket.
 
 mod account;
+mod clock;
 mod disco;
 mod last;
 mod presence;
@@ -31,14 +32,26 @@ const START_MS: u64 = 1_767_323_045_000;
 
 thread_local! {
     static NOW_MS: Cell<u64> = const { Cell::new(START_MS) };
+    static TICKS_MS: Cell<u64> = const { Cell::new(0) };
 }
 
 fn now_ms() -> u64 {
     NOW_MS.get()
 }
 
+fn ticks_ms() -> u64 {
+    TICKS_MS.get()
+}
+
+/// Time passes.
 fn wait_s(seconds: u64) {
-    NOW_MS.set(NOW_MS.get() + seconds * 1_000);
+    set_clock_s(i64::try_from(seconds).expect("a short time"));
+    TICKS_MS.set(ticks_ms() + seconds * 1_000);
+}
+
+/// The operator, or NTP, sets the wall clock forward or back.
+fn set_clock_s(by: i64) {
+    NOW_MS.set(now_ms().saturating_add_signed(by * 1_000));
 }
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -61,6 +74,10 @@ impl Server {
     }
 
     fn with(change: impl FnOnce(&mut Config)) -> Server {
+        Server::on(Arc::new(store()), change)
+    }
+
+    fn on(store: Arc<Store>, change: impl FnOnce(&mut Config)) -> Server {
         let mut config = Config::of_domain(DOMAIN, &Machine::of_memory(1 << 30));
         change(&mut config);
         let jobs: Arc<Mutex<Vec<Job>>> = Arc::default();
@@ -68,7 +85,7 @@ impl Server {
         let core = Core::new(Parts {
             config,
             domain: jid(DOMAIN),
-            store: Arc::new(store()),
+            store,
             registry: Registry::new(super::ALL),
             outbox_limits: OutboxLimits {
                 bytes_max: 1 << 20,
@@ -77,6 +94,7 @@ impl Server {
             },
             spawn: Box::new(move |job| queue.lock().expect("no job panics").push(job)),
             clock: now_ms,
+            ticks: ticks_ms,
         });
         Server {
             core: Arc::new(core),

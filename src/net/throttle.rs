@@ -44,6 +44,17 @@ struct Bucket {
     at_ms: u64,
 }
 
+/// A try that may be made, and that counts as a failure until [`Throttle::succeeded`] hears that
+/// it was none.
+#[derive(Debug)]
+#[must_use = "it counts as a failure"]
+pub struct Try {
+    address: IpAddr,
+    account: Box<str>,
+    /// A known address costs the account nothing, so nothing of that may be taken back either.
+    counts_for_account: bool,
+}
+
 /// How long an address stays known to an account.
 const KNOWN_MS: u64 = 30 * 24 * 3600 * 1000;
 
@@ -57,9 +68,8 @@ impl Throttle {
     }
 
     /// Whether this address may try to log in to this account now. A try that may be made is
-    /// counted as a failure at once, so that many at a time count too; [`Throttle::succeeded`]
-    /// takes it back.
-    pub fn may_try(&self, address: IpAddr, account: &str, now_ms: u64) -> bool {
+    /// counted as a failure at once, so that many at a time count too.
+    pub fn may_try(&self, address: IpAddr, account: &str, now_ms: u64) -> Option<Try> {
         let limits = &self.limits;
         let address = network(address);
         let mut memory = self.memory();
@@ -71,37 +81,46 @@ impl Throttle {
         let every_ms = limits.forgiven_every_ms;
         let by_address = entry(addresses, &address, limits.entries_max, now_ms, every_ms);
         if limits.failures_per_address > 0 && by_address.failures >= limits.failures_per_address {
-            return false;
+            return None;
         }
+        let account: Box<str> = account.into();
         let is_known = known
-            .get(&(account.into(), address))
+            .get(&(account.clone(), address))
             .is_some_and(|&at_ms| now_ms.saturating_sub(at_ms) < KNOWN_MS);
-        if !is_known && limits.failures_per_account > 0 {
-            let key: Box<str> = account.into();
-            let by_account = entry(accounts, &key, limits.entries_max, now_ms, every_ms);
+        let counts_for_account = !is_known && limits.failures_per_account > 0;
+        if counts_for_account {
+            let by_account = entry(accounts, &account, limits.entries_max, now_ms, every_ms);
             if by_account.failures >= limits.failures_per_account {
-                return false;
+                return None;
             }
             by_account.failures += 1;
         }
         by_address.failures += 1;
-        true
+        Some(Try {
+            address,
+            account,
+            counts_for_account,
+        })
     }
 
     /// The try was no failure.
-    pub fn succeeded(&self, address: IpAddr, account: &str, now_ms: u64) {
-        let address = network(address);
+    pub fn succeeded(&self, no_failure: Try, now_ms: u64) {
+        let Try {
+            address,
+            account,
+            counts_for_account,
+        } = no_failure;
         let mut memory = self.memory();
         if let Some(bucket) = memory.addresses.get_mut(&address) {
             bucket.failures = bucket.failures.saturating_sub(1);
         }
-        if let Some(bucket) = memory.accounts.get_mut(account) {
+        if counts_for_account && let Some(bucket) = memory.accounts.get_mut(&account) {
             bucket.failures = bucket.failures.saturating_sub(1);
         }
         if memory.known.len() >= self.limits.entries_max {
             forget_older_half(&mut memory.known, |&at_ms| at_ms);
         }
-        memory.known.insert((account.into(), address), now_ms);
+        memory.known.insert((account, address), now_ms);
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
@@ -187,36 +206,57 @@ mod tests {
         IpAddr::from([192, 0, 2, last])
     }
 
+    /// Whether a try was allowed; it fails.
+    fn fails(throttle: &Throttle, last: u8, account: &str, now_ms: u64) -> bool {
+        throttle.may_try(address(last), account, now_ms).is_some()
+    }
+
+    /// Whether a try was allowed; it succeeds.
+    fn succeeds(throttle: &Throttle, last: u8, account: &str, now_ms: u64) -> bool {
+        let allowed = throttle.may_try(address(last), account, now_ms);
+        allowed
+            .map(|tried| throttle.succeeded(tried, now_ms))
+            .is_some()
+    }
+
     #[test]
     fn an_address_that_fails_too_often_waits() {
         let throttle = Throttle::new(LIMITS);
         for _ in 0..3 {
-            assert!(throttle.may_try(address(1), "a@b", 0));
+            assert!(fails(&throttle, 1, "a@b", 0));
         }
-        assert!(!throttle.may_try(address(1), "c@b", 0));
-        assert!(throttle.may_try(address(2), "c@b", 0));
-        assert!(throttle.may_try(address(1), "c@b", 1_000));
+        assert!(!fails(&throttle, 1, "c@b", 0));
+        assert!(fails(&throttle, 2, "c@b", 0));
+        assert!(fails(&throttle, 1, "c@b", 1_000));
     }
 
     #[test]
     fn success_is_no_failure() {
         let throttle = Throttle::new(LIMITS);
         for _ in 0..20 {
-            assert!(throttle.may_try(address(1), "a@b", 0));
-            throttle.succeeded(address(1), "a@b", 0);
+            assert!(succeeds(&throttle, 1, "a@b", 0));
         }
+    }
+
+    #[test]
+    fn an_owner_who_logs_in_again_and_again_buys_nobody_a_guess() {
+        let throttle = Throttle::new(LIMITS);
+        assert!(succeeds(&throttle, 99, "a@b", 0));
+        let mut guesses = 0;
+        for n in 0..20 {
+            guesses += u32::from(fails(&throttle, n, "a@b", 0));
+            assert!(succeeds(&throttle, 99, "a@b", 0));
+        }
+        assert_eq!(guesses, LIMITS.failures_per_account);
     }
 
     #[test]
     fn guessing_from_many_addresses_closes_the_account_to_strangers_but_not_to_its_owner() {
         let throttle = Throttle::new(LIMITS);
-        assert!(throttle.may_try(address(99), "a@b", 0));
-        throttle.succeeded(address(99), "a@b", 0);
-        let tries = (0..20)
-            .filter(|&n| throttle.may_try(address(n), "a@b", 0))
-            .count();
+        assert!(succeeds(&throttle, 99, "a@b", 0));
+        let tries = (0..20).filter(|&n| fails(&throttle, n, "a@b", 0)).count();
         assert_eq!(tries, 5);
-        assert!(throttle.may_try(address(99), "a@b", 0));
+        assert!(succeeds(&throttle, 99, "a@b", 0));
     }
 
     #[test]
@@ -234,8 +274,8 @@ mod tests {
     fn what_is_remembered_is_bounded() {
         let throttle = Throttle::new(LIMITS);
         for n in 0..=255 {
-            throttle.may_try(address(n), &format!("{n}@b"), u64::from(n));
-            throttle.succeeded(address(n), &format!("{n}@b"), u64::from(n));
+            fails(&throttle, n, &format!("{n}@b"), u64::from(n));
+            succeeds(&throttle, n, &format!("{n}@b"), u64::from(n));
         }
         let memory = throttle.memory();
         assert!(memory.addresses.len() <= LIMITS.entries_max);

@@ -71,6 +71,7 @@ pub(super) async fn greet(
         input: BytesMut::new(),
         out: OutgoingQueue::default(),
         session: None,
+        tried: None,
         request: Request::Answered,
         ending: None,
         span,
@@ -94,11 +95,9 @@ impl Connection {
                 binding,
             } => {
                 self.slot.authenticated();
-                let now_ms = self.now_ms();
-                let peer = self.peer.ip();
-                self.front
-                    .throttle
-                    .succeeded(peer, account.as_str(), now_ms);
+                if let Some(tried) = self.tried.take() {
+                    self.front.throttle.succeeded(*tried, self.now_ms());
+                }
                 let _entered = self.span.enter();
                 tracing::info!(%account, mechanism = %mechanism.name(), ?binding, "authenticated");
             }
@@ -159,7 +158,11 @@ impl Connection {
     fn look_up(&mut self, account: &Jid) {
         let now_ms = self.now_ms();
         let owner = account.as_str();
-        if !self.front.throttle.may_try(self.peer.ip(), owner, now_ms) {
+        let throttle = &self.front.throttle;
+        self.tried = throttle
+            .may_try(self.peer.ip(), owner, now_ms)
+            .map(Box::new);
+        if self.tried.is_none() {
             let failure = SaslFailure::new(
                 SaslCondition::TemporaryAuthFailure,
                 "too many failed log-ins: try again later",
@@ -181,16 +184,16 @@ impl Connection {
         let peer = self.peer.ip();
         // Who asks for names that are taken learns who has an account: that is counted like a
         // failed log-in.
-        if !front.names.may_try(peer, "", self.now_ms()) {
+        let Some(tried) = front.names.may_try(peer, "", self.now_ms()) else {
             self.refuse(
                 StreamErrorCondition::PolicyViolation,
                 "too many names that are taken: try again later",
             );
             return;
-        }
+        };
         let answered = self.front.passwords.work(move || {
             let now_ms = (front.core.ticks)();
-            let is_allowed = || front.registrations.may_try(peer, "", now_ms);
+            let is_allowed = || front.registrations.may_try(peer, "", now_ms).is_some();
             register::answer_stranger(&front.core, &stanza, is_allowed)
         });
         let Some(reply) = answered.await else {
@@ -201,7 +204,7 @@ impl Connection {
             return;
         };
         if !reply.told_of_account {
-            self.front.names.succeeded(peer, "", self.now_ms());
+            self.front.names.succeeded(tried, self.now_ms());
         }
         self.durable(reply.after).await;
         self.stream.registration_reply(reply.iq);

@@ -32,7 +32,7 @@ use crate::stream::{Action, C2sConfig, Closed};
 
 use super::admit::Slot;
 use super::listen::Arrival;
-use super::throttle::Throttle;
+use super::throttle::{Throttle, Try};
 use super::tls::{Entry, TlsAcceptor};
 use super::transport::{Read, Transport};
 pub use inbound::Inbound;
@@ -101,6 +101,8 @@ struct Connection {
     share: inbound::Share,
     out: OutgoingQueue,
     session: Option<Arc<Session>>,
+    /// The log-in under way, as it was counted.
+    tried: Option<Box<Try>>,
     request: Request,
     /// The session tells that the stream is to end; the stream says so with its next action.
     ending: Option<Farewell>,

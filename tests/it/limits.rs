@@ -128,6 +128,35 @@ fn a_client_that_does_not_bind_is_cut_off_in_time() {
     assert_ends_with_stream_error(&mut alice);
 }
 
+/// Where the log says that this client was too slow to log in.
+fn too_late(server: &Server, client: &Wire) -> usize {
+    let peer = client.socket().local_addr().expect("it is connected");
+    let said = ["not logged in in time", &format!("peer={peer}")];
+    server.wait_for_log(&said);
+    let log = server.log();
+    let is_it = |line: &String| said.iter().all(|part| line.contains(part));
+    log.iter().position(is_it).expect("it has just been found")
+}
+
+#[test]
+fn the_time_to_authenticate_begins_before_the_handshake() {
+    let server = server_with(&[
+        ("limits.authentication_s", "3"),
+        ("limits.ping_s", "1"),
+        ("limits.ping_answer_s", "60"),
+    ]);
+    let mut bob = server.login("bob", "b");
+    let mut early = Wire::connect(server.c2s_tls());
+    bob.settle();
+    // It comes a second later.
+    bob.stanza().must("ping", "urn:xmpp:ping");
+    let mut late = server.wire();
+    late.open();
+    early.start_tls(&Tls::new());
+    early.open();
+    assert!(too_late(&server, &early) < too_late(&server, &late));
+}
+
 // After authentication.
 
 #[test]

@@ -35,6 +35,8 @@ pub(super) async fn greet(
     number: u64,
     span: Span,
 ) -> Option<Box<Connection>> {
+    // The time to log in begins here: the handshake is a part of it.
+    let accepted_ms = (front.core.ticks)();
     let Arrival { tcp, peer, slot } = arrival;
     let socket = socket2::SockRef::from(&tcp);
     drop(socket.set_tcp_user_timeout(Some(UNREACHABLE)));
@@ -58,8 +60,8 @@ pub(super) async fn greet(
             }
         }
     }
-    let now_ms = (front.core.ticks)();
-    let stream = C2s::new(front.streams.clone(), front.core.random(), info, now_ms);
+    let seed = front.core.random();
+    let stream = C2s::new(front.streams.clone(), seed, info, accepted_ms);
     Some(Box::new(Connection {
         share: inbound::Share::new(front.inbound.clone()),
         front,

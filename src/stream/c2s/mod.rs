@@ -130,9 +130,14 @@ struct Login {
 }
 
 impl C2s {
-    /// A stream on a connection just accepted. `seed` are 32 fresh bytes of the kernel's
+    /// A stream on a connection accepted at `accepted_ms`. `seed` are 32 fresh bytes of the kernel's
     /// random source, from which ids and nonces derive. `tls` is there for direct TLS.
-    pub fn new(config: Arc<C2sConfig>, seed: [u8; 32], tls: Option<TlsInfo>, now_ms: u64) -> C2s {
+    pub fn new(
+        config: Arc<C2sConfig>,
+        seed: [u8; 32],
+        tls: Option<TlsInfo>,
+        accepted_ms: u64,
+    ) -> C2s {
         let framer = Framer::new(config.limits_before);
         let stage = if tls.is_some() {
             Stage::Secure
@@ -149,7 +154,7 @@ impl C2s {
             previd: None,
         };
         C2s {
-            deadline_ms: Some(now_ms.saturating_add(config.login_ms)),
+            deadline_ms: Some(accepted_ms.saturating_add(config.login_ms)),
             config,
             framer,
             actions: VecDeque::new(),

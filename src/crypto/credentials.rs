@@ -150,7 +150,39 @@ pub enum Credentials {
     },
 }
 
+/// Which credentials somebody has proved to know. Salts are random, so a new password, or the same
+/// one set again, has another id, and so has the next owner of a name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct CredentialsId([u8; 32]);
+
+/// Says nothing: it derives from what is secret.
+impl fmt::Debug for CredentialsId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CredentialsId(..)")
+    }
+}
+
 impl Credentials {
+    /// Tells these credentials from any others.
+    pub fn id(&self) -> CredentialsId {
+        let of_keys = |keys: &ScramKeys| {
+            let parts: [&[u8]; 4] = [
+                &keys.iterations().to_be_bytes(),
+                keys.stored_key.as_bytes(),
+                keys.server_key.as_bytes(),
+                &keys.salt,
+            ];
+            hmac_sha256(b"SCRAM", &parts)
+        };
+        CredentialsId(match self {
+            Credentials::Scram { sha256, sha1 } => {
+                let sha1 = sha1.as_ref().map_or([0; 32], of_keys);
+                hmac_sha256(b"both", &[&of_keys(sha256), &sha1])
+            }
+            Credentials::Argon2id { phc } => hmac_sha256(b"argon2id", &[phc.as_bytes()]),
+        })
+    }
+
     /// Makes credentials for a new password. `random` are fresh random bytes; the
     /// memory is used for [`Scheme::Argon2id`] only.
     pub fn new(

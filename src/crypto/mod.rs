@@ -18,7 +18,7 @@ pub mod token;
 
 pub use binding::{BindingType, ChannelBindings};
 pub use credentials::{
-    Credentials, ITERATIONS_DEFAULT, InvalidKeys, PasswordCheck, Scheme, ScramKeys,
+    Credentials, CredentialsId, ITERATIONS_DEFAULT, InvalidKeys, PasswordCheck, Scheme, ScramKeys,
     fake_credentials,
 };
 pub use hash::{Digest, Hash, constant_time_eq, hmac_sha256};

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use crate::addr::Jid;
+use crate::crypto::CredentialsId;
 use crate::stanza::{Stanza, StanzaError, StreamError, StreamErrorCondition};
-use crate::store::MessageId;
+use crate::store::{Account, MessageId};
 
 use super::core::{Core, Cx};
 use super::deliver::{begin_backlog, landed, redeliver};
@@ -13,9 +14,11 @@ use super::session::{Management, ResumptionId, Session};
 
 /// Binds a full address to a connection (RFC 6120 §7). A session that has it gives way (§7.7.2.2,
 /// first policy): it is usually the same client, back before its old connection timed out.
+/// `proved` are the credentials that the client has authenticated with.
 pub fn bind(
     core: &Core,
     jid: Jid,
+    proved: &CredentialsId,
     lang: Option<Box<str>>,
     connection: u64,
 ) -> Result<Arc<Session>, StanzaError> {
@@ -32,9 +35,9 @@ pub fn bind(
         let mut shard = core.table.shard(bare);
         // Looked up under the shard's lock: an account that is being removed first disappears
         // from the store and then ends the sessions it finds here.
-        if !core.store.read(|state| state.account(bare).is_some()) {
+        if !may_enter(core, bare, proved) {
             return Err(StanzaError::not_allowed(
-                "this account does not exist any more",
+                "this account or its password has changed meanwhile: log in again",
             ));
         }
         let seats = shard.user(bare).map_or(0, |user| user.seats.len());
@@ -58,6 +61,17 @@ pub fn bind(
         );
         end(&mut core.cx(), &old, Some(conflict));
     }
+}
+
+/// Whether a client that has authenticated with these credentials, perhaps some time ago, would
+/// still be let in. Otherwise it is the former owner of a name, or knows a password that has been
+/// replaced. Asked with the account's shard locked.
+fn may_enter(core: &Core, bare: &str, proved: &CredentialsId) -> bool {
+    let credentials = core.store.read(|state| {
+        let account = state.account(bare).filter(|account| account.is_enabled());
+        account.and_then(Account::credentials)
+    });
+    credentials.is_some_and(|credentials| credentials.id() == *proved)
 }
 
 /// Ends a session: nothing is routed to it any more, what never reached its client is kept or
@@ -236,7 +250,7 @@ pub enum Resumption {
         /// What the count waits for.
         after: crate::store::Position,
     },
-    /// No such session, or somebody else's.
+    /// No such session, or somebody else's, or the client would not be let in any more.
     NotFound,
     /// A stanza of its old connection is being handled right now: ask again in a moment.
     Busy,
@@ -245,10 +259,12 @@ pub enum Resumption {
     TooHigh(super::outbox::HandledCountTooHigh),
 }
 
-/// A client that has authenticated as `account` wants its session back (XEP-0198 §5).
+/// A client that has authenticated as `account`, with the credentials `proved`, wants its session
+/// back (XEP-0198 §5).
 pub fn resume(
     core: &Core,
     account: &Jid,
+    proved: &CredentialsId,
     id: &ResumptionId,
     h: u32,
     connection: u64,
@@ -261,6 +277,11 @@ pub fn resume(
         return Resumption::NotFound;
     }
     let management = {
+        // As for `bind`: whoever removes the account ends its sessions after this, or before it.
+        let _shard = core.table.shard(account.bare_str());
+        if !may_enter(core, account.bare_str(), proved) {
+            return Resumption::NotFound;
+        }
         let mut link = session.link();
         if link.busy {
             return Resumption::Busy;

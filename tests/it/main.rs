@@ -17,6 +17,7 @@ mod limits;
 mod logging;
 mod messages;
 mod offline;
+mod owners;
 mod presence;
 mod real_clients;
 mod restart;

@@ -7,11 +7,14 @@ use tokio::time::{Duration, timeout};
 use tracing::Span;
 
 use crate::addr::Jid;
+use crate::crypto::Credentials;
 use crate::router::{
     Cargo, Ending, Entry as OutboxEntry, Resumption, Session, bind, enable_management, resume,
     resumption_id,
 };
-use crate::stanza::{Condition, SaslCondition, SaslFailure, Stanza, StreamErrorCondition};
+use crate::stanza::{
+    Condition, SaslCondition, SaslFailure, Stanza, StanzaError, StreamErrorCondition,
+};
 use crate::stream::Action;
 use crate::stream::c2s::C2s;
 use crate::stream::sm::SmEnabled;
@@ -72,6 +75,7 @@ pub(super) async fn greet(
         stream,
         input: BytesMut::new(),
         out: OutgoingQueue::default(),
+        proved: None,
         session: None,
         tried: None,
         request: Request::Answered,
@@ -178,6 +182,7 @@ impl Connection {
                 .filter(|account| account.is_enabled())?;
             account.credentials()
         });
+        self.proved = credentials.as_ref().map(Credentials::id);
         self.stream.credentials(credentials);
     }
 
@@ -214,7 +219,10 @@ impl Connection {
 
     fn bind(&mut self, jid: Jid) {
         let lang = self.stream.lang().map(Into::into);
-        let bound = bind(&self.front.core, jid, lang, self.number);
+        let bound = match &self.proved {
+            Some(proved) => bind(&self.front.core, jid, proved, lang, self.number),
+            None => Err(StanzaError::not_allowed("log in first")),
+        };
         let now_ms = self.now_ms();
         let outcome = match bound {
             Ok(session) => {
@@ -257,12 +265,13 @@ impl Connection {
 
     async fn resume(&mut self, previd: &str, h: u32) {
         let account = self.stream.jid().map(Jid::bare);
-        let (Some(id), Some(account)) = (resumption_id(previd), account) else {
+        let (Some(id), Some(account), Some(proved)) = (resumption_id(previd), account, self.proved)
+        else {
             self.stream.sm_failed(Condition::ItemNotFound, None);
             return;
         };
         let outcome = loop {
-            match resume(&self.front.core, &account, &id, h, self.number) {
+            match resume(&self.front.core, &account, &proved, &id, h, self.number) {
                 Resumption::Busy => tokio::task::yield_now().await,
                 other => break other,
             }

@@ -24,6 +24,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::Span;
 
+use crate::crypto::CredentialsId;
 use crate::router::{self, Core, Session, connection_lost};
 use crate::stanza::{StreamError, StreamErrorCondition};
 use crate::store::Position;
@@ -100,6 +101,8 @@ struct Connection {
     input: BytesMut,
     share: inbound::Share,
     out: OutgoingQueue,
+    /// The credentials that the client authenticates, or has authenticated, with.
+    proved: Option<CredentialsId>,
     session: Option<Arc<Session>>,
     /// The log-in under way, as it was counted.
     tried: Option<Box<Try>>,

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::addr::Jid;
 use crate::config::{Config, Machine};
-use crate::crypto::Credentials;
+use crate::crypto::{Credentials, CredentialsId};
 use crate::router::{self, Core, OutboxLimits, Parts, Registry, Session, Wire};
 use crate::stanza::Stanza;
 use crate::store::sim::SimDevice;
@@ -121,12 +121,22 @@ impl Server {
         self
     }
 
+    /// What a client that logs in to the account has proved.
+    fn proved(&self, local: &str) -> CredentialsId {
+        let owner = format!("{local}@{DOMAIN}");
+        let credentials = self.core.store.read(|state| {
+            let account = state.account(&owner).expect("the account exists");
+            account.credentials()
+        });
+        credentials.expect("it has some").id()
+    }
+
     /// A session that has not sent presence.
     fn connect(&self, local_and_resource: &str) -> Client<'_> {
         let (local, resource) = local_and_resource.split_once('/').expect("local/resource");
         let full = jid(&format!("{local}@{DOMAIN}/{resource}"));
         let number = self.core.next_number();
-        let session = router::bind(&self.core, full, None, number);
+        let session = router::bind(&self.core, full, &self.proved(local), None, number);
         Client {
             server: self,
             session: session.expect("the account exists"),

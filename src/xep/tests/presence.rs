@@ -393,7 +393,13 @@ fn the_language_of_the_stream_goes_with_the_presence() {
     let server = friends();
     let romeo = server.log_in("romeo/r");
     let full = jid("juliet@verona.example/r");
-    let session = router::bind(&server.core, full, Some("it".into()), 77);
+    let session = router::bind(
+        &server.core,
+        full,
+        &server.proved("juliet"),
+        Some("it".into()),
+        77,
+    );
     let juliet = Client {
         server: &server,
         session: session.expect("the account exists"),

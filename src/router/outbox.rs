@@ -7,129 +7,20 @@
 //!
 //! An empty outbox owns no heap memory; an idle session costs the size of this struct.
 
+mod entry;
+mod pool;
+
 use std::collections::VecDeque;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::mem;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
-use bytes::Bytes;
+use crate::stanza::{StreamError, StreamErrorCondition};
+use crate::store::Position;
 
-use crate::addr::Jid;
-use crate::stanza::{Outgoing, StreamError, StreamErrorCondition};
-use crate::store::{MessageId, Place, Position, State};
-
-/// What one entry puts on the wire.
-#[derive(Debug, Clone)]
-pub enum Wire {
-    /// A start tag of its own and a shared rest.
-    Ready(Outgoing),
-    /// A message of the session's account that stands in the log and is read when its turn comes,
-    /// so that a long backlog costs a few dozen bytes an entry and not its bodies. It gets its
-    /// `<stanza-id/>` and `<delay/>` then.
-    Stored {
-        /// Which.
-        id: MessageId,
-        /// When it was accepted, in milliseconds since 1970.
-        received_at_ms: u64,
-    },
-    /// A payload that is read from the log when its turn comes.
-    Wrapped(Arc<Wrapped>),
-}
-
-/// A payload in the log, and what stands around it.
-pub struct Wrapped {
-    /// Where it stands when it is looked for: compaction moves records.
-    pub find: Find,
-    /// From the stanza's start tag on.
-    pub before: Bytes,
-    /// To the stanza's end tag.
-    pub behind: Bytes,
-}
-
-/// Looks up where a value stands in the log now, if it is still there.
-pub type Find = Box<dyn Fn(&State) -> Option<Place> + Send + Sync>;
-
-impl std::fmt::Debug for Wrapped {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Wrapped")
-            .field("before", &self.before)
-            .finish_non_exhaustive()
-    }
-}
-
-/// What an entry is, as far as its fate matters when the session ends before it was delivered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cargo {
-    /// Not a stanza: it is not counted by XEP-0198 and not kept.
-    Nonza,
-    /// `<enabled/>`: every stanza behind it is counted and kept until it is acknowledged
-    /// (XEP-0198 §4).
-    ManagementEnabled,
-    /// A stanza that is worth nothing once its session is gone.
-    Transient,
-    /// An `iq` request, by its [`question`]: whoever asked is told when nobody will answer.
-    Request(u64),
-    /// A message that offline storage would take but that has no record in the log yet.
-    Message,
-    /// A message with a record in the log, retired when this entry has been delivered.
-    Recorded(MessageId),
-}
-
-/// What tells one `iq` request to a client from another: who asks, and its `id` (RFC 6120 §8.2.3).
-pub fn question(from: &Jid, id: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (from.as_str(), id).hash(&mut hasher);
-    hasher.finish()
-}
-
-/// One thing to be written to the client.
-#[derive(Debug, Clone)]
-pub struct Entry {
-    /// The bytes, or where they are.
-    pub wire: Wire,
-    /// The store position that must be durable first.
-    pub after: Position,
-    /// What it is.
-    pub cargo: Cargo,
-}
-
-impl Entry {
-    /// An entry that is not a stanza.
-    pub fn nonza(bytes: Bytes, after: Position) -> Entry {
-        Entry {
-            wire: Wire::Ready(bytes.into()),
-            after,
-            cargo: Cargo::Nonza,
-        }
-    }
-
-    /// A stanza that is lost with its session.
-    pub fn transient(outgoing: Outgoing, after: Position) -> Entry {
-        Entry {
-            wire: Wire::Ready(outgoing),
-            after,
-            cargo: Cargo::Transient,
-        }
-    }
-
-    fn weight(&self) -> usize {
-        ENTRY_OVERHEAD
-            + match &self.wire {
-                Wire::Ready(outgoing) => outgoing.head.len() + outgoing.tail.len(),
-                Wire::Stored { .. } | Wire::Wrapped(_) => 0,
-            }
-    }
-
-    /// Whether stream management counts it.
-    pub fn is_stanza(&self) -> bool {
-        !matches!(self.cargo, Cargo::Nonza | Cargo::ManagementEnabled)
-    }
-}
-
-/// What an entry is charged for besides its bytes.
-const ENTRY_OVERHEAD: usize = size_of::<Entry>();
+use entry::ENTRY_OVERHEAD;
+pub use entry::{Cargo, Entry, Find, Wire, Wrapped, question};
+pub use pool::{OutboxLimits, OutboxPool};
 
 /// Why a session's stream is to be ended by the server.
 #[derive(Debug, Clone)]
@@ -149,63 +40,6 @@ impl Ending {
     pub fn server_stops() -> Ending {
         let condition = StreamErrorCondition::SystemShutdown;
         Ending::Shutdown(StreamError::new(condition, "the server stops"))
-    }
-}
-
-/// The bounds of outboxes.
-#[derive(Debug, Clone, Copy)]
-pub struct OutboxLimits {
-    /// Bytes that may wait in one, written and unacknowledged ones included.
-    pub bytes_max: usize,
-    /// Entries that may wait in one, likewise.
-    pub entries_max: usize,
-    /// Bytes that may wait in all of them together.
-    pub pool_bytes_max: usize,
-}
-
-/// What all outboxes share: their bounds, and the bytes that wait in all of them. The worst case
-/// of each on its own, times all of them, would fit no machine (DESIGN §1, third promise).
-#[derive(Debug)]
-pub struct OutboxPool {
-    limits: OutboxLimits,
-    bytes: AtomicUsize,
-}
-
-impl OutboxPool {
-    /// Nothing waits yet.
-    pub fn new(limits: OutboxLimits) -> OutboxPool {
-        OutboxPool {
-            limits,
-            bytes: AtomicUsize::new(0),
-        }
-    }
-
-    /// For tests in which nothing overflows.
-    #[cfg(test)]
-    pub fn unbounded() -> Arc<OutboxPool> {
-        Arc::new(OutboxPool::new(OutboxLimits {
-            bytes_max: usize::MAX / 4,
-            entries_max: usize::MAX / 4,
-            pool_bytes_max: usize::MAX / 4,
-        }))
-    }
-
-    /// Bytes that wait in all outboxes.
-    pub fn bytes(&self) -> usize {
-        self.bytes.load(Ordering::Relaxed)
-    }
-
-    fn take(&self, bytes: usize) -> bool {
-        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let fits = before + bytes <= self.limits.pool_bytes_max;
-        if !fits {
-            self.give_back(bytes);
-        }
-        fits
-    }
-
-    fn give_back(&self, bytes: usize) {
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 
@@ -314,7 +148,7 @@ impl Outbox {
             queue.acknowledged = acknowledged;
             queue.keep_until_acknowledged = true;
             queue.bytes = entries.iter().map(Entry::weight).sum();
-            outbox.pool.bytes.fetch_add(queue.bytes, Ordering::Relaxed);
+            outbox.pool.add(queue.bytes);
             queue.unacknowledged = entries.into();
         }
         outbox
@@ -465,7 +299,7 @@ impl Outbox {
         }
         let bytes = entries.iter().map(Entry::weight).sum::<usize>();
         queue.bytes += bytes;
-        self.pool.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.pool.add(bytes);
         for entry in entries.into_iter().rev() {
             queue.waiting.push_front(entry);
         }

@@ -1,6 +1,9 @@
 //! One outbox at a time: order, gates, counts and bounds.
 
+use bytes::Bytes;
+
 use super::*;
+use crate::addr::Jid;
 
 const READER: u64 = 7;
 

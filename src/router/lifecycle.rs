@@ -9,7 +9,7 @@ use crate::store::{Account, MessageId};
 
 use super::core::{Core, Cx};
 use super::deliver::{begin_backlog, landed, redeliver};
-use super::outbox::{Cargo, Ending, Entry, Wire};
+use super::outbox::{Cargo, Ending, Entry, NotHandedOver, Wire};
 use super::session::{Management, ResumptionId, Session};
 
 /// Binds a full address to a connection (RFC 6120 §7). A session that has it gives way (§7.7.2.2,
@@ -218,23 +218,21 @@ pub fn connection_lost(core: &Core, session: &Arc<Session>, connection: u64) {
         link.busy = false;
         let waits = link
             .management
-            .filter(|m| m.resumption_id.is_some() && !session.outbox.is_discarded());
+            .filter(|m| m.resumption_id.is_some() && session.outbox.detach(connection));
         if waits.is_some() {
             link.connection = 0;
         }
         waits
     };
-    match waits {
-        Some(management) if !session.is_ended() => {
-            session.outbox.detach(connection);
-            let deadline_ms = (core.ticks)() + management.resume_ms_max;
-            core.table.add_detached(deadline_ms, session);
-            // Somebody may have resumed it in this very moment, before it stood in the list.
-            if session.link().connection != 0 {
-                core.table.remove_detached(session);
-            }
-        }
-        _ => end(&mut core.cx(), session, None),
+    let Some(management) = waits else {
+        end(&mut core.cx(), session, None);
+        return;
+    };
+    let deadline_ms = (core.ticks)() + management.resume_ms_max;
+    core.table.add_detached(deadline_ms, session);
+    // Somebody may have resumed or ended it in this very moment, before it stood in the list.
+    if session.link().connection != 0 || session.is_ended() {
+        core.table.remove_detached(session);
     }
 }
 
@@ -272,11 +270,10 @@ pub fn resume(
     let Some(session) = core.table.resumable_by(id) else {
         return Resumption::NotFound;
     };
-    let is_over = session.is_ended() || session.outbox.is_discarded();
-    if session.jid.bare_str() != account.bare_str() || is_over {
+    if session.jid.bare_str() != account.bare_str() || session.is_ended() {
         return Resumption::NotFound;
     }
-    let management = {
+    let handed_over = {
         // As for `bind`: whoever removes the account ends its sessions after this, or before it.
         let _shard = core.table.shard(account.bare_str());
         if !may_enter(core, account.bare_str(), proved) {
@@ -289,16 +286,22 @@ pub fn resume(
         let Some(management) = link.management else {
             return Resumption::NotFound;
         };
-        link.connection = connection;
-        management
+        // Under one lock, so that of two that resume at once one has all of it.
+        let handed_over = session.outbox.hand_over(connection, h);
+        if handed_over.is_ok() {
+            link.connection = connection;
+        }
+        handed_over.map(|done| (management, done))
     };
-    match session.outbox.acknowledge(h) {
-        Ok(done) => landed(core, &session, &done),
-        Err(too_high) => {
+    let (management, done) = match handed_over {
+        Ok(handed_over) => handed_over,
+        Err(NotHandedOver::Over) => return Resumption::NotFound,
+        Err(NotHandedOver::TooHigh(too_high)) => {
             end(&mut core.cx(), &session, None);
             return Resumption::TooHigh(too_high);
         }
-    }
+    };
+    landed(core, &session, &done);
     core.table.remove_detached(&session);
     // The queue itself is rewound by the connection, behind its `<resumed/>`.
     Resumption::Resumed {

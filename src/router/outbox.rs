@@ -25,7 +25,8 @@ pub use pool::{OutboxLimits, OutboxPool};
 /// Why a session's stream is to be ended by the server.
 #[derive(Debug, Clone)]
 pub enum Ending {
-    /// With a stream error, after what is queued and not gated has been written.
+    /// With a stream error, after what is queued and not gated has been written: something did
+    /// not fit in here any more, so the session ends with its stream.
     Error(StreamError),
     /// With a stream error, and the session goes with it: a resumption took its place or the
     /// account is gone. It comes behind everything that is queued, what waits for the log
@@ -119,6 +120,15 @@ pub struct HandledCountTooHigh {
     pub h: u32,
     /// How many stanzas it was sent.
     pub sent: u32,
+}
+
+/// Why a connection does not get the session that it wants to resume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotHandedOver {
+    /// It is over, or something of it is lost already.
+    Over,
+    /// The client counts more than it was sent.
+    TooHigh(HandledCountTooHigh),
 }
 
 impl Outbox {
@@ -306,22 +316,15 @@ impl Outbox {
         Vec::new()
     }
 
-    /// The client has handled `h` stanzas (modulo 2^32): they leave the queue and are returned.
-    pub fn acknowledge(&self, h: u32) -> Result<Vec<Entry>, HandledCountTooHigh> {
+    /// The client has told `reader` that it has handled `h` stanzas (modulo 2^32): they leave the
+    /// queue and are returned. What a connection that was replaced is told counts for nothing.
+    pub fn acknowledge(&self, reader: u64, h: u32) -> Result<Vec<Entry>, HandledCountTooHigh> {
         let mut queue = self.lock();
-        let newly = h.wrapping_sub(queue.acknowledged) as usize;
-        if newly > queue.unacknowledged.len() {
-            let sent = queue
-                .acknowledged
-                .wrapping_add(queue.unacknowledged.len() as u32);
-            return Err(HandledCountTooHigh { h, sent });
+        if queue.reader != reader {
+            return Ok(Vec::new());
         }
-        queue.acknowledged = h;
-        let done: Vec<Entry> = queue.unacknowledged.drain(..newly).collect();
-        let bytes = done.iter().map(Entry::weight).sum::<usize>();
-        queue.bytes -= bytes;
-        self.pool.give_back(bytes);
-        queue.give_back_memory();
+        let done = queue.acknowledge(h)?;
+        self.release(&mut queue, &done);
         Ok(done)
     }
 
@@ -336,11 +339,30 @@ impl Outbox {
         }
     }
 
-    /// `reader`, a new connection, has resumed the session: what was not acknowledged is written
-    /// again, before everything that has been queued since. The one before gets nothing more.
-    pub fn rewind(&self, reader: u64) {
+    /// `reader`, a new connection, resumes the session for a client that has handled `h` stanzas:
+    /// those are returned. The connection before gets nothing from now on, and why its stream was
+    /// to end does not concern the new one. What may be taken follows with [`Outbox::rewind`].
+    pub fn hand_over(&self, reader: u64, h: u32) -> Result<Vec<Entry>, NotHandedOver> {
         let mut queue = self.lock();
+        if !queue.can_be_resumed() {
+            return Err(NotHandedOver::Over);
+        }
+        let done = queue.acknowledge(h).map_err(NotHandedOver::TooHigh)?;
+        self.release(&mut queue, &done);
         queue.reader = reader;
+        queue.ending = None;
+        queue.wake();
+        Ok(done)
+    }
+
+    /// What was not acknowledged is written again to `reader`, before everything that has been
+    /// queued since. False if it has the session no more: another connection was handed it
+    /// meanwhile, or it is over.
+    pub fn rewind(&self, reader: u64) -> bool {
+        let mut queue = self.lock();
+        if queue.reader != reader || queue.ended {
+            return false;
+        }
         let mut again = mem::take(&mut queue.unacknowledged);
         again.append(&mut queue.waiting);
         // What is no stanza was said to the old connection: its counts are out of date.
@@ -350,32 +372,27 @@ impl Outbox {
         self.pool.give_back(queue.bytes.saturating_sub(bytes));
         queue.bytes = bytes;
         queue.waiting = again;
-        queue.ending = None;
         queue.wake();
+        true
     }
 
     /// The connection is gone and its session waits for a resumption: nothing wakes it any more,
-    /// and a reason to end the old stream does not concern the next.
-    pub fn detach(&self, reader: u64) {
+    /// and that the server stops does not concern the next. False if it can't be resumed.
+    pub fn detach(&self, reader: u64) -> bool {
         let mut queue = self.lock();
-        if queue.reader != reader {
-            return;
+        if queue.reader != reader || !queue.can_be_resumed() {
+            return false;
         }
         queue.reader = 0;
         queue.waker = None;
         queue.ending = None;
+        true
     }
 
-    /// Whether the session has been told to end for good.
-    pub fn is_ending(&self) -> bool {
-        let queue = self.lock();
-        queue.ended || queue.ending.is_some()
-    }
-
-    /// Whether the session has been told to end with everything it has.
-    pub fn is_discarded(&self) -> bool {
-        let queue = self.lock();
-        queue.ended || matches!(queue.ending.as_deref(), Some(Ending::Discard(_)))
+    /// Whether a client that comes back would find everything: not when the session was told to
+    /// end with all it has, nor when something did not fit in here and is missing.
+    pub fn can_be_resumed(&self) -> bool {
+        self.lock().can_be_resumed()
     }
 
     /// What the next entry waits for.
@@ -421,6 +438,13 @@ impl Outbox {
         left.into_iter().filter(Entry::is_stanza).collect()
     }
 
+    /// These have left the queue.
+    fn release(&self, queue: &mut Queue, gone: &[Entry]) {
+        let bytes = gone.iter().map(Entry::weight).sum::<usize>();
+        queue.bytes -= bytes;
+        self.pool.give_back(bytes);
+    }
+
     fn lock(&self) -> MutexGuard<'_, Queue> {
         // Nothing in here panics while it holds the lock; a queue is whole at every point.
         self.queue
@@ -443,6 +467,28 @@ impl Queue {
             Ending::Discard(_) if !self.waiting.is_empty() => None,
             ending => Some(ending),
         }
+    }
+
+    fn can_be_resumed(&self) -> bool {
+        let is_told = matches!(
+            self.ending.as_deref(),
+            Some(Ending::Error(_) | Ending::Discard(_))
+        );
+        !self.ended && !is_told
+    }
+
+    fn acknowledge(&mut self, h: u32) -> Result<Vec<Entry>, HandledCountTooHigh> {
+        let newly = h.wrapping_sub(self.acknowledged) as usize;
+        if newly > self.unacknowledged.len() {
+            let sent = self
+                .acknowledged
+                .wrapping_add(self.unacknowledged.len() as u32);
+            return Err(HandledCountTooHigh { h, sent });
+        }
+        self.acknowledged = h;
+        let done = self.unacknowledged.drain(..newly).collect();
+        self.give_back_memory();
+        Ok(done)
     }
 
     fn end_with(&mut self, ending: Ending) {

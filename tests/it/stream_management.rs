@@ -277,6 +277,55 @@ fn a_connection_whose_session_was_taken_away_gets_nothing_of_it_any_more() {
     }
 }
 
+/// Both ask before either is answered, and the count that they are told has to become durable
+/// first: whichever way the two are interleaved, one of them serves the session in the end.
+#[test]
+fn of_two_connections_that_resume_at_once_one_is_served_and_the_other_is_told() {
+    let server = server();
+    let mut alice = server.online("alice", "a");
+    let (mut bob, id) = resumable(&server, "bob");
+    let mut h = bob.handled;
+    for round in 0..10 {
+        let mut rivals = [server.authenticated("bob"), server.authenticated("bob")];
+        if round == 0 {
+            bob.say("alice@cairn.example", "still on its way to the disk");
+        }
+        for rival in &mut rivals {
+            rival.send(&format!(
+                "<resume xmlns='urn:xmpp:sm:3' previd='{id}' h='{h}'/>"
+            ));
+        }
+        let is_served = rivals.each_mut().map(|rival| {
+            let ping = "<iq type='get' id='served'><ping xmlns='urn:xmpp:ping'/></iq>";
+            // A connection that was told already takes it no more.
+            drop(rival.try_send_bytes(ping.as_bytes()));
+            loop {
+                let element = rival.element();
+                if let Some(condition) = element.stream_error() {
+                    assert_eq!(condition, "conflict");
+                    break false;
+                }
+                if element.attr("id") == Some("served") {
+                    break true;
+                }
+            }
+        });
+        let served = match is_served {
+            [true, false] => 0,
+            [false, true] => 1,
+            other => panic!("{other:?}"),
+        };
+        alice.say("bob@cairn.example/r", &format!("round {round}"));
+        let [one, other] = rivals;
+        let mut winner = [one, other].into_iter().nth(served).expect("one of two");
+        // Behind the answer to the ping.
+        winner.handled = h + 1;
+        winner.message_with_body(&format!("round {round}"));
+        h = winner.handled;
+        winner.cut();
+    }
+}
+
 #[test]
 fn an_unknown_id_is_item_not_found_and_a_resource_can_be_bound_then() {
     let server = server();

@@ -15,6 +15,7 @@ use crate::router::{
 use crate::stanza::{
     Condition, SaslCondition, SaslFailure, Stanza, StanzaError, StreamErrorCondition,
 };
+use crate::store::Position;
 use crate::stream::Action;
 use crate::stream::c2s::C2s;
 use crate::stream::sm::SmEnabled;
@@ -126,7 +127,7 @@ impl Connection {
                 resume,
                 max_seconds,
             } => self.enable(resume, max_seconds),
-            Action::SmResume { previd, h } => self.resume(&previd, h).await,
+            Action::SmResume { previd, h } => self.resume(&previd, h).await?,
             Action::Send(_)
             | Action::Stanza(_)
             | Action::SmRequest
@@ -257,18 +258,18 @@ impl Connection {
             max_seconds: granted.map(|(_, max)| max),
         });
         if let Some(Action::Send(bytes)) = self.stream.poll() {
-            let mut entry = OutboxEntry::nonza(bytes, crate::store::Position(0));
+            let mut entry = OutboxEntry::nonza(bytes, Position(0));
             entry.cargo = Cargo::ManagementEnabled;
             self.front.core.push(&session, entry);
         }
     }
 
-    async fn resume(&mut self, previd: &str, h: u32) {
+    async fn resume(&mut self, previd: &str, h: u32) -> Result<(), End> {
         let account = self.stream.jid().map(Jid::bare);
         let (Some(id), Some(account), Some(proved)) = (resumption_id(previd), account, self.proved)
         else {
             self.stream.sm_failed(Condition::ItemNotFound, None);
-            return;
+            return Ok(());
         };
         let outcome = loop {
             match resume(&self.front.core, &account, &proved, &id, h, self.number) {
@@ -281,19 +282,7 @@ impl Connection {
                 session,
                 handled,
                 after,
-            } => {
-                self.durable(after).await;
-                let now_ms = self.now_ms();
-                self.stream.resumed(session.jid.clone(), handled, now_ms);
-                // `<resumed/>` goes first, then what the client has not acknowledged.
-                while let Some(Action::Send(bytes)) = self.stream.poll() {
-                    self.out.push(bytes);
-                }
-                session.outbox.rewind(self.number);
-                self.span.record("jid", session.jid.as_str());
-                self.span.in_scope(|| tracing::info!("resumed"));
-                self.adopt(session);
-            }
+            } => self.resumed(session, handled, after).await?,
             Resumption::TooHigh(too_high) => {
                 self.stream
                     .close_handled_count_too_high(too_high.h, too_high.sent);
@@ -302,5 +291,36 @@ impl Connection {
                 self.stream.sm_failed(Condition::ItemNotFound, None);
             }
         }
+        Ok(())
+    }
+
+    async fn resumed(
+        &mut self,
+        session: Arc<Session>,
+        handled: u32,
+        after: Position,
+    ) -> Result<(), End> {
+        // Already this connection's, whatever becomes of it while it waits.
+        self.session = Some(session.clone());
+        self.durable(after).await;
+        if !session.outbox.rewind(self.number) {
+            if session.is_ended() {
+                self.session = None;
+                self.stream.sm_failed(Condition::ItemNotFound, None);
+            } else {
+                self.leave();
+            }
+            return Ok(());
+        }
+        let now_ms = self.now_ms();
+        self.stream.resumed(session.jid.clone(), handled, now_ms);
+        // `<resumed/>` goes first, then what the client has not acknowledged.
+        while let Some(Action::Send(bytes)) = self.stream.poll() {
+            self.out.push(bytes);
+        }
+        self.span.record("jid", session.jid.as_str());
+        self.span.in_scope(|| tracing::info!("resumed"));
+        self.adopt(session);
+        Ok(())
     }
 }

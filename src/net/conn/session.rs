@@ -12,7 +12,8 @@ impl Connection {
             return Ok(());
         };
         if session.begin_turn(self.number) == Turn::Gone {
-            return Err(End::Replaced);
+            self.leave();
+            return Ok(());
         }
         let _entered = self.span.enter();
         let after = receive(&self.front.core, &session, stanza);
@@ -23,8 +24,12 @@ impl Connection {
     /// Answers `<r/>`: the count goes out once everything it counts is durable.
     pub(super) fn acknowledge(&mut self) -> Result<(), End> {
         if let Some(session) = &self.session {
-            let management = session.link().management;
-            if let Some(management) = management {
+            let link = session.link();
+            let (connection, management) = (link.connection, link.management);
+            drop(link);
+            if connection == self.number
+                && let Some(management) = management
+            {
                 let bytes = sm::acknowledge(management.handled);
                 let entry = Entry::nonza(bytes, management.handled_after);
                 self.front.core.push(session, entry);
@@ -38,7 +43,7 @@ impl Connection {
         let Some(session) = &self.session else {
             return Ok(());
         };
-        match session.outbox.acknowledge(h) {
+        match session.outbox.acknowledge(self.number, h) {
             Ok(done) => {
                 landed(&self.front.core, session, &done);
                 if self.request == Request::Sent {

@@ -201,7 +201,7 @@ impl Connection {
     }
 
     /// Another connection has resumed the session (XEP-0198 §5): this one says why and stops.
-    fn leave(&mut self) {
+    pub(super) fn leave(&mut self) {
         if self.ending.is_none() {
             self.ending = Some(Farewell::Leave);
             self.refuse(

@@ -28,6 +28,13 @@ fn enable(outbox: &Outbox) {
     outbox.push(enabled, Position(0));
 }
 
+/// Another connection takes the session over and nothing more was handled.
+fn resume(outbox: &Outbox, reader: u64) {
+    let h = outbox.acknowledged();
+    let done = outbox.hand_over(reader, h).expect("it can be resumed");
+    assert!(done.is_empty() && outbox.rewind(reader));
+}
+
 fn texts(entries: &[Entry]) -> Vec<String> {
     let text = |entry: &Entry| match &entry.wire {
         Wire::Ready(outgoing) => {
@@ -69,10 +76,10 @@ fn acknowledged_stanzas_leave_and_the_rest_is_written_again_after_a_resumption()
     }
     assert_eq!(outbox.take(READER, Position(0), 10_000).entries.len(), 4);
     assert_eq!(outbox.unacknowledged(), 3);
-    let done = outbox.acknowledge(1).expect("one of three");
+    let done = outbox.acknowledge(READER, 1).expect("one of three");
     assert_eq!(texts(&done), ["a"]);
     outbox.push(entry("d", 0), Position(0));
-    outbox.rewind(READER);
+    assert!(outbox.rewind(READER));
     let again = outbox.take(READER, Position(0), 10_000);
     assert_eq!(texts(&again.entries), ["b", "c", "d"]);
     assert_eq!(outbox.unacknowledged(), 3);
@@ -84,10 +91,14 @@ fn acknowledging_more_than_was_sent_is_refused() {
     enable(&outbox);
     outbox.push(entry("a", 0), Position(0));
     outbox.take(READER, Position(0), 10_000);
-    let refused = outbox.acknowledge(2).expect_err("only one was sent");
+    let refused = outbox
+        .acknowledge(READER, 2)
+        .expect_err("only one was sent");
     assert_eq!(refused, HandledCountTooHigh { h: 2, sent: 1 });
-    outbox.acknowledge(1).expect("one was sent");
-    outbox.acknowledge(0).expect_err("a count never goes back");
+    outbox.acknowledge(READER, 1).expect("one was sent");
+    outbox
+        .acknowledge(READER, 0)
+        .expect_err("a count never goes back");
 }
 
 #[test]
@@ -112,7 +123,7 @@ fn a_slow_reader_is_told_to_go_and_what_waits_is_kept() {
         assert_ne!(outbox.push(entry("a", 0), Position(0)), Pushed::Overflowed);
     }
     assert_eq!(outbox.push(entry("b", 0), Position(0)), Pushed::Overflowed);
-    assert!(outbox.is_ending());
+    assert!(!outbox.can_be_resumed());
     assert_eq!(outbox.finish().len(), LIMITS.entries_max);
     assert_eq!(outbox.push(entry("c", 0), Position(0)), Pushed::Ended);
 }
@@ -151,12 +162,60 @@ fn what_waits_in_all_outboxes_together_is_bounded_and_given_back() {
 fn a_connection_that_was_replaced_takes_nothing_more() {
     let outbox = outbox();
     outbox.push(entry("a", 0), Position(0));
-    outbox.rewind(READER + 1);
+    resume(&outbox, READER + 1);
     let batch = outbox.take(READER, Position(0), 1_000);
     assert_eq!(batch.gone, Some(Gone::Replaced));
     assert!(batch.entries.is_empty());
     let batch = outbox.take(READER + 1, Position(0), 1_000);
     assert_eq!(texts(&batch.entries), ["a"]);
+}
+
+#[test]
+fn of_two_connections_that_resume_at_once_the_last_one_has_everything() {
+    let outbox = outbox();
+    enable(&outbox);
+    outbox.push(entry("a", 0), Position(0));
+    outbox.take_all();
+    for reader in [READER + 1, READER + 2] {
+        outbox.hand_over(reader, 0).expect("it can be resumed");
+    }
+    assert!(outbox.rewind(READER + 2));
+    assert!(!outbox.rewind(READER + 1));
+    let batch = outbox.take(READER + 2, Position(0), 1_000);
+    assert_eq!(
+        (texts(&batch.entries), batch.gone),
+        (vec!["a".into()], None)
+    );
+}
+
+#[test]
+fn what_a_connection_that_was_replaced_is_told_counts_for_nothing() {
+    let outbox = outbox();
+    enable(&outbox);
+    outbox.push(entry("a", 0), Position(0));
+    outbox.take_all();
+    resume(&outbox, READER + 1);
+    outbox.take_all();
+    assert_eq!(
+        texts(&outbox.acknowledge(READER, 1).expect("not heard")),
+        [""; 0]
+    );
+    let done = outbox.acknowledge(READER + 1, 1).expect("it was sent one");
+    assert_eq!(texts(&done), ["a"]);
+}
+
+#[test]
+fn why_the_old_stream_was_to_end_does_not_end_the_resumed_one() {
+    let outbox = outbox();
+    enable(&outbox);
+    outbox.end(Ending::server_stops());
+    resume(&outbox, READER + 1);
+    assert!(outbox.take_all().ending.is_none());
+    outbox.end(Ending::server_stops());
+    assert!(outbox.detach(READER + 1));
+    assert!(!outbox.detach(READER + 1), "it serves it no more");
+    resume(&outbox, READER + 2);
+    assert!(outbox.take_all().ending.is_none());
 }
 
 #[test]
@@ -202,7 +261,7 @@ fn what_is_written_again_has_no_old_counts_in_it() {
         Position(0),
     );
     outbox.push(entry("<presence/>", 0), Position(0));
-    outbox.rewind(READER + 1);
+    resume(&outbox, READER + 1);
     let batch = outbox.take_all();
     assert_eq!(texts(&batch.entries), ["<message/>", "<presence/>"]);
     assert_eq!(outbox.unacknowledged(), 2);

@@ -8,6 +8,7 @@ mod presence;
 mod private;
 mod probe;
 mod register;
+mod resumption;
 mod roster;
 mod server;
 mod subscription;

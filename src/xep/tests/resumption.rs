@@ -1,0 +1,108 @@
+//! Sessions that change their connections (XEP-0198 §5), in every order in which that may happen.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::router::{Resumption, ResumptionId};
+use crate::store::Position;
+
+/// A client of `bob` that can be resumed and is available, and the id to resume it by.
+fn resumable(server: &Server) -> (Client<'_>, ResumptionId) {
+    let client = server.log_in("bob/r");
+    let granted = router::enable_management(&server.core, &client.session, true, None);
+    let mut enabled = router::Entry::nonza("<enabled/>".into(), Position(0));
+    enabled.cargo = router::Cargo::ManagementEnabled;
+    server.core.push(&client.session, enabled);
+    client.hear();
+    (client, granted.expect("sessions can be resumed").0)
+}
+
+fn server() -> Server {
+    let server = Server::new();
+    server.accounts(&["alice", "bob"]);
+    server
+}
+
+fn connection(client: &Client<'_>) -> u64 {
+    client.session.link().connection
+}
+
+fn resume(server: &Server, id: &ResumptionId, h: u32, connection: u64) -> Option<Arc<Session>> {
+    let account = jid(&format!("bob@{DOMAIN}"));
+    match router::resume(
+        &server.core,
+        &account,
+        &server.proved("bob"),
+        id,
+        h,
+        connection,
+    ) {
+        Resumption::Resumed { session, .. } => Some(session),
+        Resumption::NotFound => None,
+        Resumption::Busy => panic!("no stanza is being handled"),
+        Resumption::TooHigh(too_high) => panic!("{too_high:?}"),
+    }
+}
+
+fn say(client: &Client<'_>, body: &str) {
+    client.post(&format!(
+        "<message xmlns='jabber:client' type='chat' to='bob@{DOMAIN}'><body>{body}</body></message>"
+    ));
+}
+
+/// The connection's own part of a resumption comes later, in any order.
+#[test]
+fn of_two_connections_that_resume_at_once_one_serves_the_session_and_the_other_leaves() {
+    let server = server();
+    let alice = server.log_in("alice/a");
+    let (bob, id) = resumable(&server);
+    let old = connection(&bob);
+    for (first, second) in [(101, 102), (202, 201)] {
+        let h = bob.session.outbox.acknowledged();
+        for connection in [first, second] {
+            resume(&server, &id, h, connection).expect("it can be resumed");
+        }
+        assert!(bob.session.outbox.rewind(second));
+        assert!(!bob.session.outbox.rewind(first));
+        assert_eq!(connection(&bob), second);
+        for gone in [old, first] {
+            router::connection_lost(&server.core, &bob.session, gone);
+            assert_eq!(bob.session.begin_turn(gone), router::Turn::Gone);
+        }
+        assert_eq!(connection(&bob), second, "who left takes nothing along");
+        say(&alice, "for whoever serves it");
+        let batch = bob.session.outbox.take(second, Position(u64::MAX), 10_000);
+        assert_eq!((batch.entries.len(), batch.gone), (1, None));
+        let handled = bob.session.outbox.acknowledge(second, h + 1);
+        assert_eq!(handled.expect("it was sent one more").len(), 1);
+    }
+}
+
+/// The old connection notices its end when the session has been resumed already.
+#[test]
+fn a_connection_that_is_lost_after_its_session_was_resumed_does_not_detach_it() {
+    let server = server();
+    let (bob, id) = resumable(&server);
+    let old = connection(&bob);
+    resume(&server, &id, 0, 101).expect("it can be resumed");
+    router::connection_lost(&server.core, &bob.session, old);
+    wait_s(100_000);
+    router::end_overdue(&server.core);
+    assert!(!bob.session.is_ended());
+    assert!(bob.session.outbox.rewind(101));
+}
+
+#[test]
+fn a_resumed_session_that_loses_its_connection_again_waits_again() {
+    let server = server();
+    let (bob, id) = resumable(&server);
+    router::connection_lost(&server.core, &bob.session, connection(&bob));
+    for new in [101, 102] {
+        resume(&server, &id, 0, new).expect("it can be resumed");
+        router::connection_lost(&server.core, &bob.session, new);
+    }
+    wait_s(100_000);
+    router::end_overdue(&server.core);
+    assert!(bob.session.is_ended());
+    assert!(resume(&server, &id, 0, 103).is_none());
+}

@@ -179,8 +179,13 @@ impl Core {
     pub fn push(&self, session: &Arc<Session>, entry: Entry) -> Pushed {
         let durable = self.store.durable();
         let pushed = session.outbox.push(entry, durable);
-        if let Pushed::Gated(position) = pushed {
-            self.gates.wait(position, session, || self.store.durable());
+        match pushed {
+            Pushed::Gated(position) => {
+                self.gates.wait(position, session, || self.store.durable());
+            }
+            // A session that waits has no connection that would end it.
+            Pushed::Overflowed if session.link().connection == 0 => self.table.hurry(session),
+            _ => {}
         }
         pushed
     }

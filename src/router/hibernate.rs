@@ -27,7 +27,8 @@ mod property {
 pub fn hibernate(core: &Core) -> usize {
     let resumable = |session: &Arc<Session>| {
         let management = session.link().management?;
-        management.resumption_id.map(|id| (management, id))
+        let id = management.resumption_id?;
+        session.outbox.can_be_resumed().then_some((management, id))
     };
     // These first: those that go to sleep have to take along that the others are gone.
     for session in core.table.all() {

@@ -123,6 +123,7 @@ fn tell_end(cx: &mut Cx<'_>, session: &Arc<Session>) {
     if let Some(id) = management.and_then(|m| m.resumption_id) {
         core.table.remove_resumable(&id);
     }
+    core.table.remove_detached(session);
     for module in core.registry.modules() {
         if let Some(ended) = module.moments.ended {
             ended(cx, session);
@@ -204,6 +205,11 @@ pub fn enable_management(
     });
     let id = id?;
     core.table.add_resumable(id, session);
+    // Another connection may have taken the resource: then whoever ended the session has looked
+    // for its id before it stood there.
+    if session.is_ended() {
+        core.table.remove_resumable(&id);
+    }
     Some((id, wait_s))
 }
 
@@ -233,6 +239,8 @@ pub fn connection_lost(core: &Core, session: &Arc<Session>, connection: u64) {
     // Somebody may have resumed or ended it in this very moment, before it stood in the list.
     if session.link().connection != 0 || session.is_ended() {
         core.table.remove_detached(session);
+    } else if !session.outbox.can_be_resumed() {
+        core.table.hurry(session);
     }
 }
 
@@ -317,7 +325,8 @@ pub fn end_overdue(core: &Core) {
     for session in core.table.take_overdue(now_ms) {
         let waits = {
             let link = session.link();
-            link.connection == 0 && link.waits_until_ms <= now_ms
+            let is_late = link.waits_until_ms <= now_ms || !session.outbox.can_be_resumed();
+            link.connection == 0 && is_late
         };
         if waits {
             end(&mut core.cx(), &session, None);

@@ -174,7 +174,10 @@ impl Outbox {
         }
         let entries = queue.waiting.len() + queue.unacknowledged.len();
         let weight = entry.weight();
-        let fits = entries < limits.entries_max && queue.bytes + weight <= limits.bytes_max;
+        // Nothing comes behind what is missing.
+        let fits = !queue.has_hole()
+            && entries < limits.entries_max
+            && queue.bytes + weight <= limits.bytes_max;
         if !fits || !self.pool.take(weight) {
             queue.end_with(Ending::Error(StreamError::new(
                 StreamErrorCondition::PolicyViolation,
@@ -470,11 +473,13 @@ impl Queue {
     }
 
     fn can_be_resumed(&self) -> bool {
-        let is_told = matches!(
-            self.ending.as_deref(),
-            Some(Ending::Error(_) | Ending::Discard(_))
-        );
-        !self.ended && !is_told
+        let is_told = matches!(self.ending.as_deref(), Some(Ending::Discard(_)));
+        !self.ended && !is_told && !self.has_hole()
+    }
+
+    /// Something did not fit in here and is missing.
+    fn has_hole(&self) -> bool {
+        matches!(self.ending.as_deref(), Some(Ending::Error(_)))
     }
 
     fn acknowledge(&mut self, h: u32) -> Result<Vec<Entry>, HandledCountTooHigh> {

@@ -137,6 +137,12 @@ impl Table {
         self.detached().insert(key, session.clone());
     }
 
+    /// The session waits for nothing any more: the next look for overdue ones ends it.
+    pub fn hurry(&self, session: &Arc<Session>) {
+        self.remove_detached(session);
+        self.add_detached(0, session);
+    }
+
     /// The session waits no longer.
     pub fn remove_detached(&self, session: &Session) {
         let until_ms = session.link().waits_until_ms;

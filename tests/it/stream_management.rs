@@ -295,18 +295,22 @@ fn of_two_connections_that_resume_at_once_one_is_served_and_the_other_is_told() 
                 "<resume xmlns='urn:xmpp:sm:3' previd='{id}' h='{h}'/>"
             ));
         }
+        for rival in &mut rivals {
+            let answer = rival.element();
+            let is_told = answer.stream_error() == Some("conflict");
+            assert!(is_told || answer.is("resumed", ns::SM), "got {answer}");
+            rival.handled = h;
+        }
+        // Both were heard: who has it now keeps it.
         let is_served = rivals.each_mut().map(|rival| {
-            let ping = "<iq type='get' id='served'><ping xmlns='urn:xmpp:ping'/></iq>";
+            let ping = b"<iq type='get' id='served'><ping xmlns='urn:xmpp:ping'/></iq>";
             // A connection that was told already takes it no more.
-            drop(rival.try_send_bytes(ping.as_bytes()));
+            drop(rival.try_send_bytes(ping));
             loop {
-                let element = rival.element();
-                if let Some(condition) = element.stream_error() {
-                    assert_eq!(condition, "conflict");
-                    break false;
-                }
-                if element.attr("id") == Some("served") {
-                    break true;
+                match rival.next() {
+                    Seen::Element(element) if element.attr("id") == Some("served") => break true,
+                    Seen::Element(_) => {}
+                    _ => break false,
                 }
             }
         });
@@ -423,6 +427,30 @@ fn a_session_that_does_not_come_back_in_time_is_over() {
     bob.present(0);
     let messages = bob.settle();
     assert_eq!(bodies(&messages), ["are you there?"]);
+}
+
+/// Else it would come back with a hole in what it was sent.
+#[test]
+fn a_waiting_session_that_gets_more_than_its_queue_holds_is_over_and_its_messages_are_kept() {
+    let server = server_with(&[("limits.session_queue_stanzas", "100")]);
+    let mut alice = server.online("alice", "a");
+    alice.enable_management(false);
+    let (bob, id) = resumable(&server, "bob");
+    let h = bob.handled;
+    bob.cut();
+    alice.say(BOB, "before");
+    for n in 0..150 {
+        alice.say_typed("headline", "bob@cairn.example/r", &n.to_string());
+    }
+    alice.say(BOB, "behind");
+    alice.settle();
+    let mut bob = server.authenticated("bob");
+    failed(&bob.try_resume(&id, h), "item-not-found");
+    bob.bind(Some("r"));
+    bob.present(0);
+    bob.message_with_body("before");
+    bob.message_with_body("behind");
+    bob.expect_nothing();
 }
 
 #[test]

@@ -219,6 +219,36 @@ fn why_the_old_stream_was_to_end_does_not_end_the_resumed_one() {
 }
 
 #[test]
+fn an_outbox_in_which_something_is_missing_is_not_handed_over() {
+    let is_over = |outbox: &Outbox| {
+        assert!(!outbox.can_be_resumed() && !outbox.detach(READER));
+        let refused = outbox.hand_over(READER + 1, 0).expect_err("it is over");
+        assert_eq!(refused, NotHandedOver::Over);
+    };
+    let full = outbox();
+    enable(&full);
+    while full.push(entry("a", 0), Position(0)) != Pushed::Overflowed {}
+    is_over(&full);
+    full.take_all();
+    let behind = full.push(entry("b", 0), Position(0));
+    assert_eq!(
+        behind,
+        Pushed::Overflowed,
+        "there is room, but something is missing"
+    );
+    let told = outbox();
+    let condition = StreamErrorCondition::Conflict;
+    told.end(Ending::Discard(StreamError::new(
+        condition,
+        "it is another's",
+    )));
+    is_over(&told);
+    let ended = outbox();
+    ended.finish();
+    is_over(&ended);
+}
+
+#[test]
 fn room_is_half_of_what_fits() {
     let outbox = outbox();
     assert_eq!(outbox.room(), LIMITS.entries_max / 2);

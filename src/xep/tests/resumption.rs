@@ -44,6 +44,15 @@ fn resume(server: &Server, id: &ResumptionId, h: u32, connection: u64) -> Option
     }
 }
 
+/// Whether a session goes with its connection.
+fn is_held_by_nobody(client: Client<'_>) -> bool {
+    let core = &client.server.core;
+    core.gates.open(core.store.durable());
+    let session = Arc::downgrade(&client.session);
+    drop(client);
+    session.upgrade().is_none()
+}
+
 fn say(client: &Client<'_>, body: &str) {
     client.post(&format!(
         "<message xmlns='jabber:client' type='chat' to='bob@{DOMAIN}'><body>{body}</body></message>"
@@ -105,4 +114,45 @@ fn a_resumed_session_that_loses_its_connection_again_waits_again() {
     router::end_overdue(&server.core);
     assert!(bob.session.is_ended());
     assert!(resume(&server, &id, 0, 103).is_none());
+}
+
+/// It would come back with a hole in what it was sent.
+#[test]
+fn a_session_that_overflows_while_it_waits_is_over() {
+    let server = server();
+    let alice = server.log_in("alice/a");
+    let (bob, id) = resumable(&server);
+    router::connection_lost(&server.core, &bob.session, connection(&bob));
+    for _ in 0..=1_000 {
+        alice.post(&format!(
+            "<message xmlns='jabber:client' type='headline' to='bob@{DOMAIN}/r'/>"
+        ));
+    }
+    assert!(resume(&server, &id, 0, 101).is_none());
+    router::end_overdue(&server.core);
+    assert!(bob.session.is_ended());
+    assert_eq!(server.core.outboxes.bytes(), 0);
+}
+
+/// The client asks for it while another connection takes its resource.
+#[test]
+fn a_session_that_has_ended_can_not_be_made_resumable() {
+    let server = server();
+    let bob = server.log_in("bob/r");
+    server.log_in("bob/r");
+    assert!(bob.session.is_ended());
+    let granted = router::enable_management(&server.core, &bob.session, true, None);
+    if let Some((id, _)) = granted {
+        assert!(server.core.table.resumable_by(&id).is_none());
+    }
+    assert!(is_held_by_nobody(bob));
+}
+
+#[test]
+fn a_waiting_session_whose_resource_is_taken_is_held_by_nobody() {
+    let server = server();
+    let (bob, _) = resumable(&server);
+    router::connection_lost(&server.core, &bob.session, connection(&bob));
+    server.log_in("bob/r");
+    assert!(is_held_by_nobody(bob));
 }

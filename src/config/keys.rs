@@ -238,7 +238,8 @@ sections! { machine,
         session_queue_stanzas: usize = 4_000;
         /// Bytes of incomplete stanzas of all clients; derived.
         inbound_bytes: usize = Shares::of(machine).inbound_bytes;
-        /// Bytes that wait for all clients; derived.
+        /// Bytes that wait for all clients; beyond three quarters of it those are
+        /// cut off for whom most waits; derived.
         outbound_bytes: usize = Shares::of(machine).outbound_bytes;
 
         /// Accounts; derived.

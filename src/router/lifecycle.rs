@@ -1,5 +1,6 @@
 //! The life of a session: bound, available, detached from its connection, resumed, over.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use crate::addr::Jid;
@@ -9,7 +10,7 @@ use crate::store::{Account, MessageId};
 
 use super::core::{Core, Cx};
 use super::deliver::{begin_backlog, landed, redeliver};
-use super::outbox::{Cargo, Ending, Entry, NotHandedOver, Wire};
+use super::outbox::{Cargo, Ending, Entry, NotHandedOver, Wire, too_slow};
 use super::session::{Management, ResumptionId, Session};
 
 /// Binds a full address to a connection (RFC 6120 §7). A session that has it gives way (§7.7.2.2,
@@ -331,6 +332,29 @@ pub fn end_overdue(core: &Core) {
         if waits {
             end(&mut core.cx(), &session, None);
         }
+    }
+}
+
+/// Ends the sessions that hold most of what waits for clients, until there is room again for all
+/// who read what they are sent. What they did not get is kept as at every end.
+pub fn relieve(core: &Core) {
+    let mut excess = core.outboxes.excess();
+    if excess == 0 {
+        return;
+    }
+    let weigh = |session: Arc<Session>| match session.outbox.dispensable_bytes() {
+        0 => None,
+        bytes => Some((bytes, session)),
+    };
+    let mut heavy: Vec<_> = core.table.all().into_iter().filter_map(weigh).collect();
+    heavy.sort_unstable_by_key(|(bytes, _)| Reverse(*bytes));
+    for (bytes, session) in heavy {
+        if excess == 0 {
+            break;
+        }
+        tracing::warn!(session = %session.jid, bytes, "too much waits for all clients: this one reads too slowly");
+        end(&mut core.cx(), &session, Some(too_slow()));
+        excess = excess.saturating_sub(bytes);
     }
 }
 

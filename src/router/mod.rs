@@ -24,7 +24,7 @@ pub use hibernate::{hibernate, wake};
 pub use iq::not_understood;
 pub use lifecycle::{
     Resumption, bind, connection_lost, enable_management, end, end_all, end_overdue, give_up,
-    resume, set_available, set_unavailable,
+    relieve, resume, set_available, set_unavailable,
 };
 pub use message::{Keep, MessageType};
 pub use module::{Answer, Entity, Iq, IqFn, Module, Moments, Registry, Reply, Request};

@@ -20,7 +20,7 @@ use crate::store::Position;
 
 use entry::ENTRY_OVERHEAD;
 pub use entry::{Cargo, Entry, Find, Wire, Wrapped, question};
-pub use pool::{OutboxLimits, OutboxPool};
+pub use pool::{FAIR_BYTES, OutboxLimits, OutboxPool};
 
 /// Why a session's stream is to be ended by the server.
 #[derive(Debug, Clone)]
@@ -42,6 +42,14 @@ impl Ending {
         let condition = StreamErrorCondition::SystemShutdown;
         Ending::Shutdown(StreamError::new(condition, "the server stops"))
     }
+}
+
+/// Why a client is cut off that does not take what is sent to it.
+pub fn too_slow() -> StreamError {
+    StreamError::new(
+        StreamErrorCondition::PolicyViolation,
+        "you read too slowly: too much waits to be sent to you",
+    )
 }
 
 /// What a push met.
@@ -178,11 +186,8 @@ impl Outbox {
         let fits = !queue.has_hole()
             && entries < limits.entries_max
             && queue.bytes + weight <= limits.bytes_max;
-        if !fits || !self.pool.take(weight) {
-            queue.end_with(Ending::Error(StreamError::new(
-                StreamErrorCondition::PolicyViolation,
-                "you read too slowly: too much waits to be sent to you",
-            )));
+        if !fits || !self.pool.take(weight, queue.bytes, queue.reader != 0) {
+            queue.end_with(Ending::Error(too_slow()));
             return Pushed::Overflowed;
         }
         let gate = entry.after;
@@ -412,6 +417,16 @@ impl Outbox {
         let by_entries = (limits.entries_max / 2).saturating_sub(entries);
         let by_bytes = (limits.bytes_max / 2).saturating_sub(queue.bytes) / ENTRY_OVERHEAD;
         by_entries.min(by_bytes)
+    }
+
+    /// How many bytes it holds that others could need more: all of them while nobody is there to
+    /// read, or more than its fair share.
+    pub fn dispensable_bytes(&self) -> usize {
+        let queue = self.lock();
+        match queue.reader != 0 && queue.bytes <= FAIR_BYTES {
+            true => 0,
+            false => queue.bytes,
+        }
     }
 
     /// How many entries wait to be written.

@@ -15,8 +15,15 @@ const TICK: Duration = Duration::from_secs(1);
 /// How many ticks pass before memory that is free is given back to the kernel.
 const TRIM_TICKS: u32 = 10;
 
+/// How long it takes before memory that waits for clients is looked after again.
+const RELIEF: Duration = Duration::from_millis(20);
+
 /// Until it is dropped.
 pub(super) async fn run(core: Arc<Core>) {
+    tokio::join!(tick(core.clone()), relieve(core));
+}
+
+async fn tick(core: Arc<Core>) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut count = 0_u32;
@@ -29,5 +36,16 @@ pub(super) async fn run(core: Arc<Core>) {
             // Takes milliseconds with a big heap, so not on a thread that serves clients.
             drop(tokio::task::spawn_blocking(allocator::trim).await);
         }
+    }
+}
+
+/// Makes room among what waits for clients as soon as there is little left.
+async fn relieve(core: Arc<Core>) {
+    loop {
+        core.outboxes.pressed().await;
+        let relieved = core.clone();
+        drop(tokio::task::spawn_blocking(move || router::relieve(&relieved)).await);
+        // Looking at every session is not worth it for every stanza.
+        tokio::time::sleep(RELIEF).await;
     }
 }

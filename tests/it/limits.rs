@@ -476,6 +476,42 @@ fn a_slow_reader_finds_what_was_stored_when_it_reads_at_last() {
     bob.expect_nothing();
 }
 
+/// What waits for sessions that nobody reads is shared by all: whoever fills it loses those
+/// sessions, and nobody else loses anything.
+#[test]
+fn who_fills_what_waits_for_all_costs_nobody_else_a_session() {
+    let server = server_with(&[("limits.outbound_bytes", "4194304")]);
+    server.add("eve");
+    let mut alice = server.online("alice", "a");
+    let mut bob = server.login("bob", "b");
+    bob.enable_management(true);
+    bob.present(0);
+    for n in 0..10 {
+        let mut waiting = server.login("eve", &format!("r{n}"));
+        waiting.enable_management(true);
+        waiting.cut();
+    }
+    let mut eve = server.login("eve", "x");
+    for (bytes, count) in [(100_000, 9), (20_000, 4), (4_000, 4), (800, 6), (1, 40)] {
+        let text = "z".repeat(bytes);
+        for n in 0..10 {
+            let stanza = format!(
+                "<iq type='result' id='k' to='eve@cairn.example/r{n}'>\
+                 <q xmlns='urn:q'>{text}</q></iq>"
+            );
+            eve.send(&stanza.repeat(count));
+        }
+        eve.settle();
+        for n in 0..5 {
+            let body = format!("{bytes} {n}");
+            alice.say(BOB, &body);
+            bob.message_with_body(&body);
+        }
+        alice.settle();
+    }
+    server.online("bob", "new").settle();
+}
+
 // What is left of connections that came to nothing.
 
 /// The process's resident memory, in bytes.

@@ -2,6 +2,11 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use tokio::sync::Notify;
+
+/// What every session that is connected may have waiting, whatever the others do.
+pub const FAIR_BYTES: usize = 4_096;
+
 /// The bounds of outboxes.
 #[derive(Debug, Clone, Copy)]
 pub struct OutboxLimits {
@@ -9,7 +14,8 @@ pub struct OutboxLimits {
     pub bytes_max: usize,
     /// Entries that may wait in one, likewise.
     pub entries_max: usize,
-    /// Bytes that may wait in all of them together.
+    /// Bytes that may wait in all of them together, besides [`FAIR_BYTES`] for each that is
+    /// connected.
     pub pool_bytes_max: usize,
 }
 
@@ -19,6 +25,7 @@ pub struct OutboxLimits {
 pub struct OutboxPool {
     pub(super) limits: OutboxLimits,
     bytes: AtomicUsize,
+    pressed: Notify,
 }
 
 impl OutboxPool {
@@ -27,6 +34,7 @@ impl OutboxPool {
         OutboxPool {
             limits,
             bytes: AtomicUsize::new(0),
+            pressed: Notify::new(),
         }
     }
 
@@ -45,13 +53,41 @@ impl OutboxPool {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    pub(super) fn take(&self, bytes: usize) -> bool {
+    /// Takes room for one outbox that holds `held` bytes already.
+    pub(super) fn take(&self, bytes: usize, held: usize, is_served: bool) -> bool {
         let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let fits = before + bytes <= self.limits.pool_bytes_max;
+        let all = before + bytes;
+        let fits = self.fits(all, held + bytes, is_served);
         if !fits {
             self.give_back(bytes);
         }
+        if all > self.limits.pool_bytes_max / 4 * 3 {
+            self.pressed.notify_one();
+        }
         fits
+    }
+
+    /// The last eighth is kept for those who hold little and are there to read it, and they have a
+    /// little for sure: that others fill the pool costs nobody a session who reads what comes.
+    fn fits(&self, all: usize, held: usize, is_served: bool) -> bool {
+        let max = self.limits.pool_bytes_max;
+        let little = self.limits.bytes_max / 16;
+        match is_served {
+            true if held <= FAIR_BYTES => true,
+            true if held <= little => all <= max,
+            _ => all <= max - max / 8,
+        }
+    }
+
+    /// Ready when so much waits that those who hold most of it have to make room.
+    pub async fn pressed(&self) {
+        self.pressed.notified().await;
+    }
+
+    /// How many bytes have to go so that it takes a while until it is so again.
+    pub fn excess(&self) -> usize {
+        let max = self.limits.pool_bytes_max;
+        self.bytes().saturating_sub(max / 8 * 5)
     }
 
     /// Takes what can't be refused.

@@ -139,23 +139,63 @@ fn an_empty_outbox_owns_no_heap() {
     assert_eq!((queue.waiting.capacity(), queue.bytes), (0, 0));
 }
 
+const SHARED: OutboxLimits = OutboxLimits {
+    bytes_max: 320_000,
+    entries_max: 1_000,
+    pool_bytes_max: 400_000,
+};
+
+/// Entries of about a thousand bytes until the outbox has taken `bytes` or takes no more.
+fn fill(outbox: &Outbox, bytes: usize) -> Pushed {
+    static TEXT: [u8; 1_000] = [b'a'; 1_000];
+    loop {
+        let held = outbox.lock().bytes;
+        let entry = Entry::transient(Bytes::from_static(&TEXT).into(), Position(0));
+        match outbox.push(entry, Position(0)) {
+            Pushed::Queued if held < bytes => {}
+            other => return other,
+        }
+    }
+}
+
 #[test]
 fn what_waits_in_all_outboxes_together_is_bounded_and_given_back() {
-    let limits = OutboxLimits {
-        pool_bytes_max: 3 * ENTRY_OVERHEAD,
-        ..LIMITS
-    };
-    let pool = Arc::new(OutboxPool::new(limits));
-    let (one, two) = (
-        Outbox::new(pool.clone(), READER),
-        Outbox::new(pool.clone(), READER),
-    );
-    assert!(one.push(entry("a", 0), Position(0)).is_queued());
-    assert!(two.push(entry("b", 0), Position(0)).is_queued());
-    assert_eq!(two.push(entry("c", 0), Position(0)), Pushed::Overflowed);
-    one.take(READER, Position(0), 1_000);
-    two.finish();
+    let pool = Arc::new(OutboxPool::new(SHARED));
+    let all: Vec<Outbox> = (0..4).map(|_| Outbox::new(pool.clone(), READER)).collect();
+    for outbox in &all {
+        fill(outbox, 200_000);
+    }
+    let fair = all.len() * FAIR_BYTES;
+    assert!(pool.bytes() <= SHARED.pool_bytes_max + fair);
+    assert!(!all[3].can_be_resumed());
+    all[0].take_all();
+    all[1].finish();
+    drop(all);
     assert_eq!(pool.bytes(), 0);
+}
+
+/// However much waits for others, and for how many of them.
+#[test]
+fn who_reads_what_comes_gets_it_while_others_fill_the_pool() {
+    let pool = Arc::new(OutboxPool::new(SHARED));
+    let reading = Outbox::new(pool.clone(), READER);
+    let greedy: Vec<Outbox> = (0..8).map(|_| Outbox::new(pool.clone(), READER)).collect();
+    for outbox in &greedy {
+        enable(outbox);
+        outbox.take_all();
+        assert!(outbox.detach(READER));
+        fill(outbox, 300_000);
+    }
+    assert!(pool.bytes() > SHARED.pool_bytes_max / 4 * 3);
+    assert_eq!(
+        fill(&reading, 15_000),
+        Pushed::Queued,
+        "what is kept for those"
+    );
+    pool.add(SHARED.pool_bytes_max);
+    reading.take_all();
+    assert_eq!(fill(&reading, 2_000), Pushed::Queued, "its fair share");
+    assert_eq!(fill(&reading, 15_000), Pushed::Overflowed);
 }
 
 #[test]

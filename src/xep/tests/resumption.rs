@@ -156,3 +156,34 @@ fn a_waiting_session_whose_resource_is_taken_is_held_by_nobody() {
     server.log_in("bob/r");
     assert!(is_held_by_nobody(bob));
 }
+
+#[test]
+fn room_is_made_by_those_who_hold_most_of_what_waits() {
+    let server = server();
+    server.accounts(&["eve"]);
+    let (bob, _) = resumable(&server);
+    let carol = server.log_in("alice/c");
+    let greedy: Vec<Client<'_>> = (0..13)
+        .map(|n| server.connect(&format!("eve/{n}")))
+        .collect();
+    let push = |client: &Client<'_>, bytes: usize| {
+        let entry =
+            router::Entry::transient(bytes::Bytes::from(vec![b'z'; bytes]).into(), Position(0));
+        server.core.push(&client.session, entry)
+    };
+    for eve in &greedy {
+        for _ in 0..10 {
+            assert!(push(eve, 100_000).is_queued());
+        }
+    }
+    assert!(push(&bob, 2_000).is_queued());
+    assert!(push(&carol, 20_000).is_queued());
+    router::relieve(&server.core);
+    assert_eq!(server.core.outboxes.excess(), 0);
+    assert!(!bob.session.is_ended() && !carol.session.is_ended());
+    let ended = greedy.iter().filter(|eve| eve.session.is_ended()).count();
+    assert_eq!(ended, 3, "no more than it takes");
+    router::relieve(&server.core);
+    let ended = greedy.iter().filter(|eve| eve.session.is_ended()).count();
+    assert_eq!(ended, 3);
+}

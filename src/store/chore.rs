@@ -143,14 +143,11 @@ impl Log {
         if self.chore_out || self.closing || self.poisoned.is_some() || self.options.read_only {
             return Next::Idle { until_ms: None };
         }
-        if let Some(work) = self.growth().or_else(|| self.preparation()) {
+        if let Some(work) = self.growth() {
             return self.hand_out(work);
         }
-        if self.give_back() || self.sweep_one() {
+        if self.give_back() {
             return Next::Again;
-        }
-        if let Some(work) = self.next_wipe() {
-            return self.hand_out(work);
         }
         if self.backlog_bytes() > self.geometry.group_bytes_max() {
             return Next::Idle {
@@ -167,18 +164,38 @@ impl Log {
                 until_ms: Some(until_ms),
             };
         }
+        if let Some(work) = self.preparation() {
+            return self.hand_out(work);
+        }
+        // One free slot at a time, so that the others stay free.
+        if !self.is_wiping() && self.sweep_one() {
+            return Next::Again;
+        }
         if let Some(next) = self.checkpoint_step(fold) {
             return next;
         }
+        // By turns, so that neither keeps the other waiting.
+        self.wipes_next = !self.wipes_next;
+        let work = if self.wipes_next {
+            self.next_wipe().or_else(|| self.next_load(pressed))
+        } else {
+            self.next_load(pressed).or_else(|| self.next_wipe())
+        };
+        work.map_or(Next::Idle { until_ms: None }, |work| self.hand_out(work))
+    }
+
+    fn next_load(&mut self, pressed: bool) -> Option<Work> {
         if self.compaction.is_none() {
             self.compaction = self
                 .candidate(pressed)
                 .map(|segment| Compaction { segment, offset: 0 });
         }
-        match self.stretch() {
-            Some(stretch) => self.hand_out(Work::Load(stretch)),
-            None => Next::Idle { until_ms: None },
-        }
+        self.stretch().map(Work::Load)
+    }
+
+    fn is_wiping(&self) -> bool {
+        let mut segments = self.map.segments.values();
+        segments.any(|segment| segment.class == Use::Wiping)
     }
 
     /// Takes a chore back that was done.
@@ -429,11 +446,11 @@ impl Log {
     }
 
     fn wiped(&mut self, segment: u32) {
+        self.allowance.spend(u64::from(self.geometry.segment_bytes));
         if self.make_room(own::FRAME_MAX, 0).is_err() {
             return;
         }
         self.wipes.retain(|&id| id != segment);
-        self.allowance.spend(u64::from(self.geometry.segment_bytes));
         self.push_own(&Own::Wiped { id: segment });
         if let Some(segment) = self.map.segments.remove(&segment) {
             self.group().frees.push(segment.slot);

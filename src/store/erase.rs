@@ -30,6 +30,9 @@ impl Log {
 
     /// Whether marked inline copies are only given back by a new checkpoint.
     pub(super) fn erasure_needs_checkpoint(&self) -> bool {
+        if self.is_sweeping() {
+            return false;
+        }
         self.map.segments.values().any(|segment| {
             self.erasure_is_due(segment.erase_ms)
                 && match segment.class {
@@ -38,6 +41,12 @@ impl Log {
                     _ => false,
                 }
         })
+    }
+
+    /// Whether free slots are still to be overwritten. The chain goes on in one of
+    /// them, and would have to leave it again, so its turn comes after.
+    fn is_sweeping(&self) -> bool {
+        self.map.sweep_left() > 0 && self.erasure_is_due(self.map.sweep_ms)
     }
 
     /// Takes marked segments out of use as heads, and one marked free slot at a
@@ -49,6 +58,7 @@ impl Log {
                 .is_some_and(|segment| self.erasure_is_due(segment.erase_ms))
         };
         if due(self.chain.segment)
+            && !self.is_sweeping()
             && self.chain.offset > 0
             && self.map.available() > self.reserve_internal()
         {

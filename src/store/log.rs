@@ -125,6 +125,8 @@ pub struct Log {
     pub(super) chore_out: bool,
     /// Segments that can be overwritten: that they were freed is durable.
     pub(super) wipes: VecDeque<u32>,
+    /// Overwriting has its turn before compaction.
+    pub(super) wipes_next: bool,
     pub(super) grows: bool,
     pub(super) grow_failed_ms: Option<u64>,
 }

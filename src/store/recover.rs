@@ -224,6 +224,7 @@ fn settle<F: Fold + ?Sized>(
         chore_ticket: 0,
         chore_out: false,
         wipes,
+        wipes_next: false,
         grows: device.grows(),
         grow_failed_ms: None,
     };

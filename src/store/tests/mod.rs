@@ -14,4 +14,5 @@ mod golden;
 mod harness;
 mod model;
 mod reopen;
+mod pace;
 mod space;

@@ -274,6 +274,9 @@ impl Log {
 
     fn map_slice(&mut self, from: u32, running: &mut Running) -> Result<Stage, AppendError> {
         const ENTRIES: usize = 256;
+        if from == 0 {
+            self.push_lost(running)?;
+        }
         let segments: Vec<&Segment> = self
             .map
             .segments
@@ -300,6 +303,21 @@ impl Log {
         } else {
             Stage::Root
         })
+    }
+
+    fn push_lost(&mut self, running: &mut Running) -> Result<(), AppendError> {
+        for lost in self.lost.clone() {
+            let (body, names) = lost.encode();
+            let record = Record {
+                kind: own::LOST,
+                version: 1,
+                seq: 0,
+                body: &body,
+                payload: names.as_bytes(),
+            };
+            self.push_item(&record, Extra::default(), running)?;
+        }
+        Ok(())
     }
 
     fn root_slice(&mut self, running: &mut Running) -> Result<Stage, AppendError> {

@@ -102,18 +102,7 @@ impl<F: Fold + ?Sized> Replay<'_, '_, F> {
             // The beginning of what is salvaged: nothing is known to be missing.
             return;
         }
-        let mut hit = Vec::new();
-        let place = (self.at.segment, self.at.slot);
-        let mut walk = Walk::new(self.device, self.geometry, self.salt, place, from, until);
-        loop {
-            match walk.step() {
-                Step::Frame(frame) => hit.extend(self.fold.describe(&frame.record)),
-                Step::End => break,
-                _ => {}
-            }
-        }
-        hit.dedup();
-        hit.truncate(Damage::HIT_MAX);
+        let hit = self.describe_within((self.at.segment, self.at.slot), from, until);
         let damage = Damage::of(DamageKind::Chain, self.at.segment, from, until);
         self.report.damage.push(Damage {
             batches: Some((self.at.number, last)),
@@ -121,6 +110,21 @@ impl<F: Fold + ?Sized> Replay<'_, '_, F> {
             hit,
             ..damage
         });
+    }
+
+    /// Whose records in a range can still be read.
+    pub(super) fn describe_within(&self, place: (u32, u32), from: u32, until: u32) -> Vec<String> {
+        let mut walk = Walk::new(self.device, self.geometry, self.salt, place, from, until);
+        let mut hit = Vec::new();
+        while hit.len() < Damage::HIT_MAX {
+            match walk.step() {
+                Step::Frame(frame) => hit.extend(self.fold.describe(&frame.record)),
+                Step::End => break,
+                _ => {}
+            }
+        }
+        hit.dedup();
+        hit
     }
 
     pub(super) fn end_of_chain(&mut self) {

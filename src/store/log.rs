@@ -14,6 +14,7 @@ use super::compact::Compaction;
 use super::fold::{Fold, Live, Place, Position, Record};
 use super::format::{BATCH_HEADER, Geometry, Salt, SegmentHeader, Successor, Use, frame_len};
 use super::group::{Extra, Group, Sealed};
+use super::lost::Lost;
 use super::own::{self, Extent, Own};
 use super::read::Read;
 use super::segment::Map;
@@ -112,6 +113,8 @@ pub struct Log {
     /// Segments of the chain below this one are read by no recovery.
     pub(super) needed_from: u32,
     pub(super) running: Option<Running>,
+    /// What was acknowledged and could not be recovered.
+    pub(super) lost: Vec<Lost>,
     pub(super) compaction: Option<Compaction>,
     pub(super) superblock_due: bool,
     /// A checkpoint was found damaged: write a new one soon.

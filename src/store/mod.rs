@@ -32,6 +32,7 @@ mod fuse;
 mod group;
 mod hole;
 mod limits;
+mod lost;
 mod own;
 mod recover;
 mod replay;

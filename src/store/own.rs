@@ -12,6 +12,8 @@ pub(super) const WIPED: u8 = 0xF4;
 /// Items of a checkpoint: entries of the segment map, and its root.
 pub(super) const MAP: u8 = 0xF8;
 pub(super) const ROOT: u8 = 0xF9;
+/// Another: what was lost.
+pub(super) const LOST: u8 = 0xFA;
 
 /// A record of the log itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

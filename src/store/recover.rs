@@ -10,8 +10,9 @@ use super::disk::Device;
 use super::fold::Fold;
 use super::format::{Successor, Use};
 use super::log::{Chain, Identity, Log, Options};
+use super::lost;
 use super::replay::Replay;
-use super::report::{OpenError, Recovery};
+use super::report::{Damage, DamageKind, OpenError, Recovery};
 use super::restore::{Restored, find_missing, restore};
 use super::superblock::{self, Current, Superblock, TailStart};
 
@@ -62,8 +63,12 @@ impl Log {
             let why = "its chain leads beyond the end of the device";
             return Err(OpenError::Unreadable(why.into()));
         }
+        let holes = restored.holes;
         let (mut log, report) = settle(replay, &superblock, restored, options, device);
         log.now_ms = now_ms;
+        let is_loss = |damage: &&Damage| holes || damage.kind != DamageKind::Checkpoint;
+        let found = report.damage.iter().filter(is_loss).cloned().collect();
+        log.lost = lost::gather(std::mem::take(&mut log.lost), found, now_ms);
         if !log.options.read_only {
             log.epoch = superblock.epoch.saturating_add(1);
             // The last group may have been lost with what it announced: its
@@ -151,6 +156,7 @@ fn settle<F: Fold + ?Sized>(
         mut map,
         at,
         report,
+        lost,
         tail_bytes,
         ..
     } = replay;
@@ -172,7 +178,9 @@ fn settle<F: Fold + ?Sized>(
         previous: at.previous.unwrap_or(0),
         number: at.number,
     };
-    let Restored { standing, renew } = restored;
+    let Restored {
+        standing, renew, ..
+    } = restored;
     // Until the superblock is written anew, nothing is given back.
     let needed_from = 0;
     let wiping = map
@@ -214,6 +222,7 @@ fn settle<F: Fold + ?Sized>(
         needed_from,
         renew,
         running: None,
+        lost,
         compaction: None,
         superblock_due: false,
         closing: false,

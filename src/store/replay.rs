@@ -7,6 +7,7 @@ use super::fold::{Fold, Live, Place, Record, Unreadable};
 use super::format::{
     BATCH_HEADER, BatchHeader, Geometry, Salt, Successor, Use, decode_frame, record_of,
 };
+use super::lost::Lost;
 use super::own::{Extent, Freed, Own};
 use super::report::{Damage, DamageKind, Recovery};
 use super::segment::{Map, Segment};
@@ -29,6 +30,8 @@ pub(super) struct Replay<'d, 'f, F: Fold + ?Sized> {
     /// Up to this batch, what is missing is damage.
     pub durable_batch: u64,
     pub report: Recovery,
+    /// What was lost before, as the checkpoint says.
+    pub lost: Vec<Lost>,
     pub tail_bytes: u64,
     /// Nothing can lie behind the last durable batch.
     pub clean: bool,
@@ -97,6 +100,7 @@ impl<'d, 'f, F: Fold + ?Sized> Replay<'d, 'f, F> {
             epoch: superblock.epoch,
             durable_batch: superblock.durable_batch,
             report: Recovery::default(),
+            lost: Vec::new(),
             tail_bytes: 0,
             clean: superblock.clean,
             announced: Vec::new(),
@@ -447,7 +451,9 @@ impl<'d, 'f, F: Fold + ?Sized> Replay<'d, 'f, F> {
         let Some(bytes) = self.extent_bytes(extent) else {
             // Retired later in the chain, or damaged: the end will tell.
             let damage = Damage::of(DamageKind::Records, extent.segment, extent.offset, end);
+            let slot = self.slot_of(extent.segment).unwrap_or(self.map.slots);
             self.suspects.push(Damage {
+                hit: self.describe_within((extent.segment, slot), extent.offset, end),
                 batches: Some((header.number, header.number)),
                 between_ms: (Some(header.time_ms), Some(header.time_ms)),
                 ..damage

@@ -6,6 +6,7 @@ use super::format::{
     FLAG_PLACE, Frame, Geometry, PLACE_BYTES, Successor, Use, decode_frame, place_from,
 };
 use super::log::Options;
+use super::lost::Lost;
 use super::own;
 use super::read::read_range;
 use super::replay::{At, Replay};
@@ -20,6 +21,8 @@ pub(super) struct Restored {
     pub standing: [Option<Standing>; 2],
     /// Whether a new one is wanted, because one was damaged.
     pub renew: bool,
+    /// Whether what is damaged in checkpoints is lost.
+    pub holes: bool,
 }
 
 /// Restores the newest checkpoint that is whole, and says from where the chain
@@ -43,7 +46,7 @@ pub(super) fn restore<F: Fold + ?Sized>(
         .copied()
         .collect();
     let mut standing = Vec::new();
-    let (mut whole, mut renew) = (false, false);
+    let (mut whole, mut renew, mut holes) = (false, false, false);
     for pointer in &pointers {
         let loaded = if whole {
             runs_of(replay, pointer)
@@ -72,7 +75,7 @@ pub(super) fn restore<F: Fold + ?Sized>(
             whole = true;
         } else {
             restore_what_is_left(replay, &pointers, options)?;
-            renew = true;
+            (renew, holes) = (true, true);
         }
     }
     // A damaged one is of use only when there is nothing better.
@@ -81,6 +84,7 @@ pub(super) fn restore<F: Fold + ?Sized>(
     Ok(Restored {
         standing: [standing.next(), standing.next()],
         renew,
+        holes,
     })
 }
 
@@ -89,6 +93,7 @@ fn start_over<F: Fold + ?Sized>(replay: &mut Replay<'_, '_, F>) {
     replay.fold.reset();
     replay.live = Live::default();
     replay.map.segments.clear();
+    replay.lost.clear();
     replay.report.items = 0;
     replay.report.invalid = 0;
 }
@@ -214,6 +219,13 @@ fn restore_item<F: Fold + ?Sized>(
             return Ok(());
         }
         own::ROOT => return Ok(()),
+        own::LOST => {
+            match Lost::decode(record.body, record.payload) {
+                Some(lost) => replay.lost.push(lost),
+                None => replay.report.invalid += 1,
+            }
+            return Ok(());
+        }
         kind if kind > Record::KIND_MAX => {
             return Err(Unreadable::Newer {
                 kind,

@@ -2,7 +2,9 @@
 
 use super::disk::Device;
 use super::fold::{Cursor, Fold, Place};
-use super::format::{BatchHeader, Geometry, SUPERBLOCKS_AT, Salt, SegmentHeader, Use};
+use super::format::{
+    BATCH_HEADER, BatchHeader, Geometry, SUPERBLOCKS_AT, Salt, SegmentHeader, Use,
+};
 use super::log::{Identity, Log};
 use super::read::Read;
 use super::report::{Damage, DamageKind, name_hits};
@@ -94,6 +96,7 @@ pub struct Verifier {
     salt: Salt,
     segments: Vec<Part>,
     needed_from: u32,
+    lost: Vec<Damage>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -241,6 +244,7 @@ impl Log {
                 })
                 .collect(),
             needed_from: self.needed_from,
+            lost: self.lost.iter().map(|lost| lost.damage.clone()).collect(),
         }
     }
 
@@ -278,9 +282,10 @@ impl Log {
     /// Drops from a report what is not in use any more, and adds whose records
     /// were hit.
     pub fn confirm<F: Fold + ?Sized>(&self, fold: &F, report: &mut Verification) {
+        let is_lost = |damage: &Damage| self.lost.iter().any(|lost| lost.damage == *damage);
         report
             .damage
-            .retain(|damage| self.map.of(damage.segment).is_some());
+            .retain(|damage| self.map.of(damage.segment).is_some() || is_lost(damage));
         name_hits(fold, &mut report.damage);
     }
 
@@ -304,6 +309,18 @@ impl Log {
 }
 
 impl Verification {
+    /// Takes note of damage, unless recovery knew of it.
+    fn add(&mut self, damage: Damage, block: u32) {
+        let known = self.damage.iter().any(|known| {
+            known.segment == damage.segment
+                && known.from <= damage.from
+                && damage.until <= known.until.next_multiple_of(block)
+        });
+        if !known {
+            self.damage.push(damage);
+        }
+    }
+
     /// Takes note of a record that the state refers to.
     pub fn take(&mut self, place: Place, readable: bool) {
         self.records_held += 1;
@@ -323,7 +340,10 @@ impl Verification {
 impl Verifier {
     /// Reads everything.
     pub fn run(&self, device: &dyn Device) -> Verification {
-        let mut report = Verification::default();
+        let mut report = Verification {
+            damage: self.lost.clone(),
+            ..Verification::default()
+        };
         for at in SUPERBLOCKS_AT {
             let mut block = super::buffer::Buffer::zeroed(super::buffer::ALIGN);
             let read = device.read_at(block.as_mut_slice(), at);
@@ -342,18 +362,19 @@ impl Verifier {
         &self,
         device: &dyn Device,
         part: &Part,
-        last: &mut Option<BatchHeader>,
+        last: &mut Option<Last>,
         report: &mut Verification,
     ) {
         report.segments += 1;
         report.bytes += u64::from(part.end);
+        let block = self.geometry.block;
         let mut window = Window::new(device, self.geometry, part.slot);
         let header =
             SegmentHeader::decode(window.bytes(0, self.geometry.block as usize), self.salt);
         if header.is_none_or(|header| header.id != part.id || header.class != part.class)
             && part.end > 0
         {
-            report.damage.push(part.damage(0, self.geometry.block));
+            report.add(part.damage(0, block), block);
         }
         let place = (part.id, part.slot);
         let mut walk = Walk::new(
@@ -365,38 +386,69 @@ impl Verifier {
             part.end,
         );
         loop {
-            let offset = walk.offset();
             match walk.step() {
                 Step::Frame(_) => report.records += 1,
                 Step::Batch(header) => {
+                    let offset = walk.offset() - BATCH_HEADER as u32;
                     report.batches += 1;
-                    if part.id >= self.needed_from
-                        && last.is_some_and(|last| {
-                            leads_to(&last, part.id) && !follows(&last, &header)
-                        })
-                    {
-                        report
-                            .damage
-                            .push(part.damage(offset, offset + self.geometry.block));
-                    }
-                    *last = Some(header);
+                    let gap = last.and_then(|last| self.gap(&last, part, offset, &header));
+                    gap.map(|gap| report.add(gap, block));
+                    *last = Some(Last {
+                        header,
+                        end: offset + self.geometry.padded(header.len),
+                    });
                 }
-                Step::Bad { from, until } => report.damage.push(part.damage(from, until)),
+                Step::Bad { from, until } => report.add(part.damage(from, until), block),
                 Step::End => return,
             }
         }
     }
 }
 
-/// Whether the next batch behind `before` in the chain lies in `segment`, if
-/// not in its own: the segments in between may have been given back.
-fn leads_to(before: &BatchHeader, segment: u32) -> bool {
-    before.segment == segment || before.next.segment == segment
+/// The batch before the one at hand, and where it ends.
+#[derive(Clone, Copy, Debug)]
+struct Last {
+    header: BatchHeader,
+    end: u32,
 }
 
-/// Whether a batch is the one behind another.
-fn follows(before: &BatchHeader, behind: &BatchHeader) -> bool {
-    behind.number == before.number + 1 && behind.previous == before.crc
+impl Verifier {
+    /// What is missing between two batches, if anything is.
+    fn gap(&self, last: &Last, part: &Part, offset: u32, behind: &BatchHeader) -> Option<Damage> {
+        let before = &last.header;
+        // Segments in between may have been given back.
+        let is_next = before.segment == part.id || before.next.segment == part.id;
+        let follows = behind.number == before.number + 1 && behind.previous == before.crc;
+        if part.id < self.needed_from || !is_next || follows {
+            return None;
+        }
+        if behind.number <= before.number + 1 {
+            return Some(part.damage(offset, offset + self.geometry.block));
+        }
+        let missing = (before.number + 1, behind.number - 1);
+        if self.is_lost(missing) {
+            return None;
+        }
+        let until = if before.segment == part.id {
+            offset
+        } else {
+            self.geometry.segment_bytes
+        };
+        let damage = Damage::of(DamageKind::Chain, before.segment, last.end, until);
+        Some(Damage {
+            batches: Some(missing),
+            between_ms: (Some(before.time_ms), Some(behind.time_ms)),
+            ..damage
+        })
+    }
+
+    /// Whether recovery knows that these batches are missing.
+    fn is_lost(&self, (first, last): (u64, u64)) -> bool {
+        let batches = self.lost.iter().filter_map(|lost| lost.batches);
+        batches
+            .into_iter()
+            .any(|lost| lost.0 <= first && last <= lost.1)
+    }
 }
 
 impl Part {

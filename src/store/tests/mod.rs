@@ -12,6 +12,7 @@ mod erasure;
 mod faults;
 mod golden;
 mod harness;
+mod lost;
 mod model;
 mod reopen;
 mod pace;

@@ -276,6 +276,7 @@ impl Log {
         const ENTRIES: usize = 256;
         if from == 0 {
             self.push_lost(running)?;
+            self.push_sweep(running)?;
         }
         let segments: Vec<&Segment> = self
             .map
@@ -317,6 +318,23 @@ impl Log {
             };
             self.push_item(&record, Extra::default(), running)?;
         }
+        Ok(())
+    }
+
+    /// That free slots are to be overwritten. The record that asked for it may
+    /// lie in front of the tail.
+    fn push_sweep(&mut self, running: &mut Running) -> Result<(), AppendError> {
+        if self.map.sweep_ms == 0 {
+            return Ok(());
+        }
+        let record = Record {
+            kind: own::SWEEP,
+            version: 1,
+            seq: 0,
+            body: &self.map.sweep_ms.to_le_bytes(),
+            payload: &[],
+        };
+        self.push_item(&record, Extra::default(), running)?;
         Ok(())
     }
 

@@ -77,6 +77,7 @@ impl Log {
         {
             return false;
         }
+        let erase_ms = self.map.sweep_ms;
         let Some((id, slot)) = self.map.sweep_next() else {
             return false;
         };
@@ -86,6 +87,7 @@ impl Log {
             class: Use::Wiping,
             packed: false,
             bucket: 0,
+            erase_ms,
         });
         self.group().wipes.push(id);
         true

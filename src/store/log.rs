@@ -505,13 +505,14 @@ impl Log {
             bucket,
         } = head;
         let segment = self.map.allocate(class, packed, bucket)?;
-        let (id, slot) = (segment.id, segment.slot);
+        let (id, slot, erase_ms) = (segment.id, segment.slot, segment.erase_ms);
         self.push_own(&Own::Opened {
             id,
             slot,
             class,
             packed,
             bucket,
+            erase_ms,
         });
         if self.heads.len() >= Head::MAX && !self.heads.contains_key(&head) {
             let oldest = self

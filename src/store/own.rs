@@ -12,8 +12,9 @@ pub(super) const WIPED: u8 = 0xF4;
 /// Items of a checkpoint: entries of the segment map, and its root.
 pub(super) const MAP: u8 = 0xF8;
 pub(super) const ROOT: u8 = 0xF9;
-/// Another: what was lost.
+/// Others: what was lost, and the free slots that are to be overwritten.
 pub(super) const LOST: u8 = 0xFA;
+pub(super) const SWEEP: u8 = 0xFB;
 
 /// A record of the log itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub(super) enum Own {
         class: Use,
         packed: bool,
         bucket: u32,
+        /// Its slot holds what is to be erased since then; 0: nothing.
+        erase_ms: u64,
     },
     Freed {
         id: u32,
@@ -80,12 +83,14 @@ impl Own {
                 class,
                 packed,
                 bucket,
+                erase_ms,
             } => {
                 put_u32(&mut body, 0, id);
                 put_u32(&mut body, 4, slot);
                 put_u32(&mut body, 8, bucket);
                 body[12] = class as u8;
                 body[13] = u8::from(packed);
+                put_u64(&mut body, 16, erase_ms);
                 OPENED
             }
             Own::Freed { id, why } => {
@@ -132,6 +137,7 @@ impl Own {
                 bucket: u32_at(body, 8),
                 class: Use::from_byte(body[12])?,
                 packed: body[13] == 1,
+                erase_ms: u64_at(body, 16),
             },
             FREED => {
                 let why = match body[4] {

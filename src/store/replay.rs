@@ -381,6 +381,7 @@ impl<'d, 'f, F: Fold + ?Sized> Replay<'d, 'f, F> {
                 class,
                 packed,
                 bucket,
+                erase_ms,
             } => {
                 let fresh = Segment {
                     id,
@@ -389,7 +390,7 @@ impl<'d, 'f, F: Fold + ?Sized> Replay<'d, 'f, F> {
                     packed,
                     bucket,
                     end: 0,
-                    erase_ms: 0,
+                    erase_ms,
                     damaged: false,
                 };
                 self.map.id_next = self.map.id_next.max(id.saturating_add(1));
@@ -425,7 +426,7 @@ impl<'d, 'f, F: Fold + ?Sized> Replay<'d, 'f, F> {
                     .into_values()
                     .collect();
                 self.map.erase_inline(before, &heads, at_ms);
-                self.map.sweep_ms = at_ms.max(1);
+                self.map.sweep_since(at_ms);
             }
             Own::Wiped { id } => {
                 self.map.segments.remove(&id);
@@ -481,6 +482,9 @@ impl<'d, 'f, F: Fold + ?Sized> Replay<'d, 'f, F> {
     /// A chain segment comes into use.
     pub fn enter(&mut self, id: u32, slot: u32) {
         self.map.id_next = self.map.id_next.max(id.saturating_add(1));
+        // A slot that was to be overwritten passes that on; no record says of
+        // this one that it was none.
+        let erase_ms = self.map.sweep_ms;
         self.map.segments.entry(id).or_insert(Segment {
             id,
             slot,
@@ -488,7 +492,7 @@ impl<'d, 'f, F: Fold + ?Sized> Replay<'d, 'f, F> {
             packed: false,
             bucket: 0,
             end: 0,
-            erase_ms: 0,
+            erase_ms,
             damaged: false,
         });
     }

@@ -93,6 +93,7 @@ fn start_over<F: Fold + ?Sized>(replay: &mut Replay<'_, '_, F>) {
     replay.fold.reset();
     replay.live = Live::default();
     replay.map.segments.clear();
+    replay.map.sweep_ms = 0;
     replay.lost.clear();
     replay.report.items = 0;
     replay.report.invalid = 0;
@@ -219,6 +220,13 @@ fn restore_item<F: Fold + ?Sized>(
             return Ok(());
         }
         own::ROOT => return Ok(()),
+        own::SWEEP => {
+            match record.body.first_chunk() {
+                Some(since_ms) => replay.map.sweep_since(u64::from_le_bytes(*since_ms)),
+                None => replay.report.invalid += 1,
+            }
+            return Ok(());
+        }
         own::LOST => {
             match Lost::decode(record.body, record.payload) {
                 Some(lost) => replay.lost.push(lost),

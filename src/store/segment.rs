@@ -133,6 +133,14 @@ impl Map {
         }
     }
 
+    /// What lies in free slots was to be overwritten at that time: recovery
+    /// takes it for all of them.
+    pub fn sweep_since(&mut self, at_ms: u64) {
+        if self.sweep_ms == 0 {
+            self.sweep_ms = at_ms.max(1);
+        }
+    }
+
     /// Takes the next free slot that is to be overwritten, as a segment of its
     /// own.
     pub fn sweep_next(&mut self) -> Option<(u32, u32)> {

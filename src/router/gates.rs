@@ -8,8 +8,9 @@ use crate::store::Position;
 
 use super::session::Session;
 
-/// Sessions by the position they wait for. At most one entry a session and position matters, so
-/// its size is bounded by the number of sessions times the batches in flight (two).
+/// Sessions by the position they wait for. An outbox tells of a gate once and of the next one
+/// only when its first entry is another, so its size is bounded by the number of sessions times
+/// the batches in flight (two).
 #[derive(Debug, Default)]
 pub struct Gates {
     waiting: Mutex<BinaryHeap<Reverse<Waiting>>>,

@@ -94,6 +94,8 @@ struct Queue {
     ended: bool,
     /// The connection that may take entries; 0 while there is none.
     reader: u64,
+    /// The gate that somebody was last told to wait for: one that is not open is waited for once.
+    told_gate: Position,
 }
 
 /// What the connection took to write.
@@ -103,7 +105,8 @@ pub struct Batch {
     pub entries: Vec<Entry>,
     /// The outbox keeps the stanzas from this one on until they are acknowledged.
     pub kept_from: usize,
-    /// The first entry left behind waits for this position.
+    /// The first entry left behind waits for this position, and nobody was told so before: the
+    /// caller registers the session there.
     pub gate: Option<Position>,
     /// The stream is to be ended once `entries` are written.
     pub ending: Option<Ending>,
@@ -154,6 +157,7 @@ impl Outbox {
                 ending: None,
                 ended: false,
                 reader,
+                told_gate: Position(0),
             }),
         }
     }
@@ -195,7 +199,10 @@ impl Outbox {
         queue.bytes += weight;
         queue.waiting.push_back(entry);
         match first {
-            true if gate > durable => Pushed::Gated(gate),
+            true if gate > durable => match queue.tell(gate) {
+                Some(gate) => Pushed::Gated(gate),
+                None => Pushed::Queued,
+            },
             true => {
                 queue.wake();
                 Pushed::Queued
@@ -216,9 +223,12 @@ impl Outbox {
         }
         let mut bytes = 0;
         let mut kept_from = None;
+        let mut is_gated = false;
         while let Some(front) = queue.waiting.front() {
             if front.after > durable {
-                batch.gate = Some(front.after);
+                let gate = front.after;
+                batch.gate = queue.tell(gate);
+                is_gated = true;
                 break;
             }
             bytes += front.weight();
@@ -241,7 +251,7 @@ impl Outbox {
                 batch.entries.push(entry);
             }
         }
-        if queue.waiting.is_empty() || batch.gate.is_some() {
+        if queue.waiting.is_empty() || is_gated {
             batch.ending = queue.ending_due().cloned();
         }
         batch.kept_from = kept_from.unwrap_or(batch.entries.len());
@@ -485,6 +495,13 @@ impl Queue {
             Ending::Discard(_) if !self.waiting.is_empty() => None,
             ending => Some(ending),
         }
+    }
+
+    /// The gate, unless somebody waits for it already.
+    fn tell(&mut self, gate: Position) -> Option<Position> {
+        let is_news = self.told_gate != gate;
+        self.told_gate = gate;
+        is_news.then_some(gate)
     }
 
     fn can_be_resumed(&self) -> bool {

@@ -60,6 +60,35 @@ fn a_gate_holds_back_everything_behind_it() {
     assert_eq!(batch.gate, None);
 }
 
+/// However often a connection looks, as it does whenever its client sends something.
+#[test]
+fn a_gate_is_told_once() {
+    let outbox = outbox();
+    outbox.push(entry("a", 5), Position(4));
+    outbox.push(entry("b", 6), Position(4));
+    let look = |durable: u64| {
+        let batch = outbox.take(READER, Position(durable), 1_000);
+        (batch.entries.len(), batch.gate)
+    };
+    assert_eq!(look(4), (0, None), "the push has told it");
+    assert_eq!(look(4), (0, None));
+    assert_eq!(look(5), (1, Some(Position(6))));
+    assert_eq!(look(5), (0, None));
+    assert_eq!(look(6), (1, None));
+}
+
+/// An end that was asked for does not wait for a gate that was told before.
+#[test]
+fn a_stream_ends_in_front_of_a_gate_that_is_not_open() {
+    let outbox = outbox();
+    outbox.push(entry("a", 5), Position(4));
+    outbox.end(Ending::server_stops());
+    for _ in 0..2 {
+        let batch = outbox.take(READER, Position(4), 1_000);
+        assert!(batch.entries.is_empty() && batch.ending.is_some());
+    }
+}
+
 #[test]
 fn the_first_gated_entry_tells_its_gate() {
     let outbox = outbox();

@@ -257,7 +257,8 @@ pub enum Resumption {
         /// What the count waits for.
         after: crate::store::Position,
     },
-    /// No such session, or somebody else's, or the client would not be let in any more.
+    /// No such session, or somebody else's; or it can't go on where the client is; or the client
+    /// would not be let in any more.
     NotFound,
     /// A stanza of its old connection is being handled right now: ask again in a moment.
     Busy,
@@ -304,7 +305,8 @@ pub fn resume(
     };
     let (management, done) = match handed_over {
         Ok(handed_over) => handed_over,
-        Err(NotHandedOver::Over) => return Resumption::NotFound,
+        // The session goes on waiting; its own client can bind and take its place.
+        Err(NotHandedOver::Over | NotHandedOver::Behind) => return Resumption::NotFound,
         Err(NotHandedOver::TooHigh(too_high)) => {
             end(&mut core.cx(), &session, None);
             return Resumption::TooHigh(too_high);

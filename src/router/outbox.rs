@@ -138,6 +138,8 @@ pub struct HandledCountTooHigh {
 pub enum NotHandedOver {
     /// It is over, or something of it is lost already.
     Over,
+    /// The client counts less than it has acknowledged before: what it misses is gone.
+    Behind,
     /// The client counts more than it was sent.
     TooHigh(HandledCountTooHigh),
 }
@@ -365,6 +367,9 @@ impl Outbox {
         if !queue.can_be_resumed() {
             return Err(NotHandedOver::Over);
         }
+        if queue.is_behind(h) {
+            return Err(NotHandedOver::Behind);
+        }
         let done = queue.acknowledge(h).map_err(NotHandedOver::TooHigh)?;
         self.release(&mut queue, &done);
         queue.reader = reader;
@@ -514,7 +519,16 @@ impl Queue {
         matches!(self.ending.as_deref(), Some(Ending::Error(_)))
     }
 
+    /// Whether `h` is a count from before the last one: by the shorter way around, as it wraps.
+    fn is_behind(&self, h: u32) -> bool {
+        h != self.acknowledged && self.acknowledged.wrapping_sub(h) <= u32::MAX / 2
+    }
+
     fn acknowledge(&mut self, h: u32) -> Result<Vec<Entry>, HandledCountTooHigh> {
+        // A count never goes back: one from before tells nothing new.
+        if self.is_behind(h) {
+            return Ok(Vec::new());
+        }
         let newly = h.wrapping_sub(self.acknowledged) as usize;
         if newly > self.unacknowledged.len() {
             let sent = self

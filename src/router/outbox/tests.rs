@@ -125,9 +125,32 @@ fn acknowledging_more_than_was_sent_is_refused() {
         .expect_err("only one was sent");
     assert_eq!(refused, HandledCountTooHigh { h: 2, sent: 1 });
     outbox.acknowledge(READER, 1).expect("one was sent");
-    outbox
-        .acknowledge(READER, 0)
-        .expect_err("a count never goes back");
+}
+
+/// XEP-0198 §4: the count starts again at zero behind 2^32 - 1.
+#[test]
+fn a_count_from_before_the_last_one_acknowledges_nothing_and_resumes_nothing() {
+    for acknowledged in [2, 0, 1, u32::MAX] {
+        let sent = vec![entry("a", 0), entry("b", 0)];
+        let outbox = Outbox::hibernated(OutboxPool::unbounded(), acknowledged, sent);
+        for back in [1, 2, 1_000, u32::MAX / 2] {
+            let h = acknowledged.wrapping_sub(back);
+            let refused = outbox.hand_over(READER, h).expect_err("it is behind");
+            assert_eq!(refused, NotHandedOver::Behind);
+            assert!(outbox.acknowledge(0, h).expect("it is no news").is_empty());
+        }
+        let h = acknowledged.wrapping_add(3);
+        let sent = acknowledged.wrapping_add(2);
+        let refused = outbox.hand_over(READER, h).expect_err("two were sent");
+        assert_eq!(
+            refused,
+            NotHandedOver::TooHigh(HandledCountTooHigh { h, sent })
+        );
+        let h = acknowledged.wrapping_add(1);
+        assert_eq!(outbox.hand_over(READER, h).expect("one of two").len(), 1);
+        assert!(outbox.rewind(READER));
+        assert_eq!(texts(&outbox.take_all().entries), ["b"]);
+    }
 }
 
 #[test]

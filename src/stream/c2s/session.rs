@@ -91,10 +91,12 @@ impl C2s {
             SmElement::Acknowledge { h } if self.managed => {
                 self.actions.push_back(Action::SmAck { h });
             }
-            SmElement::Enable { .. }
-            | SmElement::Resume { .. }
-            | SmElement::Request
-            | SmElement::Acknowledge { .. } => {
+            // XEP-0198 §3: at most once.
+            SmElement::Enable { .. } => self.fail(StreamError::new(
+                StreamErrorCondition::PolicyViolation,
+                "stream management is enabled already",
+            )),
+            SmElement::Resume { .. } | SmElement::Request | SmElement::Acknowledge { .. } => {
                 self.send(sm::failed(Condition::UnexpectedRequest, None));
             }
             SmElement::Malformed => self.fail(StreamError::new(

@@ -1,6 +1,7 @@
 //! The life of a session: bound, available, detached from its connection, resumed, over.
 
 use std::cmp::Reverse;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::addr::Jid;
@@ -126,8 +127,13 @@ fn tell_end(cx: &mut Cx<'_>, session: &Arc<Session>) {
     }
     core.table.remove_detached(session);
     for module in core.registry.modules() {
-        if let Some(ended) = module.moments.ended {
-            ended(cx, session);
+        let Some(ended) = module.moments.ended else {
+            continue;
+        };
+        // The session is over for everybody, whatever one of them makes of it.
+        let hear = AssertUnwindSafe(|| ended(cx, session));
+        if catch_unwind(hear).is_err() {
+            tracing::error!(module = module.name, session = %session.jid, "a module has panicked");
         }
     }
 }
@@ -332,8 +338,16 @@ pub fn end_overdue(core: &Core) {
             link.connection == 0 && is_late
         };
         if waits {
-            end(&mut core.cx(), &session, None);
+            end_of_many(core, &session, None);
         }
+    }
+}
+
+/// A session that can't be ended in order is no reason not to end the others.
+fn end_of_many(core: &Core, session: &Arc<Session>, reason: Option<StreamError>) {
+    let ending = AssertUnwindSafe(|| end(&mut core.cx(), session, reason));
+    if catch_unwind(ending).is_err() {
+        tracing::error!(session = %session.jid, "the end of a session has panicked");
     }
 }
 
@@ -355,7 +369,7 @@ pub fn relieve(core: &Core) {
             break;
         }
         tracing::warn!(session = %session.jid, bytes, "too much waits for all clients: this one reads too slowly");
-        end(&mut core.cx(), &session, Some(too_slow()));
+        end_of_many(core, &session, Some(too_slow()));
         excess = excess.saturating_sub(bytes);
     }
 }

@@ -1,5 +1,6 @@
 //! What has to be done from time to time while the server runs.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,13 +30,20 @@ async fn tick(core: Arc<Core>) {
     let mut count = 0_u32;
     loop {
         ticks.tick().await;
-        router::end_overdue(&core);
-        core.store.flush_retirements((core.clock)());
+        guarded(|| router::end_overdue(&core));
+        guarded(|| core.store.flush_retirements((core.clock)()));
         count = count.wrapping_add(1);
         if count.is_multiple_of(TRIM_TICKS) {
             // Takes milliseconds with a big heap, so not on a thread that serves clients.
             drop(tokio::task::spawn_blocking(allocator::trim).await);
         }
+    }
+}
+
+/// A panic costs this time and not all that come.
+fn guarded(work: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(work)).is_err() {
+        tracing::error!("something that is done from time to time has panicked");
     }
 }
 

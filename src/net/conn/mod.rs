@@ -147,21 +147,26 @@ pub async fn serve(front: Arc<Front>, arrival: Arrival, entry: Entry) {
     let Some(Some(mut connection)) = stopping.run_until_cancelled_owned(greeting).await else {
         return;
     };
-    let end = {
-        let mut run = pin!(connection.run());
-        std::future::poll_fn(|context| {
-            let poll = AssertUnwindSafe(|| run.as_mut().poll(context));
-            match std::panic::catch_unwind(poll) {
-                Ok(Poll::Pending) => Poll::Pending,
-                Ok(Poll::Ready(Err(end))) => Poll::Ready(Some(end)),
-                Ok(Poll::Ready(Ok(never))) => match never {},
-                Err(_) => Poll::Ready(None),
-            }
-        })
-        .await
+    let end = match guarded(connection.run()).await {
+        Some(Err(end)) => Some(end),
+        Some(Ok(never)) => match never {},
+        None => None,
     };
     // Like the greeting a box of its own: a task is as big as the biggest thing it ever waits for.
     Box::pin(connection.finish(end)).await;
+}
+
+/// What a future comes to; `None` if it panics.
+async fn guarded<F: Future>(future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    std::future::poll_fn(|context| {
+        let poll = AssertUnwindSafe(|| future.as_mut().poll(context));
+        match std::panic::catch_unwind(poll) {
+            Ok(poll) => poll.map(Some),
+            Err(_) => Poll::Ready(None),
+        }
+    })
+    .await
 }
 
 /// `run` only ever ends with an [`End`].
@@ -308,13 +313,18 @@ impl Connection {
         }
         if !matches!(end, Some(End::Transport(_))) {
             // Whether the client heard the last words is nothing that can be helped.
-            drop(tokio::time::timeout(FAREWELL, self.flush()).await);
+            drop(guarded(tokio::time::timeout(FAREWELL, self.flush())).await);
         }
         if let Some(session) = self.session.take() {
             let orphans = session.outbox.put_back(self.out.take_unwritten());
             let _entered = self.span.enter();
-            self.settle(&session, end.as_ref());
-            router::give_up(&self.front.core, &session, orphans);
+            let settle = AssertUnwindSafe(|| {
+                self.settle(&session, end.as_ref());
+                router::give_up(&self.front.core, &session, orphans);
+            });
+            if std::panic::catch_unwind(settle).is_err() {
+                tracing::error!("the end of a session has panicked");
+            }
         }
         if let Some(transport) = self.transport.take() {
             drop(tokio::time::timeout(FAREWELL, transport.close()).await);

@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex};
 use crate::addr::Jid;
 use crate::config::{Config, Machine};
 use crate::crypto::{Credentials, CredentialsId};
-use crate::router::{self, Core, OutboxLimits, Parts, Registry, Session, Wire};
+use crate::router::{self, Core, Module, OutboxLimits, Parts, Registry, Session, Wire};
 use crate::stanza::Stanza;
 use crate::store::sim::SimDevice;
 use crate::store::state::{RosterEntry, Subscription};
@@ -75,10 +75,22 @@ impl Server {
     }
 
     fn with(change: impl FnOnce(&mut Config)) -> Server {
-        Server::on(Arc::new(store()), change)
+        Server::made_of(Arc::new(store()), super::ALL, change)
     }
 
     fn on(store: Arc<Store>, change: impl FnOnce(&mut Config)) -> Server {
+        Server::made_of(store, super::ALL, change)
+    }
+
+    fn of(modules: &'static [&'static Module], change: impl FnOnce(&mut Config)) -> Server {
+        Server::made_of(Arc::new(store()), modules, change)
+    }
+
+    fn made_of(
+        store: Arc<Store>,
+        modules: &'static [&'static Module],
+        change: impl FnOnce(&mut Config),
+    ) -> Server {
         let mut config = Config::of_domain(DOMAIN, &Machine::of_memory(1 << 30));
         change(&mut config);
         let jobs: Arc<Mutex<Vec<Job>>> = Arc::default();
@@ -87,7 +99,7 @@ impl Server {
             config,
             domain: jid(DOMAIN),
             store,
-            registry: Registry::new(super::ALL),
+            registry: Registry::new(modules),
             outbox_limits: OutboxLimits {
                 bytes_max: 1 << 20,
                 entries_max: 1_000,

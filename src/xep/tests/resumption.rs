@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::router::{Resumption, ResumptionId};
+use crate::router::{Moments, Resumption, ResumptionId};
 use crate::store::Position;
 
 /// A client of `bob` that can be resumed and is available, and the id to resume it by.
@@ -186,4 +186,49 @@ fn room_is_made_by_those_who_hold_most_of_what_waits() {
     router::relieve(&server.core);
     let ended = greedy.iter().filter(|eve| eve.session.is_ended()).count();
     assert_eq!(ended, 3);
+}
+
+thread_local! {
+    static HEARD: Cell<u32> = const { Cell::new(0) };
+}
+
+const NONE: Module = Module {
+    name: "none",
+    features: &[],
+    iq: &[],
+    moments: Moments::NONE,
+};
+
+static PANICS: Module = Module {
+    moments: Moments {
+        ended: Some(|_, _| panic!("on purpose")),
+        ..Moments::NONE
+    },
+    ..NONE
+};
+
+static COUNTS: Module = Module {
+    moments: Moments {
+        ended: Some(|_, _| HEARD.set(HEARD.get() + 1)),
+        ..Moments::NONE
+    },
+    ..NONE
+};
+
+static MODULES: [&Module; 2] = [&PANICS, &COUNTS];
+
+#[test]
+fn a_module_that_panics_keeps_no_session_from_ending_and_nobody_from_hearing_of_it() {
+    let server = Server::of(&MODULES, |_| {});
+    server.accounts(&["bob"]);
+    let waiting = ["bob/1", "bob/2", "bob/3"].map(|name| {
+        let client = server.connect(name);
+        router::enable_management(&server.core, &client.session, true, None);
+        router::connection_lost(&server.core, &client.session, connection(&client));
+        client
+    });
+    wait_s(100_000);
+    router::end_overdue(&server.core);
+    assert!(waiting.iter().all(|client| client.session.is_ended()));
+    assert_eq!(HEARD.get(), 3);
 }

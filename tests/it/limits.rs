@@ -157,6 +157,48 @@ fn the_time_to_authenticate_begins_before_the_handshake() {
     assert!(too_late(&server, &early) < too_late(&server, &late));
 }
 
+/// So many clients that have sent a wrong password to a server that checks one at a time, slowly.
+fn crowd(authentication_s: &str, count: usize) -> (Server, Vec<Wire>) {
+    let server = server_with(&[
+        ("auth.store", "\"argon2id\""),
+        ("limits.argon2_concurrent", "1"),
+        ("limits.authentication_s", authentication_s),
+        ("limits.failed_logins_per_address", "0"),
+        ("limits.failed_logins_per_account", "0"),
+    ]);
+    let mut wires: Vec<Wire> = (0..count).map(|_| server.stream().0).collect();
+    for wire in &mut wires {
+        wire.send(&client::plain("", "alice", "wrong"));
+    }
+    (server, wires)
+}
+
+#[test]
+fn a_password_that_waits_for_its_check_too_long_is_a_timeout() {
+    let (_server, wires) = crowd("1", 150);
+    let timed_out = wires.into_iter().filter_map(|mut wire| {
+        let answer = wire.element();
+        let condition = answer.stream_error()?;
+        assert_eq!(condition, "connection-timeout");
+        Some(())
+    });
+    assert_ne!(timed_out.count(), 0);
+}
+
+#[test]
+fn passwords_of_clients_that_have_gone_are_not_checked() {
+    let count = 100;
+    let (server, wires) = crowd("30", count);
+    for wire in wires {
+        wire.cut();
+    }
+    server.login("alice", "a");
+    let log = server.log();
+    let checked = log.iter().filter(|line| line.contains("log-in failed"));
+    let checked = checked.count();
+    assert!(checked < count, "{checked}");
+}
+
 // After authentication.
 
 #[test]

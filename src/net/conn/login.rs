@@ -1,5 +1,6 @@
 //! From an accepted connection to a bound session: TLS, authentication, binding, resumption.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::BytesMut;
@@ -30,6 +31,10 @@ use crate::net::transport::Transport;
 /// How long a client that can't be reached may keep what was written to it waiting, before the
 /// kernel gives its connection up.
 const UNREACHABLE: Duration = Duration::from_secs(120);
+
+/// What is read of a client that waits for the check of its password, to notice when it goes: more
+/// than it may send before it has logged in.
+const AHEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// Begins a connection: the TLS handshake where TLS comes first, then a stream.
 pub(super) async fn greet(
@@ -92,10 +97,13 @@ impl Connection {
             Action::StartTls => self.start_tls().await?,
             Action::LookUp { account, .. } => self.look_up(&account),
             Action::VerifyPassword(check) => {
-                let matches = self.front.passwords.check(check).await;
-                self.stream.verified(matches);
+                let front = self.front.clone();
+                let checked = front.passwords.check(check);
+                if let Some(matches) = self.unless_late_or_gone(checked).await? {
+                    self.stream.verified(matches);
+                }
             }
-            Action::Register(stanza) => self.register(stanza).await,
+            Action::Register(stanza) => self.register(stanza).await?,
             Action::Authenticated {
                 account,
                 mechanism,
@@ -162,6 +170,33 @@ impl Connection {
         }
     }
 
+    /// Waits for work that others wait for too, until it is too late to log in, and not for a
+    /// client that has gone: what nobody will hear of is not done.
+    async fn unless_late_or_gone<R>(
+        &mut self,
+        work: impl Future<Output = R>,
+    ) -> Result<Option<R>, End> {
+        let mut work = pin!(work);
+        loop {
+            let deadline_ms = self.stream.deadline();
+            let wait_ms = deadline_ms.map_or(u64::MAX, |at| at.saturating_sub(self.now_ms()));
+            let hears_on = self.input.len() < AHEAD_BYTES_MAX;
+            tokio::select! {
+                biased;
+                done = &mut work => return Ok(Some(done)),
+                () = tokio::time::sleep(Duration::from_millis(wait_ms)) => {
+                    let now_ms = self.now_ms();
+                    self.stream.timeout(now_ms);
+                    return Ok(None);
+                }
+                readable = self.transport().readable(), if hears_on => {
+                    readable?;
+                    self.read()?;
+                }
+            }
+        }
+    }
+
     fn look_up(&mut self, account: &Jid) {
         let now_ms = self.now_ms();
         let owner = account.as_str();
@@ -187,7 +222,7 @@ impl Connection {
         self.stream.credentials(credentials);
     }
 
-    async fn register(&mut self, stanza: Stanza) {
+    async fn register(&mut self, stanza: Stanza) -> Result<(), End> {
         let front = self.front.clone();
         let peer = self.peer.ip();
         // Who asks for names that are taken learns who has an account: that is counted like a
@@ -197,25 +232,30 @@ impl Connection {
                 StreamErrorCondition::PolicyViolation,
                 "too many names that are taken: try again later",
             );
-            return;
+            return Ok(());
         };
-        let answered = self.front.passwords.work(move || {
+        let passwords = front.passwords.clone();
+        let answered = passwords.work(move || {
             let now_ms = (front.core.ticks)();
             let is_allowed = || front.registrations.may_try(peer, "", now_ms).is_some();
             register::answer_stranger(&front.core, &stanza, is_allowed)
         });
-        let Some(reply) = answered.await else {
+        let Some(answered) = self.unless_late_or_gone(answered).await? else {
+            return Ok(());
+        };
+        let Some(reply) = answered else {
             self.refuse(
                 StreamErrorCondition::InternalServerError,
                 "something went wrong here",
             );
-            return;
+            return Ok(());
         };
         if !reply.told_of_account {
             self.front.names.succeeded(tried, self.now_ms());
         }
         self.durable(reply.after).await;
         self.stream.registration_reply(reply.iq);
+        Ok(())
     }
 
     fn bind(&mut self, jid: Jid) {

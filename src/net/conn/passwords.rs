@@ -11,7 +11,7 @@ use crate::crypto::argon2id::Argon2Memory;
 /// The places where passwords are checked.
 #[derive(Debug)]
 pub struct Passwords {
-    places: Semaphore,
+    places: Arc<Semaphore>,
     memory: Arc<Mutex<Vec<Argon2Memory>>>,
 }
 
@@ -19,7 +19,7 @@ impl Passwords {
     /// So many checks at a time.
     pub fn new(concurrent: usize) -> Passwords {
         Passwords {
-            places: Semaphore::new(concurrent.max(1)),
+            places: Arc::new(Semaphore::new(concurrent.max(1))),
             memory: Arc::default(),
         }
     }
@@ -38,11 +38,17 @@ impl Passwords {
     }
 
     /// Does work that takes as long as a check. Waits for a place; `None` when it has panicked.
+    /// Whoever stops waiting gives up the place it has not got yet; work that has begun keeps its
+    /// own to the end.
     pub async fn work<R: Send + 'static>(
         &self,
         job: impl FnOnce() -> R + Send + 'static,
     ) -> Option<R> {
-        let _place = self.places.acquire().await.ok()?;
-        tokio::task::spawn_blocking(job).await.ok()
+        let place = self.places.clone().acquire_owned().await.ok()?;
+        let working = tokio::task::spawn_blocking(move || {
+            let _place = place;
+            job()
+        });
+        working.await.ok()
     }
 }

@@ -151,6 +151,26 @@ fn namespaces_are_checked() {
     }
 }
 
+thread_local! {
+    /// Prefixes that were looked up by this thread.
+    pub(super) static RESOLVED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+#[test]
+fn each_prefix_of_a_start_tag_is_looked_up_once() {
+    let numbers = || (0..40).map(|n| format!("p{n:02}"));
+    let declared: String = numbers().map(|p| format!(" xmlns:{p}='urn:{p}'")).collect();
+    let used: String = numbers().map(|p| format!(" {p}:x='1'")).collect();
+    let before = RESOLVED.get();
+    accepted(&format!("<message{declared}><y{used}/></message>"));
+    assert_eq!(RESOLVED.get() - before, 40);
+    let again = " p00:z='1' q:x='1'";
+    refused(
+        &format!("<message{declared} xmlns:q='urn:p17'><y{used}{again}/></message>"),
+        XmlError::NotWellFormed,
+    );
+}
+
 #[test]
 fn what_xmpp_forbids_is_restricted() {
     for xml in [

@@ -1,10 +1,10 @@
-//! Resource binding (RFC 6120 §7) and the session request that once followed it.
+//! Resource binding (RFC 6120 §7).
 
 use bytes::Bytes;
 
 use super::ns;
 use crate::addr::Jid;
-use crate::stanza::{Kind, Stanza, StanzaError};
+use crate::stanza::{Kind, Stanza};
 use crate::xml::Writer;
 
 /// A request to bind a resource.
@@ -35,22 +35,6 @@ pub fn result(request: &Stanza, jid: &Jid) -> Bytes {
     let mut writer = Writer::new();
     writer.open_ns("bind", ns::BIND).leaf("jid", jid.as_str());
     request.result_reply(&writer.finish())
-}
-
-/// Answers what belongs to the stream itself in the stanzas of a bound client: a
-/// session request, which succeeds without effect (RFC 6121 §1.4), and a second
-/// binding, which is refused (RFC 6120 §7.7.2). `None` for every other stanza.
-pub fn answer_bound(stanza: &Stanza) -> Option<Bytes> {
-    if !is_iq_set(stanza) {
-        return None;
-    }
-    match stanza.payload()? {
-        (ns::SESSION, "session") => Some(stanza.result_reply(b"")),
-        (ns::BIND, "bind") => {
-            Some(stanza.error_reply(&StanzaError::not_allowed("this stream is bound already")))
-        }
-        _ => None,
-    }
 }
 
 fn is_iq_set(stanza: &Stanza) -> bool {

@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod account;
+pub mod bind;
 pub mod caps;
 pub mod contact;
 pub mod disco;
@@ -44,4 +45,5 @@ pub const ALL: &[&Module] = &[
     &private::MODULE,
     &vcard::MODULE,
     &register::MODULE,
+    &bind::MODULE,
 ];

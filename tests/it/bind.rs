@@ -79,15 +79,46 @@ fn a_resource_is_bound_once_a_stream() {
     server.add("alice");
     let mut alice = server.login("alice", "a");
     let payload = format!("<bind xmlns='{}'/>", ns::BIND);
-    let (kind, condition) = alice.iq_error("set", None, &payload);
-    assert!(
-        matches!(
-            (kind.as_str(), condition.as_str()),
-            ("cancel", "not-allowed") | ("cancel", "service-unavailable")
-        ),
-        "{kind} {condition}"
-    );
+    let not_allowed = ("cancel".to_owned(), "not-allowed".to_owned());
+    assert_eq!(alice.iq_error("set", None, &payload), not_allowed);
+    alice.enable_management(false);
+    assert_eq!(alice.iq_error("set", None, &payload), not_allowed);
+    assert_eq!(alice.ask_for_ack(), 1);
     alice.expect_nothing();
+}
+
+#[test]
+fn a_session_request_succeeds_with_and_without_stream_management() {
+    let server = Server::start();
+    server.add("alice");
+    let mut alice = server.login("alice", "a");
+    let payload = format!("<session xmlns='{}'/>", ns::SESSION);
+    for to in [None, Some(DOMAIN), Some("alice@cairn.example")] {
+        alice.iq_ok("set", to, &payload);
+    }
+    alice.enable_management(false);
+    alice.iq_ok("set", None, &payload);
+    assert_eq!((alice.ask_for_ack(), alice.handled), (1, 1));
+}
+
+#[test]
+fn the_server_begins_no_session_in_the_name_of_somebody_else() {
+    let server = Server::start();
+    server.add("alice");
+    server.add("bob");
+    let mut alice = server.login("alice", "a");
+    for payload in [
+        format!("<session xmlns='{}'/>", ns::SESSION),
+        format!("<bind xmlns='{}'/>", ns::BIND),
+    ] {
+        for to in ["bob@cairn.example", "nobody@cairn.example"] {
+            let (kind, condition) = alice.iq_error("set", Some(to), &payload);
+            assert_eq!(
+                (kind.as_str(), condition.as_str()),
+                ("cancel", "service-unavailable")
+            );
+        }
+    }
 }
 
 #[test]

@@ -65,7 +65,9 @@ impl C2s {
     }
 
     fn stanza_before_binding(&mut self, stanza: Stanza) {
-        if let Some(request) = BindRequest::parse(&stanza) {
+        if self.is_for_us(&stanza)
+            && let Some(request) = BindRequest::parse(&stanza)
+        {
             return self.bind(stanza, &request);
         }
         // RFC 6120 §7.1: to others nothing may be sent yet. To the server it may, and
@@ -127,7 +129,9 @@ impl C2s {
 
     fn is_for_us(&self, stanza: &Stanza) -> bool {
         let Some(to) = stanza.to() else { return true };
-        let Ok(to) = Jid::parse(&to) else { return true };
+        let Ok(to) = Jid::parse(&to) else {
+            return false;
+        };
         Some(&to) == self.domain.as_ref() || Some(&to) == self.jid.as_ref()
     }
 

@@ -5,7 +5,7 @@ use super::{C2s, Waiting};
 use crate::addr::Jid;
 use crate::stanza::{Condition, FirstLevel, Nonza, Stanza, StreamError, StreamErrorCondition};
 use crate::stream::sm::{SmElement, SmEnabled};
-use crate::stream::{Action, bind, sm};
+use crate::stream::{Action, sm};
 
 impl C2s {
     /// Answers [`Action::SmEnable`].
@@ -46,12 +46,6 @@ impl C2s {
                 StreamErrorCondition::InvalidFrom,
                 "a stanza in another one's name",
             ));
-        }
-        // Under stream management every stanza is counted, so the session must see it.
-        if !self.managed
-            && let Some(answer) = bind::answer_bound(&stanza)
-        {
-            return self.send(answer);
         }
         self.actions.push_back(Action::Stanza(stanza));
     }

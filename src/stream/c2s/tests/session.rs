@@ -95,16 +95,16 @@ fn before_binding_a_request_to_the_server_is_answered() {
 }
 
 #[test]
-fn a_session_request_succeeds_and_a_second_binding_does_not() {
-    let mut shell = Shell::bound();
-    let session =
-        "<iq type='set' id='s'><session xmlns='urn:ietf:params:xml:ns:xmpp-session'/></iq>";
-    assert_eq!(shell.say(session), "<iq type='result' id='s'/>");
-    assert!(shell.say(BIND).contains("<not-allowed "));
-    assert!(shell.events.is_empty());
-    shell.say(ENABLE);
-    assert_eq!(shell.say(session), "");
-    assert_eq!(shell.events.len(), 1, "counted stanzas go to the session");
+fn nobody_binds_in_the_name_of_somebody_else() {
+    let bind_to = |to: &str| BIND.replace("id='b'", &format!("id='b' to='{to}'"));
+    for to in ["romeo@capulet.example", "x.example", "@"] {
+        let said = Shell::authenticated().say(&bind_to(to));
+        assert!(said.contains("<not-authorized"), "{to}: {said}");
+    }
+    for to in ["juliet@capulet.example", "capulet.example"] {
+        let said = Shell::authenticated().say(&bind_to(to));
+        assert!(said.contains("<jid>"), "{to}: {said}");
+    }
 }
 
 #[test]

@@ -93,8 +93,6 @@ pub enum Action {
 pub enum Closed {
     /// The client closed it; nothing is to be resumed (XEP-0198 §6).
     ByPeer,
-    /// We closed it, and the client agreed or did not answer in time.
-    ByUs,
     /// We ended it for this reason.
     Error(StreamError),
     /// The client ended it with a stream error.

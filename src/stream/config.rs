@@ -36,8 +36,6 @@ pub struct C2sConfig {
     pub idle_ms: u64,
     /// Milliseconds that it has to show that.
     pub probe_ms: u64,
-    /// Milliseconds that the peer has to close its direction after we closed ours.
-    pub closing_ms: u64,
     /// Whether stream management is offered (XEP-0198).
     pub stream_management: bool,
     /// Our entity capabilities (XEP-0115), if they are announced in the features.
@@ -70,7 +68,6 @@ impl C2sConfig {
             login_ms: 30_000,
             idle_ms: 15 * 60_000,
             probe_ms: 60_000,
-            closing_ms: 5_000,
             stream_management: true,
             caps: None,
         }

@@ -8,30 +8,16 @@ use crate::stream::header::FOOTER;
 use crate::stream::{Action, Closed, ns, sm};
 use crate::xml::Writer;
 
-/// How far the end has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ending {
-    /// Not at all.
-    Open,
-    /// We have closed our direction and wait for the client to close its own.
-    FooterSent,
-    /// Over.
-    Closed,
-}
-
 impl C2s {
     /// When [`timeout`](C2s::timeout) is to be called, if nothing happens before.
     pub fn deadline(&self) -> Option<u64> {
-        self.deadline_ms.filter(|_| self.ending != Ending::Closed)
+        self.deadline_ms.filter(|_| !self.ended)
     }
 
     /// Does what the deadline was set for; nothing if it is not reached.
     pub fn timeout(&mut self, now_ms: u64) {
         if self.deadline().is_none_or(|deadline| now_ms < deadline) {
             return;
-        }
-        if self.ending == Ending::FooterSent {
-            return self.closed(Closed::ByUs);
         }
         if self.stage == Stage::Bound && !self.probed {
             self.probed = true;
@@ -48,23 +34,6 @@ impl C2s {
             StreamErrorCondition::ConnectionTimeout,
             text,
         ));
-    }
-
-    /// Closes the stream in order: what the client sends until it closes too is still
-    /// taken. Nothing must be written to it any more but what is queued.
-    pub fn close_gracefully(&mut self, now_ms: u64) {
-        if self.ending != Ending::Open {
-            return;
-        }
-        let mut bytes = if self.header_sent {
-            Vec::new()
-        } else {
-            self.header()
-        };
-        bytes.extend_from_slice(FOOTER);
-        self.send(bytes.into());
-        self.ending = Ending::FooterSent;
-        self.deadline_ms = Some(now_ms.saturating_add(self.config.closing_ms));
     }
 
     /// Ends the stream with an error (RFC 6120 §4.9): a conflict, a shutdown, a queue that
@@ -92,7 +61,7 @@ impl C2s {
     /// RFC 6120 §4.9.1.2: even an error that concerns the header comes behind our own.
     /// Behind `<proceed/>` nothing may be said without TLS, not even that.
     fn end_with(&mut self, element: &[u8], error: StreamError) {
-        if self.ending == Ending::Open && self.waiting != Some(Waiting::Tls) {
+        if !self.ended && self.waiting != Some(Waiting::Tls) {
             let mut bytes = if self.header_sent {
                 Vec::new()
             } else {
@@ -105,15 +74,10 @@ impl C2s {
         self.closed(Closed::Error(error));
     }
 
-    /// The client's footer: ours follows, if it did not come first.
+    /// The client's footer: ours follows.
     pub(super) fn peer_closed(&mut self) {
-        let how = if self.ending == Ending::Open {
-            Closed::ByPeer
-        } else {
-            Closed::ByUs
-        };
         self.send(Bytes::from_static(FOOTER));
-        self.closed(how);
+        self.closed(Closed::ByPeer);
     }
 
     /// The client's stream error, behind which it closes (RFC 6120 §4.9.1.1).
@@ -124,7 +88,7 @@ impl C2s {
 
     /// A sign of life.
     pub(super) fn heard(&mut self, now_ms: u64) {
-        if self.stage == Stage::Bound && self.ending == Ending::Open {
+        if self.stage == Stage::Bound && !self.ended {
             self.listen(now_ms);
         }
     }
@@ -152,8 +116,8 @@ impl C2s {
     }
 
     fn closed(&mut self, how: Closed) {
-        if self.ending != Ending::Closed {
-            self.ending = Ending::Closed;
+        if !self.ended {
+            self.ended = true;
             self.waiting = None;
             self.deadline_ms = None;
             self.actions.push_back(Action::Closed(how));

@@ -51,7 +51,6 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use self::ending::Ending;
 use super::sasl::Sasl;
 use super::{Action, C2sConfig, TlsInfo};
 use crate::addr::Jid;
@@ -68,7 +67,8 @@ pub struct C2s {
     actions: VecDeque<Action>,
     stage: Stage,
     waiting: Option<Waiting>,
-    ending: Ending,
+    /// Whether it is over.
+    ended: bool,
     /// What the client's header put in scope; `None` until it came, anew in each stage.
     scope: Option<Arc<StreamScope>>,
     /// Whether our header went out in this stage: no error is sent before it.
@@ -160,7 +160,7 @@ impl C2s {
             actions: VecDeque::new(),
             stage,
             waiting: None,
-            ending: Ending::Open,
+            ended: false,
             scope: None,
             header_sent: false,
             domain: None,
@@ -180,14 +180,14 @@ impl C2s {
         if bytes.len() > self.framer.looked_at() {
             self.heard(now_ms);
         }
-        while self.actions.is_empty() && self.waiting.is_none() && self.ending != Ending::Closed {
+        while self.actions.is_empty() && self.waiting.is_none() && !self.ended {
             match self.framer.next(bytes) {
                 Ok(None) => return self.rest(),
                 Ok(Some(frame)) => self.frame(frame, bytes),
                 Err(error) => self.fail(error.into()),
             }
         }
-        if self.ending == Ending::Closed {
+        if self.ended {
             bytes.clear();
         }
     }
@@ -255,9 +255,6 @@ impl C2s {
         {
             return self.peer_failed();
         }
-        if self.ending == Ending::FooterSent && self.stage != Stage::Bound {
-            return;
-        }
         match self.stage {
             Stage::Plain => self.element_without_tls(&first_level, rest),
             Stage::Secure => self.element_before_authentication(first_level),
@@ -267,7 +264,7 @@ impl C2s {
     }
 
     fn send(&mut self, bytes: Bytes) {
-        if self.ending == Ending::Open {
+        if !self.ended {
             self.actions.push_back(Action::Send(bytes));
         }
     }
@@ -282,10 +279,7 @@ impl C2s {
     /// has ended since.
     fn answered(&mut self, answer: Waiting) -> bool {
         let awaited = self.waiting == Some(answer);
-        debug_assert!(
-            awaited || self.ending != Ending::Open,
-            "{answer:?} was not asked for"
-        );
+        debug_assert!(awaited || self.ended, "{answer:?} was not asked for");
         if awaited {
             self.waiting = None;
         }

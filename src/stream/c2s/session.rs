@@ -1,6 +1,5 @@
 //! A bound stream: stanzas, and stream management (XEP-0198) beside them.
 
-use super::ending::Ending;
 use super::{C2s, Waiting};
 use crate::addr::Jid;
 use crate::stanza::{Condition, FirstLevel, Nonza, Stanza, StreamError, StreamErrorCondition};
@@ -61,10 +60,6 @@ impl C2s {
         let Some(element) = SmElement::parse(&nonza.element()) else {
             return self.refuse_unsupported();
         };
-        let acknowledges = matches!(element, SmElement::Acknowledge { .. });
-        if self.ending != Ending::Open && !acknowledges {
-            return;
-        }
         match element {
             _ if !self.config.stream_management => {
                 self.send(sm::failed(Condition::FeatureNotImplemented, None));

@@ -398,27 +398,3 @@ fn a_client_that_fails_is_answered() {
     assert_eq!(shell.say(error), "</stream:stream>");
     assert_eq!(shell.closed, Some(Closed::PeerError));
 }
-
-#[test]
-fn after_we_closed_stanzas_are_taken_until_the_client_closes() {
-    let mut shell = Shell::bound();
-    shell.stream.close_gracefully(0);
-    assert_eq!(shell.run(), "</stream:stream>");
-    assert_eq!(shell.say("<message/>"), "");
-    assert_eq!(shell.events, ["<message/>"]);
-    assert_eq!(shell.say("</stream:stream>"), "");
-    assert_eq!(shell.closed, Some(Closed::ByUs));
-}
-
-#[test]
-fn after_we_closed_a_client_that_does_not_is_left() {
-    let mut shell = Shell::plain(config());
-    shell.stream.close_gracefully(1_000);
-    let said = shell.run();
-    assert!(
-        said.starts_with("<?xml") && said.ends_with("></stream:stream>"),
-        "{said}"
-    );
-    assert_eq!(shell.sleep(), "");
-    assert_eq!((shell.now_ms, &shell.closed), (6_000, &Some(Closed::ByUs)));
-}

@@ -7,7 +7,7 @@ use crate::addr::Jid;
 use crate::stanza::{Condition, StanzaError};
 use crate::stream::c2s::C2s;
 use crate::stream::sm::SmEnabled;
-use crate::stream::{Action, C2sConfig, Closed};
+use crate::stream::{Action, C2sConfig};
 
 fn failed(condition: &str) -> String {
     format!(
@@ -227,20 +227,6 @@ fn stream_management_that_is_off_is_not_offered_nor_done() {
     );
     shell.say(BIND);
     assert_eq!(shell.say(ENABLE), failed("feature-not-implemented"));
-}
-
-#[test]
-fn while_we_close_acknowledgements_still_count() {
-    let mut shell = Shell::bound();
-    shell.say(ENABLE);
-    shell.stream.close_gracefully(0);
-    assert_eq!(shell.run(), "</stream:stream>");
-    assert_eq!(
-        shell.say("<a xmlns='urn:xmpp:sm:3' h='1'/><r xmlns='urn:xmpp:sm:3'/></stream:stream>"),
-        ""
-    );
-    assert_eq!(shell.events, ["handled 1"]);
-    assert_eq!(shell.closed, Some(Closed::ByUs));
 }
 
 #[test]

@@ -7,7 +7,8 @@
 
 use std::fmt;
 
-use super::{Config, CredentialKind, Limits, Machine};
+use super::{Config, Limits, Machine};
+use crate::crypto::argon2id::Argon2Memory;
 
 /// Of the memory, this part is never planned for: the kernel, fragmentation of
 /// the heap, and what a figure below got wrong (DESIGN §8).
@@ -27,7 +28,7 @@ const RECORD_BYTES: u64 = 18_437;
 const ACCOUNT_BYTES: u64 = 2 << 10;
 
 /// One Argon2id computation (RFC 9106 §4 as OWASP trims it: 19 MiB).
-const ARGON2_BYTES: u64 = 19 << 20;
+const ARGON2_BYTES: u64 = Argon2Memory::BYTES as u64;
 
 /// More people than this are for several servers (DESIGN §9).
 const CONNECTIONS_MAX: u64 = 100_000;
@@ -53,7 +54,7 @@ pub struct Admission {
 impl Admission {
     pub(super) fn of(config: &Config, machine: &Machine) -> Self {
         let limits = &config.limits;
-        let mut items = vec![
+        let items = vec![
             ("the program and the log's buffers", PROGRAM_BYTES),
             ("connections", limits.connections as u64 * SESSION_BYTES),
             (
@@ -63,13 +64,12 @@ impl Admission {
             ("incomplete stanzas", limits.inbound_bytes as u64),
             ("stanzas on their way", limits.outbound_bytes as u64),
             ("accounts", limits.accounts as u64 * ACCOUNT_BYTES),
-        ];
-        if config.auth.store == CredentialKind::Argon2id {
-            items.push((
+            // Whatever `[auth] store` says now: accounts may have a hash from before.
+            (
                 "checking passwords",
                 limits.argon2_concurrent as u64 * ARGON2_BYTES,
-            ));
-        }
+            ),
+        ];
         Self {
             items,
             allowed_bytes: allowed(machine),

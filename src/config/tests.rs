@@ -201,6 +201,21 @@ fn the_derived_limits_fit_every_machine_with_both_kinds_of_credentials() {
 }
 
 #[test]
+fn the_memory_for_passwords_is_counted_whatever_new_ones_are_kept_as() {
+    for store in ["scram", "argon2id"] {
+        let text = format!(
+            "domain = \"a.example\"\n[auth]\nstore = \"{store}\"\n[limits]\nargon2_concurrent = 3"
+        );
+        let config = Config::parse(&text, &machine()).expect("valid");
+        let items = config.admission(&machine()).items;
+        assert!(
+            items.contains(&("checking passwords", 3 * 19 << 20)),
+            "{items:?}"
+        );
+    }
+}
+
+#[test]
 fn too_much_for_the_machine_is_refused_in_one_sentence() {
     let machine = Machine::of_memory(256 << 20);
     let text = "domain = \"a.example\"\n[limits]\nconnections = 50000";

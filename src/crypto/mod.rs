@@ -8,6 +8,7 @@
 //! too, and nothing here knows a stream or the store.
 
 pub mod argon2id;
+mod argon2pool;
 mod binding;
 mod credentials;
 mod hash;
@@ -16,6 +17,7 @@ pub mod plain;
 pub mod scram;
 pub mod token;
 
+pub use argon2pool::Argon2Pool;
 pub use binding::{BindingType, ChannelBindings};
 pub use credentials::{
     Credentials, CredentialsId, ITERATIONS_DEFAULT, InvalidKeys, PasswordCheck, Scheme, ScramKeys,

@@ -11,6 +11,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::addr::Jid;
 use crate::config::Config;
+use crate::crypto::Argon2Pool;
 use crate::stanza::StanzaError;
 use crate::store::{Position, State, Store, StoreError, Tx};
 
@@ -46,6 +47,8 @@ pub struct Core {
     /// Milliseconds since some moment, whatever is done to the wall clock: for everything that
     /// lasts for a time.
     pub ticks: fn() -> u64,
+    /// The memory that passwords are hashed in, for whoever hashes one.
+    pub argon2: Argon2Pool,
     /// The room for work that was handed to [`Core::spawn`] and is not done yet.
     pub jobs: Arc<Jobs>,
     random: SystemRandom,
@@ -124,6 +127,7 @@ impl Core {
     pub fn new(parts: Parts) -> Core {
         Core {
             started_at_ms: (parts.ticks)(),
+            argon2: Argon2Pool::new(parts.config.limits.argon2_concurrent),
             config: parts.config,
             domain: parts.domain,
             store: parts.store,

@@ -341,8 +341,7 @@ impl Operator {
     }
 
     fn credentials(&self, password: &Password) -> Credentials {
-        let random = self.core.random();
-        account::credentials(&self.core.config.auth, password, &random)
+        account::credentials(&self.core, password)
     }
 }
 

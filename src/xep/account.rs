@@ -5,9 +5,8 @@ use std::fmt;
 
 use crate::addr::{Jid, is_lookalike_risk, lookalike_key};
 use crate::config::{Auth, CredentialKind};
-use crate::crypto::argon2id::Argon2Memory;
 use crate::crypto::{Credentials, Password, PasswordError, Scheme};
-use crate::router::{Cx, Session, end};
+use crate::router::{Core, Cx, Session, end};
 use crate::stanza::{StanzaError, StreamError, StreamErrorCondition};
 use crate::store::{Account, Position, Store, StoreError};
 
@@ -132,10 +131,12 @@ pub fn password(typed: &str, address: &Jid) -> Result<Password, Refusal> {
     }
 }
 
-/// What is kept of a new password. This takes milliseconds, and 19 MiB with argon2id: it is
-/// nothing for a thread that serves clients.
-pub fn credentials(auth: &Auth, password: &Password, random: &[u8; 32]) -> Credentials {
-    Credentials::new(scheme(auth), password, random, &mut Argon2Memory::new())
+/// What is kept of a new password. This takes milliseconds, or with argon2id tens of them and
+/// waits for memory: it is nothing for a thread that serves clients.
+pub fn credentials(core: &Core, password: &Password) -> Credentials {
+    let (scheme, random) = (scheme(&core.config.auth), core.random());
+    core.argon2
+        .lend(|memory| Credentials::new(scheme, password, &random, memory))
 }
 
 /// Makes an account. It is there for good once the position is durable.

@@ -103,8 +103,7 @@ fn change_password(cx: &Cx<'_>, request: &Request<'_>) -> Answer {
     let password = account::password(&password, &owner)?;
     let asked_for = cx.peek(|state| born_ms(state, &owner));
     Ok(Reply::Later(Box::new(move |cx| {
-        let random = cx.core.random();
-        let credentials = account::credentials(&cx.core.config.auth, &password, &random);
+        let credentials = account::credentials(cx.core, &password);
         cx.update(|tx| match born_ms(tx, &owner) == asked_for {
             true => tx.set_credentials(owner.as_str(), &credentials),
             false => Err(StoreError::NoAccount),
@@ -216,7 +215,7 @@ fn register(
         ));
     }
     account::check_neighbours(&core.store, &address)?;
-    let credentials = account::credentials(&core.config.auth, &password, &core.random());
+    let credentials = account::credentials(core, &password);
     let position = account::create(&core.store, &address, &credentials, (core.clock)())?;
     tracing::info!(account = %address, "an account was registered");
     Ok(position)

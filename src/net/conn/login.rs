@@ -98,7 +98,7 @@ impl Connection {
             Action::LookUp { account, .. } => self.look_up(&account),
             Action::VerifyPassword(check) => {
                 let front = self.front.clone();
-                let checked = front.passwords.check(check);
+                let checked = front.passwords.check(&front.core, check);
                 if let Some(matches) = self.unless_late_or_gone(checked).await? {
                     self.stream.verified(matches);
                 }

@@ -1,18 +1,19 @@
-//! Where passwords are checked and keys are made: on threads of their own, as many at a time as the configuration
-//! allows, each with one block of memory that it keeps (argon2id takes 19 MiB).
+//! Where passwords are checked and keys are made: on threads of their own, as many at a time as
+//! there are blocks of memory for them (argon2id takes 19 MiB). The server's
+//! [`Argon2Pool`](crate::crypto::Argon2Pool) lends the blocks, because the operator's commands need
+//! them too.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
 use crate::crypto::PasswordCheck;
-use crate::crypto::argon2id::Argon2Memory;
+use crate::router::Core;
 
 /// The places where passwords are checked.
 #[derive(Debug)]
 pub struct Passwords {
     places: Arc<Semaphore>,
-    memory: Arc<Mutex<Vec<Argon2Memory>>>,
 }
 
 impl Passwords {
@@ -20,20 +21,13 @@ impl Passwords {
     pub fn new(concurrent: usize) -> Passwords {
         Passwords {
             places: Arc::new(Semaphore::new(concurrent.max(1))),
-            memory: Arc::default(),
         }
     }
 
     /// Whether the password is right. Waits for a place.
-    pub async fn check(&self, check: PasswordCheck) -> bool {
-        let pool = self.memory.clone();
-        let checked = self.work(move || {
-            let lock = || pool.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut memory = lock().pop().unwrap_or_default();
-            let matches = check.run(&mut memory);
-            lock().push(memory);
-            matches
-        });
+    pub async fn check(&self, core: &Arc<Core>, check: PasswordCheck) -> bool {
+        let core = core.clone();
+        let checked = self.work(move || core.argon2.lend(|memory| check.run(memory)));
         checked.await.unwrap_or(false)
     }
 

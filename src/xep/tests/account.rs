@@ -32,7 +32,7 @@ fn an_account_is_made_once() {
     let server = Server::new();
     let address = jid("juliet@verona.example");
     let password = account::password("what's in a name", &address).expect("a password");
-    let credentials = account::credentials(&server.core.config.auth, &password, &[7; 32]);
+    let credentials = account::credentials(&server.core, &password);
     let make = || account::create(&server.core.store, &address, &credentials, START_MS);
     assert!(make().is_ok());
     assert_eq!(make(), Err(Refusal::Taken));

@@ -153,7 +153,8 @@ impl Exchange {
             step = match step {
                 Step::LookUp { account, .. } => {
                     let credentials = credentials(&account, &self.config);
-                    self.sasl.credentials(credentials, NONCE, &self.config)
+                    self.sasl
+                        .credentials(credentials, self.config.scheme, NONCE, &self.config)
                 }
                 Step::Verify(check) => {
                     let matches = check.run(&mut Argon2Memory::new());

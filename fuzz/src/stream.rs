@@ -97,7 +97,9 @@ impl Run {
                 (self.tls, self.tls_began) = (true, true);
                 stream.tls_established(info.clone(), 0);
             }
-            Action::LookUp { account, .. } => stream.credentials(credentials(&account, config)),
+            Action::LookUp { account, .. } => {
+                stream.credentials(credentials(&account, config), config.scheme);
+            }
             Action::VerifyPassword(check) => {
                 self.password_right = check.run(&mut Argon2Memory::new());
                 stream.verified(self.password_right);

@@ -146,7 +146,8 @@ sections! { machine,
         store: CredentialKind = CredentialKind::Scram;
         /// Also keep and offer SCRAM-SHA-1, for older clients.
         scram_sha1: bool = true;
-        /// Rounds of PBKDF2 for new passwords.
+        /// Rounds of PBKDF2 for new passwords; those of old ones are raised
+        /// when their owner logs in by PLAIN.
         scram_iterations: u32 = 10_000;
     }
 

@@ -85,6 +85,14 @@ pub fn is_valid(phc: &str) -> bool {
     Phc::parse(phc).is_some()
 }
 
+/// Whether it is a hash with our parameters, as [`hash`] makes it.
+pub(super) fn is_ours(phc: &str) -> bool {
+    Phc::parse(phc).is_some_and(|phc| {
+        (phc.memory_kib, phc.passes, phc.lanes, phc.hash.len())
+            == (MEMORY_KIB, PASSES, 1, HASH_BYTES)
+    })
+}
+
 /// The hash of nothing anybody knows: our parameters with the given salt and digest.
 pub(super) fn unmatchable(salt: &[u8; SALT_BYTES], hash: &[u8; HASH_BYTES]) -> String {
     let (salt, hash) = (salt.to_vec(), hash.to_vec());

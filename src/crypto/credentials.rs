@@ -4,6 +4,7 @@ use std::fmt;
 use std::num::NonZeroU32;
 
 use super::argon2id::{self, Argon2Memory};
+use super::population::Kind;
 use super::{Digest, Hash, Password, hmac_sha256};
 
 /// Iterations of new SCRAM keys. RFC 7677 asks for 4096 at least; more is CPU of
@@ -204,6 +205,14 @@ impl Credentials {
         }
     }
 
+    /// What can be told from outside about them.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Credentials::Scram { sha256, .. } => Kind::Scram(sha256.iterations),
+            Credentials::Argon2id { .. } => Kind::Argon2id,
+        }
+    }
+
     /// The SCRAM keys for one hash function, if they were kept.
     pub fn scram(&self, hash: Hash) -> Option<&ScramKeys> {
         match (self, hash) {
@@ -223,7 +232,8 @@ impl Credentials {
     }
 
     /// Whether credentials of this scheme would be better than these: another kind,
-    /// fewer iterations, missing or unwanted keys for SHA-1.
+    /// fewer iterations, missing or unwanted keys for SHA-1, a hash that was made elsewhere with
+    /// other parameters than ours.
     pub fn is_outdated(&self, scheme: Scheme) -> bool {
         match (self, scheme) {
             (
@@ -239,7 +249,7 @@ impl Credentials {
                         .as_ref()
                         .is_some_and(|keys| keys.iterations < iterations)
             }
-            (Credentials::Argon2id { .. }, Scheme::Argon2id) => false,
+            (Credentials::Argon2id { phc }, Scheme::Argon2id) => !argon2id::is_ours(phc),
             _ => true,
         }
     }
@@ -296,17 +306,35 @@ impl PasswordCheck {
         self.credentials.check_plain(&self.password, memory)
     }
 
-    /// Better credentials for the same password, when the kept ones are outdated. Only
-    /// to be called after [`run`](PasswordCheck::run) said yes.
+    /// Likewise, against other credentials.
+    pub fn run_against(&self, credentials: &Credentials, memory: &mut Argon2Memory) -> bool {
+        credentials.check_plain(&self.password, memory)
+    }
+
+    /// The credentials that are checked against.
+    pub fn credentials(&self) -> &Credentials {
+        &self.credentials
+    }
+
+    /// Better credentials for the same password, when the kept ones are outdated; never with fewer
+    /// iterations than they had. Only to be called after [`run`](PasswordCheck::run) said yes.
     pub fn upgrade(
         &self,
         scheme: Scheme,
         random: &[u8; 32],
         memory: &mut Argon2Memory,
     ) -> Option<Credentials> {
-        self.credentials
-            .is_outdated(scheme)
-            .then(|| Credentials::new(scheme, &self.password, random, memory))
+        if !self.credentials.is_outdated(scheme) {
+            return None;
+        }
+        let scheme = match (scheme, self.credentials.kind()) {
+            (Scheme::Scram { sha1, iterations }, Kind::Scram(kept)) => Scheme::Scram {
+                sha1,
+                iterations: iterations.max(kept),
+            },
+            _ => scheme,
+        };
+        Some(Credentials::new(scheme, &self.password, random, memory))
     }
 }
 

@@ -14,6 +14,7 @@ mod credentials;
 mod hash;
 mod password;
 pub mod plain;
+pub mod population;
 pub mod scram;
 pub mod token;
 

@@ -14,8 +14,7 @@ pub struct C2sConfig {
     /// The mechanisms that may be offered, in any order; which are depends on the TLS
     /// session and on `scheme` too.
     pub mechanisms: Vec<Mechanism>,
-    /// What is kept of passwords: decides which mechanisms can work, and how those who
-    /// do not exist are imitated.
+    /// What is kept of new passwords: decides which mechanisms can work.
     pub scheme: Scheme,
     /// A lasting secret that the salts of users who do not exist derive from.
     pub secret: [u8; 32],

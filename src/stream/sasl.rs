@@ -285,15 +285,16 @@ impl Sasl {
     }
 
     /// Answers [`Step::LookUp`]. `None` is an account that does not exist, for which
-    /// everything goes on as for others. The nonce is random, 128 bits or more.
+    /// everything goes on as for others: it looks as if kept by the scheme `imitated`. The nonce
+    /// is random, 128 bits or more.
     pub fn credentials(
         &mut self,
         credentials: Option<Credentials>,
+        imitated: Scheme,
         nonce: &str,
         config: &C2sConfig,
     ) -> Step {
-        let fake =
-            |account: &Jid| fake_credentials(&config.secret, account.as_str(), config.scheme);
+        let fake = |account: &Jid| fake_credentials(&config.secret, account.as_str(), imitated);
         match std::mem::replace(&mut self.state, State::Idle) {
             State::Scram {
                 account,

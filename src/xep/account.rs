@@ -5,7 +5,7 @@ use std::fmt;
 
 use crate::addr::{Jid, is_lookalike_risk, lookalike_key};
 use crate::config::{Auth, CredentialKind};
-use crate::crypto::{Credentials, Password, PasswordError, Scheme};
+use crate::crypto::{Credentials, CredentialsId, Password, PasswordCheck, PasswordError, Scheme};
 use crate::router::{Core, Cx, Session, end};
 use crate::stanza::{StanzaError, StreamError, StreamErrorCondition};
 use crate::store::{Account, Position, Store, StoreError};
@@ -137,6 +137,52 @@ pub fn credentials(core: &Core, password: &Password) -> Credentials {
     let (scheme, random) = (scheme(&core.config.auth), core.random());
     core.argon2
         .lend(|memory| Credentials::new(scheme, password, &random, memory))
+}
+
+/// Checks a password that a client has sent to log in, and keeps it as the configuration says now
+/// where it was kept in another way. Returns what is proved by it: the id of the credentials that
+/// the account has then.
+///
+/// Like [`credentials`] it takes its time.
+pub fn verify(core: &Core, owner: &str, check: &PasswordCheck) -> Option<CredentialsId> {
+    core.argon2.lend(|memory| {
+        if !check.run(memory) {
+            return None;
+        }
+        let proved = check.credentials().id();
+        let scheme = scheme(&core.config.auth);
+        let Some(raised) = check.upgrade(scheme, &core.random(), memory) else {
+            return Some(proved);
+        };
+        let put = core.store.update(|tx| {
+            let kept = tx.account(owner).and_then(Account::credentials);
+            match kept.is_some_and(|kept| kept.id() == proved) {
+                true => tx.set_credentials(owner, &raised),
+                false => Err(StoreError::NoAccount),
+            }
+        });
+        match put {
+            Ok(_) => {
+                tracing::info!(
+                    account = owner,
+                    "its password is kept in the configured way now"
+                );
+                Some(raised.id())
+            }
+            // Another client of the account may have been faster.
+            Err(StoreError::NoAccount) => {
+                let kept = core
+                    .store
+                    .read(|state| state.account(owner)?.credentials())?;
+                check.run_against(&kept, memory).then(|| kept.id())
+            }
+            // A full disk keeps nobody out.
+            Err(error) => {
+                tracing::warn!(account = owner, %error, "its password stays kept as it was");
+                Some(proved)
+            }
+        }
+    })
 }
 
 /// Makes an account. It is there for good once the position is durable.

@@ -9,6 +9,7 @@ mod support;
 mod bind;
 mod channel_binding;
 mod crash;
+mod credentials;
 mod dev_run;
 mod device;
 mod extensions;

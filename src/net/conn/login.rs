@@ -9,6 +9,7 @@ use tracing::Span;
 
 use crate::addr::Jid;
 use crate::crypto::Credentials;
+use crate::crypto::population::Lot;
 use crate::router::{
     Cargo, Ending, Entry as OutboxEntry, Resumption, Session, bind, enable_management, resume,
     resumption_id,
@@ -16,9 +17,10 @@ use crate::router::{
 use crate::stanza::{
     Condition, SaslCondition, SaslFailure, Stanza, StanzaError, StreamErrorCondition,
 };
-use crate::store::Position;
+use crate::store::{Account, Position};
 use crate::stream::Action;
 use crate::stream::c2s::C2s;
+use crate::stream::sasl::Mechanism;
 use crate::stream::sm::SmEnabled;
 use crate::xep::register;
 
@@ -81,6 +83,7 @@ pub(super) async fn greet(
         stream,
         input: BytesMut::new(),
         out: OutgoingQueue::default(),
+        account: None,
         proved: None,
         session: None,
         tried: None,
@@ -95,13 +98,21 @@ impl Connection {
     pub(super) async fn negotiate(&mut self, action: Action) -> Result<(), End> {
         match action {
             Action::StartTls => self.start_tls().await?,
-            Action::LookUp { account, .. } => self.look_up(&account),
+            Action::LookUp { account, mechanism } => self.look_up(account, mechanism),
             Action::VerifyPassword(check) => {
                 let front = self.front.clone();
-                let checked = front.passwords.check(&front.core, check);
-                if let Some(matches) = self.unless_late_or_gone(checked).await? {
-                    self.stream.verified(matches);
-                }
+                let proved = match self.account.take() {
+                    Some(account) => {
+                        let checked = front.passwords.check(&front.core, account, check);
+                        let Some(proved) = self.unless_late_or_gone(checked).await? else {
+                            return Ok(());
+                        };
+                        proved
+                    }
+                    None => None,
+                };
+                self.proved = proved;
+                self.stream.verified(self.proved.is_some());
             }
             Action::Register(stanza) => self.register(stanza).await?,
             Action::Authenticated {
@@ -197,7 +208,7 @@ impl Connection {
         }
     }
 
-    fn look_up(&mut self, account: &Jid) {
+    fn look_up(&mut self, account: Jid, mechanism: Mechanism) {
         let now_ms = self.now_ms();
         let owner = account.as_str();
         let throttle = &self.front.throttle;
@@ -212,14 +223,21 @@ impl Connection {
             self.stream.refuse_authentication(failure, "throttled");
             return;
         }
-        let credentials = self.front.core.store.read(|state| {
-            let account = state
-                .account(owner)
-                .filter(|account| account.is_enabled())?;
-            account.credentials()
+        let streams = &self.front.streams;
+        let lot = Lot::of(&streams.secret, owner);
+        let (credentials, imitated) = self.front.core.store.read(|state| {
+            let account = state.account(owner).filter(|account| account.is_enabled());
+            let credentials = account.and_then(Account::credentials);
+            let (all, scheme) = (state.population(), streams.scheme);
+            let imitated = match mechanism.hash() {
+                None => all.imitated_for_plain(lot, scheme),
+                Some(_) => all.imitated_for_scram(lot, credentials.as_ref(), scheme),
+            };
+            (credentials, imitated)
         });
         self.proved = credentials.as_ref().map(Credentials::id);
-        self.stream.credentials(credentials);
+        self.account = Some(account);
+        self.stream.credentials(credentials, imitated);
     }
 
     async fn register(&mut self, stanza: Stanza) -> Result<(), End> {
@@ -284,6 +302,7 @@ impl Connection {
         if self.front.stopping.is_cancelled() {
             session.outbox.end(Ending::server_stops());
         }
+        self.account = None;
         self.session = Some(session);
     }
 

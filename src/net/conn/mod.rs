@@ -24,6 +24,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::Span;
 
+use crate::addr::Jid;
 use crate::crypto::CredentialsId;
 use crate::router::{self, Core, Session, connection_lost};
 use crate::stanza::{StreamError, StreamErrorCondition};
@@ -101,6 +102,8 @@ struct Connection {
     input: BytesMut,
     share: inbound::Share,
     out: OutgoingQueue,
+    /// Whose password is to be checked.
+    account: Option<Jid>,
     /// The credentials that the client authenticates, or has authenticated, with.
     proved: Option<CredentialsId>,
     session: Option<Arc<Session>>,

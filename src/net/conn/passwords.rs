@@ -7,8 +7,10 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use crate::crypto::PasswordCheck;
+use crate::addr::Jid;
+use crate::crypto::{CredentialsId, PasswordCheck};
 use crate::router::Core;
+use crate::xep::account;
 
 /// The places where passwords are checked.
 #[derive(Debug)]
@@ -24,11 +26,16 @@ impl Passwords {
         }
     }
 
-    /// Whether the password is right. Waits for a place.
-    pub async fn check(&self, core: &Arc<Core>, check: PasswordCheck) -> bool {
+    /// What a password for the account proves, `None` if it is wrong. Waits for a place.
+    pub async fn check(
+        &self,
+        core: &Arc<Core>,
+        account: Jid,
+        check: PasswordCheck,
+    ) -> Option<CredentialsId> {
         let core = core.clone();
-        let checked = self.work(move || core.argon2.lend(|memory| check.run(memory)));
-        checked.await.unwrap_or(false)
+        let checked = self.work(move || account::verify(&core, account.as_str(), &check));
+        checked.await.flatten()
     }
 
     /// Does work that takes as long as a check. Waits for a place; `None` when it has panicked.

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::account::Account;
+use super::credentials::PackedCredentials;
+use crate::crypto::population::Population;
 
 /// The accounts stand in numbered slots, so that a checkpoint can walk them in
 /// slices while accounts come and go; a map finds the slot of a bare JID.
@@ -12,6 +14,7 @@ pub(super) struct Accounts {
     slots: Vec<Option<Account>>,
     free: Vec<u32>,
     by_owner: HashMap<Arc<str>, u32>,
+    population: Population,
 }
 
 impl Accounts {
@@ -37,6 +40,23 @@ impl Accounts {
         self.slots[*self.by_owner.get(owner)? as usize].as_mut()
     }
 
+    /// How the passwords of all of them are kept.
+    pub(super) fn population(&self) -> &Population {
+        &self.population
+    }
+
+    /// Gives the account in `owner` other credentials.
+    pub(super) fn set_credentials(&mut self, owner: &str, credentials: PackedCredentials) {
+        let Some(&number) = self.by_owner.get(owner) else {
+            return;
+        };
+        if let Some(account) = &mut self.slots[number as usize] {
+            self.population.remove(account.credentials.kind());
+            self.population.add(credentials.kind());
+            account.credentials = credentials;
+        }
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Account> {
         self.slots.iter().flatten()
     }
@@ -44,6 +64,7 @@ impl Accounts {
     /// Adds an account whose owner has none yet.
     pub(super) fn insert(&mut self, account: Account) {
         let owner = Arc::clone(&account.owner);
+        self.population.add(account.credentials.kind());
         let number = match self.free.pop() {
             Some(number) => {
                 self.slots[number as usize] = Some(account);
@@ -62,6 +83,10 @@ impl Accounts {
     pub(super) fn remove(&mut self, owner: &str) -> Option<Account> {
         let number = self.by_owner.remove(owner)?;
         self.free.push(number);
-        self.slots[number as usize].take()
+        let removed = self.slots[number as usize].take();
+        if let Some(account) = &removed {
+            self.population.remove(account.credentials.kind());
+        }
+        removed
     }
 }

@@ -1,5 +1,8 @@
 //! Credentials, packed: one allocation an account.
 
+use std::num::NonZeroU32;
+
+use crate::crypto::population::Kind;
 use crate::crypto::{Credentials, Hash, ScramKeys};
 use crate::store::records::{ArchivedCredentialsV1, ArchivedScramV1, CredentialsV1, ScramV1};
 
@@ -47,6 +50,16 @@ impl PackedCredentials {
             sha256,
             sha1: keys_of(Hash::Sha1, &view.sha1),
         })
+    }
+
+    /// What can be told from outside about them. What no password can be right for looks like
+    /// argon2id.
+    pub(crate) fn kind(&self) -> Kind {
+        let view = self.view();
+        match NonZeroU32::new(view.sha256.iterations) {
+            Some(iterations) if view.argon2id.is_empty() => Kind::Scram(iterations),
+            _ => Kind::Argon2id,
+        }
     }
 
     /// The credentials as a record holds them.

@@ -159,7 +159,7 @@ impl State {
             if account.advance(seq) || self.patchy {
                 account.created_at_ms = created_at_ms;
                 account.enabled = body.enabled;
-                account.credentials = credentials;
+                self.accounts.set_credentials(&body.owner, credentials);
             }
         } else {
             let owner = Arc::from(&*body.owner);
@@ -194,8 +194,8 @@ impl State {
         seq: u64,
     ) -> Result<(), BadBody> {
         let credentials = PackedCredentials::from_archived(&body.credentials).ok_or(BadBody)?;
-        if let Some(account) = self.news_of(&body.owner, seq) {
-            account.credentials = credentials;
+        if self.news_of(&body.owner, seq).is_some() {
+            self.accounts.set_credentials(&body.owner, credentials);
         }
         Ok(())
     }

@@ -39,6 +39,8 @@ pub(crate) use roster::is_roster_text;
 use accounts::Accounts;
 use settings::Settings;
 
+use crate::crypto::population::Population;
+
 /// Everything that the server remembers.
 #[derive(Debug, Default)]
 pub struct State {
@@ -68,6 +70,11 @@ impl State {
     /// How many accounts there are.
     pub fn account_count(&self) -> usize {
         self.accounts.len()
+    }
+
+    /// How the passwords of all accounts are kept.
+    pub fn population(&self) -> &Population {
+        self.accounts.population()
     }
 
     /// A value of the server itself.

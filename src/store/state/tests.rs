@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::crypto::population::Population;
 use crate::crypto::{Credentials, Hash, ScramKeys};
 use crate::store::draft::Draft;
 use crate::store::fold::{Fold, Live, Place, Record};
@@ -136,6 +137,11 @@ pub(super) fn entry(contact: &str, name: &str) -> RosterEntry {
 
 /// All that a state says, in an order of its own.
 pub(super) fn dump(state: &State) -> BTreeMap<String, String> {
+    let mut population = Population::default();
+    for account in state.accounts() {
+        population.add(account.credentials.kind());
+    }
+    assert_eq!(state.population(), &population);
     let mut dump = BTreeMap::new();
     for account in state.accounts() {
         let messages: Vec<_> = account.messages().iter().collect();

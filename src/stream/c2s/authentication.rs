@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use super::{C2s, Login, Stage, Waiting};
-use crate::crypto::Credentials;
+use crate::crypto::{Credentials, Scheme};
 use crate::stanza::{
     FirstLevel, Kind, Nonza, SaslFailure, Stanza, StreamError, StreamErrorCondition,
 };
@@ -13,14 +13,15 @@ use crate::stream::{Action, ns};
 use crate::xml::Writer;
 
 impl C2s {
-    /// Answers [`Action::LookUp`]; `None` if there is no such account.
-    pub fn credentials(&mut self, credentials: Option<Credentials>) {
+    /// Answers [`Action::LookUp`]; `None` if there is no such account, which then looks as if
+    /// its password was kept by the scheme `imitated`.
+    pub fn credentials(&mut self, credentials: Option<Credentials>, imitated: Scheme) {
         if !self.answered(Waiting::Credentials) {
             return;
         }
         let config = self.config.clone();
         let nonce = self.login_mut().draw("nonce");
-        self.sasl(|sasl| sasl.credentials(credentials, &nonce, &config));
+        self.sasl(|sasl| sasl.credentials(credentials, imitated, &nonce, &config));
     }
 
     /// Answers [`Action::LookUp`] with a refusal: too many failures before this one

@@ -37,6 +37,7 @@ pub(super) struct Shell {
     buffer: BytesMut,
     pub now_ms: u64,
     accounts: HashMap<String, Credentials>,
+    scheme: Scheme,
     memory: Argon2Memory,
     /// Everything that happened and is not in what the server said.
     pub events: Vec<String>,
@@ -79,6 +80,7 @@ impl Shell {
         let password = Password::prepare("pencil").unwrap();
         let credentials = Credentials::new(config.scheme, &password, &[3; 32], &mut memory);
         Shell {
+            scheme: config.scheme,
             stream: C2s::new(Arc::new(config), [1; 32], tls, 0),
             buffer: BytesMut::new(),
             now_ms: 0,
@@ -159,7 +161,7 @@ impl Shell {
             Action::StartTls => self.stream.tls_established(tls(), now),
             Action::LookUp { account, .. } => {
                 let credentials = self.accounts.get(account.as_str()).cloned();
-                self.stream.credentials(credentials);
+                self.stream.credentials(credentials, self.scheme);
             }
             Action::VerifyPassword(check) => {
                 let matches = check.run(&mut self.memory);

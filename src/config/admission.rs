@@ -9,6 +9,7 @@ use std::fmt;
 
 use super::{Config, Limits, Machine};
 use crate::crypto::argon2id::Argon2Memory;
+use crate::xml;
 
 /// Of the memory, this part is never planned for: the kernel, fragmentation of
 /// the heap, and what a figure below got wrong (DESIGN §8).
@@ -56,18 +57,21 @@ impl Admission {
         let limits = &config.limits;
         let items = vec![
             ("the program and the log's buffers", PROGRAM_BYTES),
-            ("connections", limits.connections as u64 * SESSION_BYTES),
+            ("connections", times(limits.connections, SESSION_BYTES)),
             (
                 "streams before their log-in",
-                limits.unauthenticated_connections as u64 * stranger(limits.unauthenticated_bytes),
+                times(
+                    limits.unauthenticated_connections,
+                    stranger(limits.unauthenticated_bytes),
+                ),
             ),
             ("incomplete stanzas", limits.inbound_bytes as u64),
             ("stanzas on their way", limits.outbound_bytes as u64),
-            ("accounts", limits.accounts as u64 * ACCOUNT_BYTES),
+            ("accounts", times(limits.accounts, ACCOUNT_BYTES)),
             // Whatever `[auth] store` says now: accounts may have a hash from before.
             (
                 "checking passwords",
-                limits.argon2_concurrent as u64 * ARGON2_BYTES,
+                times(limits.argon2_concurrent, ARGON2_BYTES),
             ),
         ];
         Self {
@@ -83,7 +87,9 @@ impl Admission {
     /// The sum of all items.
     #[must_use]
     pub fn total_bytes(&self) -> u64 {
-        self.items.iter().map(|(_, bytes)| bytes).sum()
+        self.items
+            .iter()
+            .fold(0, |sum, (_, bytes)| sum.saturating_add(*bytes))
     }
 
     /// The error is a sentence for the operator.
@@ -104,7 +110,7 @@ impl Admission {
                 mib(*bytes),
             ));
         }
-        if self.connections as u64 + FILES_BESIDES > self.files_max {
+        if (self.connections as u64).saturating_add(FILES_BESIDES) > self.files_max {
             return Err(format!(
                 "limits.connections = {} needs that many open files, the system allows {}: raise \
                  the limit (ulimit -n, LimitNOFILE=) or lower the key",
@@ -176,7 +182,7 @@ impl Limits {
     /// Values that contradict a specification or each other: the key, and what
     /// it must be.
     pub(super) fn check(&self) -> Result<(), (&'static str, String)> {
-        let two_stanzas = 2 * self.stanza_bytes;
+        let two_stanzas = self.stanza_bytes.saturating_mul(2);
         let two = " (twice stanza_bytes)";
         let queue = " (one full session_queue_bytes)";
         // The key, its value, the least it may be, and why where that is not plain.
@@ -211,6 +217,29 @@ impl Limits {
                 return Err((key, format!("must be {least} or more{why}")));
             }
         }
+        let widest = xml::Limits::after_authentication_max();
+        let most = [
+            ("stanza_bytes", self.stanza_bytes, widest.stanza_bytes_max),
+            ("stanza_depth", self.stanza_depth, widest.depth_max),
+            ("stanza_elements", self.stanza_elements, widest.elements_max),
+            (
+                "element_attributes",
+                self.element_attributes,
+                widest.attributes_max,
+            ),
+            ("name_bytes", self.name_bytes, widest.name_bytes_max),
+            (
+                "attribute_bytes",
+                self.attribute_bytes,
+                widest.attribute_bytes_max,
+            ),
+        ];
+        for (key, value, most) in most {
+            if value > most {
+                let why = "what is let in has to be read again from the store";
+                return Err((key, format!("must be {most} or less: {why}")));
+            }
+        }
         if self.unauthenticated_bytes > self.stanza_bytes {
             let message = format!("must be stanza_bytes ({}) or less", self.stanza_bytes);
             return Err(("unauthenticated_bytes", message));
@@ -221,7 +250,12 @@ impl Limits {
 
 /// What a connection can hold before its log-in, beside its price.
 fn stranger(unauthenticated_bytes: usize) -> u64 {
-    RECORD_BYTES + unauthenticated_bytes as u64
+    RECORD_BYTES.saturating_add(unauthenticated_bytes as u64)
+}
+
+/// So many of that size. What is beyond all numbers is beyond every machine too.
+fn times(count: usize, bytes: u64) -> u64 {
+    (count as u64).saturating_mul(bytes)
 }
 
 /// What may be planned for.

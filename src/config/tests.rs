@@ -201,6 +201,55 @@ fn the_derived_limits_fit_every_machine_with_both_kinds_of_credentials() {
 }
 
 #[test]
+fn limits_that_the_store_could_not_read_back_are_refused() {
+    for (key, most) in [
+        ("stanza_bytes", 8 << 20),
+        ("stanza_depth", 120),
+        ("stanza_elements", 1_000_000),
+        ("element_attributes", 180),
+        ("name_bytes", 4_096),
+        ("attribute_bytes", 8 << 20),
+    ] {
+        let text = |value: usize| {
+            let queues = "inbound_bytes = 16777218\nsession_queue_bytes = 16777218";
+            format!("domain = \"a.example\"\n[limits]\n{queues}\n{key} = {value}")
+        };
+        Config::parse(&text(most), &machine()).expect("the largest");
+        let said = refusal(&text(most + 1));
+        let begins = format!("line 5: limits.{key} must be {most} or less");
+        assert!(said.starts_with(&begins), "{said}");
+    }
+}
+
+#[test]
+fn numbers_beyond_all_bounds_are_refused_and_not_wrapped() {
+    for section in keys::SECTIONS
+        .iter()
+        .filter(|section| section.name == "limits")
+    {
+        for key in section.keys {
+            for value in [i64::MAX, i64::MAX / 2, i64::from(u32::MAX)] {
+                let text = format!("domain = \"a.example\"\n[limits]\n{} = {value}", key.name);
+                if let Ok(config) = Config::parse(&text, &machine()) {
+                    let admission = config.admission(&machine());
+                    drop((admission.check(), admission.to_string()));
+                }
+            }
+        }
+    }
+    for key in [
+        "connections",
+        "accounts",
+        "argon2_concurrent",
+        "inbound_bytes",
+    ] {
+        let text = format!("domain = \"a.example\"\n[limits]\n{key} = {}", i64::MAX);
+        let config = Config::parse(&text, &machine()).expect("valid in itself");
+        config.admission(&machine()).check().expect_err(key);
+    }
+}
+
+#[test]
 fn the_memory_for_passwords_is_counted_whatever_new_ones_are_kept_as() {
     for store in ["scram", "argon2id"] {
         let text = format!(

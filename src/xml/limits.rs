@@ -59,6 +59,22 @@ impl Limits {
         }
     }
 
+    /// The widest that may be configured for [`Limits::after_authentication`]: what [`Limits::own`] takes, without what
+    /// the server itself adds to a stanza on its way. That is an element around it, a few elements in it, and at its
+    /// start tag up to 64 prefixes that the stream's header declared, the addresses and the language.
+    pub const fn after_authentication_max() -> Self {
+        let own = Self::own();
+        Self {
+            stanza_bytes_max: own.stanza_bytes_max / 2,
+            depth_max: own.depth_max - 8,
+            elements_max: 1_000_000,
+            attributes_max: own.attributes_max - 76,
+            attribute_bytes_max: own.stanza_bytes_max / 2,
+            namespaces_max: own.namespaces_max - 76,
+            ..own
+        }
+    }
+
     /// Bounds for bytes that we wrote or already validated once, such as a record of the store: wide enough for
     /// whatever [`Limits::after_authentication`] let in and our own additions to it.
     pub const fn own() -> Self {

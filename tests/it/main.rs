@@ -20,6 +20,7 @@ mod messages;
 mod offline;
 mod owners;
 mod presence;
+mod quotas;
 mod real_clients;
 mod restart;
 mod roster;

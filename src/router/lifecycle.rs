@@ -13,6 +13,7 @@ use super::core::{Core, Cx};
 use super::deliver::{begin_backlog, landed, redeliver};
 use super::outbox::{Cargo, Ending, Entry, NotHandedOver, Wire, too_slow};
 use super::session::{Management, ResumptionId, Session};
+use super::table::User;
 
 /// Binds a full address to a connection (RFC 6120 §7). A session that has it gives way (§7.7.2.2,
 /// first policy): it is usually the same client, back before its old connection timed out.
@@ -47,21 +48,33 @@ pub fn bind(
             .user(bare)
             .and_then(|user| user.seat(session.jid.resource()?))
             .map(|seat| seat.session.clone());
-        let Some(old) = old else {
-            if seats >= core.config.limits.sessions_per_account {
-                return Err(StanzaError::resource_constraint(
-                    "too many clients of this account are connected",
-                ));
+        let (old, condition, why) = match old {
+            Some(old) => (
+                old,
+                StreamErrorCondition::Conflict,
+                "another client has taken this resource",
+            ),
+            None if seats < core.config.limits.sessions_per_account => {
+                shard.add(&session);
+                return Ok(session);
             }
-            shard.add(&session);
-            return Ok(session);
+            // Sessions that only wait for a resumption keep nobody out, or a client that crashes
+            // and asks for a new resource each time would lock its owner out.
+            None => (
+                shard
+                    .user(bare)
+                    .and_then(User::longest_detached)
+                    .ok_or_else(|| {
+                        StanzaError::resource_constraint(
+                            "too many clients of this account are connected",
+                        )
+                    })?,
+                StreamErrorCondition::ResourceConstraint,
+                "another client of this account has taken the place of this one",
+            ),
         };
         drop(shard);
-        let conflict = StreamError::new(
-            StreamErrorCondition::Conflict,
-            "another client has taken this resource",
-        );
-        end(&mut core.cx(), &old, Some(conflict));
+        end(&mut core.cx(), &old, Some(StreamError::new(condition, why)));
     }
 }
 
@@ -124,6 +137,7 @@ fn tell_end(cx: &mut Cx<'_>, session: &Arc<Session>) {
     let management = session.link().management;
     if let Some(id) = management.and_then(|m| m.resumption_id) {
         core.table.remove_resumable(&id);
+        core.table.remove_detached(session);
     }
     core.table.remove_detached(session);
     for module in core.registry.modules() {

@@ -247,6 +247,20 @@ impl User {
         self.seats.iter().filter(matches)
     }
 
+    /// The session without a connection whose wait for a resumption is over first.
+    pub fn longest_detached(&self) -> Option<Arc<Session>> {
+        let waits_until_ms = |seat: &Seat| {
+            let link = seat.session.link();
+            (link.connection == 0).then_some(link.waits_until_ms)
+        };
+        let detached = self.seats.iter().filter_map(|seat| {
+            let until_ms = waits_until_ms(seat)?;
+            Some((until_ms, &seat.session))
+        });
+        let longest = detached.min_by_key(|(until_ms, _)| *until_ms)?;
+        Some(longest.1.clone())
+    }
+
     /// A stored message stands in one more outbox.
     pub fn took_off(&mut self, id: MessageId) {
         *self.in_flight.entry(id).or_insert(0) += 1;

@@ -46,3 +46,110 @@ fn what_the_largest_limits_let_in_comes_back_out_of_the_store() {
     }
     bob.expect_nothing();
 }
+
+#[test]
+fn sessions_that_wait_to_be_resumed_keep_no_new_one_out() {
+    let server = Server::with(&[("limits.sessions_per_account", "2")]);
+    server.add("bob");
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let mut bob = server.authenticated("bob");
+        bob.bind(None);
+        ids.push(bob.enable_management(true).expect("an id"));
+        bob.cut();
+    }
+    let mut bob = server.authenticated("bob");
+    // The server may need a moment to notice that they are cut; every try is a round trip to it.
+    let payload = format!("<bind xmlns='{}'/>", ns::BIND);
+    let bound = (0..500).any(|_| bob.iq("set", None, &payload).attr("type") == Some("result"));
+    assert!(bound, "there are two sessions, and nobody behind them");
+    // One has made room, and the other one is still there.
+    let mut again: Vec<Client> = (0..2).map(|_| server.authenticated("bob")).collect();
+    let resumed = again.iter_mut().zip(&ids).filter_map(|(client, id)| {
+        let answer = client.try_resume(id, 0);
+        answer.is("resumed", ns::SM).then_some(())
+    });
+    assert_eq!(resumed.count(), 1);
+    // Both places are in use now.
+    let mut third = server.authenticated("bob");
+    let (kind, condition) = third.iq_error("set", None, &payload);
+    assert_eq!((&*kind, &*condition), ("wait", "resource-constraint"));
+}
+
+#[test]
+fn messages_of_a_session_that_made_room_go_on_as_if_it_had_timed_out() {
+    let server = Server::with(&[("limits.sessions_per_account", "1")]);
+    server.add("alice");
+    server.add("bob");
+    let mut bob = server.login("bob", "b");
+    bob.enable_management(true).expect("an id");
+    bob.present(0);
+    bob.cut();
+    let mut alice = server.login("alice", "a");
+    alice.say(BOB, "kept");
+    alice.settle();
+    let mut bob = server.authenticated("bob");
+    let payload = format!("<bind xmlns='{}'/>", ns::BIND);
+    let bound = (0..500).find_map(|_| {
+        let answer = bob.iq("set", None, &payload);
+        (answer.attr("type") == Some("result")).then_some(answer)
+    });
+    let bound = bound.expect("nobody is behind the other session");
+    bob.jid = bound.must("bind", ns::BIND).must("jid", ns::BIND).text();
+    bob.present(0);
+    bob.message_with_body("kept");
+    bob.expect_nothing();
+}
+
+#[test]
+fn the_number_of_accounts_is_limited() {
+    let mut server = Server::with(&[("limits.accounts", "2"), ("registration.mode", "\"open\"")]);
+    server.add("alice");
+    server.add("bob");
+    let add = ["user", "add", "--password-stdin", "carol@cairn.example"];
+    let refused = server.cli_with_input(&add, "correct horse battery staple\n");
+    assert!(!refused.status.success());
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("accounts"), "{said}");
+    let (mut wire, _) = server.stream();
+    wire.send(
+        "<iq type='set' id='r'><query xmlns='jabber:iq:register'><username>carol</username>\
+         <password>correct horse battery staple</password></query></iq>",
+    );
+    let answer = wire.element();
+    let error = answer.error().expect("an error");
+    assert_eq!(error.1, "resource-constraint", "{answer}");
+    // A place that is given back can be taken.
+    server.cli(&["user", "remove", BOB], "");
+    server.add("carol");
+    server.login("carol", "c").expect_nothing();
+    server.stop();
+    server.run();
+    server.login("carol", "c").expect_nothing();
+}
+
+#[test]
+fn the_bytes_of_a_roster_item_are_limited() {
+    let server = Server::with(&[("limits.roster_item_bytes", "100")]);
+    server.add("alice");
+    let mut alice = server.login("alice", "a");
+    let item = |name: &str, group: &str| {
+        format!(
+            "<query xmlns='{}'><item jid='{BOB}' name='{name}'><group>{group}</group></item></query>",
+            ns::ROSTER
+        )
+    };
+    // The contact's address counts too, and a byte for each group.
+    let left = 100 - BOB.len() - "Friends".len() - 1;
+    alice.iq_ok("set", None, &item(&"n".repeat(left), "Friends"));
+    for too_much in [
+        item(&"n".repeat(left + 1), "Friends"),
+        item("", &"g".repeat(100)),
+    ] {
+        let (kind, condition) = alice.iq_error("set", None, &too_much);
+        assert_eq!((&*kind, &*condition), ("modify", "policy-violation"));
+    }
+    let roster = alice.roster();
+    assert_eq!(roster.len(), 1);
+    assert_eq!(roster[0].attr("name"), Some(&*"n".repeat(left)));
+}

@@ -10,7 +10,9 @@ use crate::stanza::{Kind, Outgoing, Rewrite, Stanza, StanzaError, build};
 use crate::store::MessageId;
 use crate::xml::{Element, Writer};
 
+use super::backlog;
 use super::core::{Core, Cx};
+use super::fate::record_waiting;
 use super::message::{Destination, Keep, MessageType, Recipient, destination};
 use super::outbox::{Cargo, Entry, Outbox, Wire, Wrapped};
 use super::session::Session;
@@ -19,12 +21,9 @@ use super::table::{Seat, Shard, User};
 const STANZA_ID: &str = "urn:xmpp:sid:0";
 const DELAY: &str = "urn:xmpp:delay";
 
-/// How many stored messages stand in an outbox at a time; the rest wait in the log.
-const BACKLOG_SLICE: usize = 64;
-
 /// An outbox with so many entries waiting takes recorded messages from the log from then on: who
 /// reads slowly costs the log's space and not memory.
-const CROWDED: usize = 256;
+const CROWDED: usize = if cfg!(test) { 8 } else { 256 };
 
 /// Delivers a message to an account of this server.
 pub fn message(cx: &mut Cx<'_>, from: &Jid, to: &Jid, stanza: &Stanza) -> Result<(), StanzaError> {
@@ -49,8 +48,14 @@ pub fn message(cx: &mut Cx<'_>, from: &Jid, to: &Jid, stanza: &Stanza) -> Result
     };
     let targets: Vec<Target> = match (destination(type_, recipient), shard.user(owner)) {
         (Destination::Exact, _) => exact.into_iter().collect(),
-        (Destination::MostAvailable, Some(user)) => user.most_available().map(Target::of).collect(),
-        (Destination::NonNegative, Some(user)) => user.non_negative().map(Target::of).collect(),
+        (Destination::MostAvailable, Some(user)) => {
+            let target = |seat| Target::of(user, seat);
+            user.most_available().map(target).collect()
+        }
+        (Destination::NonNegative, Some(user)) => {
+            let target = |seat| Target::of(user, seat);
+            user.non_negative().map(target).collect()
+        }
         (Destination::Bounce, _) => return Err(nobody()),
         (Destination::Ignore, _) => return Ok(()),
         _ => Vec::new(),
@@ -58,7 +63,7 @@ pub fn message(cx: &mut Cx<'_>, from: &Jid, to: &Jid, stanza: &Stanza) -> Result
     let keep = Keep::of(stanza, type_);
     if targets.is_empty() {
         return match keep {
-            Keep::Store => record(cx, owner, from, to, stanza).map(drop),
+            Keep::Store => record(cx, &mut shard, from, to, stanza).map(drop),
             Keep::Refuse => Err(nobody()),
             Keep::Drop => Ok(()),
         };
@@ -67,12 +72,12 @@ pub fn message(cx: &mut Cx<'_>, from: &Jid, to: &Jid, stanza: &Stanza) -> Result
     let must_be_recorded =
         cx.must_be_durable || targets.len() > 1 || targets.iter().any(|target| target.is_behind);
     let recorded = match keep {
-        Keep::Store if must_be_recorded => Some(record(cx, owner, from, to, stanza)?),
+        Keep::Store if must_be_recorded => Some(record(cx, &mut shard, from, to, stanza)?),
         _ => None,
     };
     let cargo = match (recorded, keep) {
         (Some(id), _) => Cargo::Recorded(id),
-        (None, Keep::Store) => Cargo::Message,
+        (None, Keep::Store) => Cargo::Message(cx.now_ms),
         (None, _) => Cargo::Transient,
     };
     let entry = Entry {
@@ -81,11 +86,11 @@ pub fn message(cx: &mut Cx<'_>, from: &Jid, to: &Jid, stanza: &Stanza) -> Result
         cargo,
     };
     let is_queued = hand_out(core, &mut shard, owner, &targets, &entry);
-    if entry.cargo == Cargo::Message && !is_queued {
+    match entry.cargo {
         // Whoever it was for reads too slowly and is being cut off: it waits for the next session.
-        return record(cx, owner, from, to, stanza).map(drop);
+        Cargo::Message(_) if !is_queued => record(cx, &mut shard, from, to, stanza).map(drop),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// What only this server may say, in the name of its domain or of one of its accounts: ids of
@@ -105,13 +110,18 @@ struct Target {
     session: Arc<Session>,
     /// Stored messages wait for it in the log, or it reads slowly: this one queues in the log.
     is_behind: bool,
+    /// The message names its resource.
+    is_exact: bool,
 }
 
 impl Target {
-    fn of(seat: &Seat) -> Target {
+    fn of(user: &User, seat: &Seat) -> Target {
         Target {
             session: seat.session.clone(),
-            is_behind: seat.backlog.is_some() || is_crowded(&seat.session.outbox),
+            is_behind: user.waits_for_leaving()
+                || seat.first_waiting().is_some()
+                || is_crowded(&seat.session.outbox),
+            is_exact: false,
         }
     }
 }
@@ -121,8 +131,12 @@ fn is_crowded(outbox: &Outbox) -> bool {
 }
 
 fn exact_seat(shard: &Shard, to: &Jid) -> Option<Target> {
-    let seat = shard.user(to.bare_str())?.seat(to.resource()?)?;
-    Some(Target::of(seat))
+    let user = shard.user(to.bare_str())?;
+    let target = Target::of(user, user.seat(to.resource()?)?);
+    Some(Target {
+        is_exact: true,
+        ..target
+    })
 }
 
 /// True when it stands in somebody's outbox.
@@ -147,10 +161,10 @@ fn hand_out(
             is_queued = true;
             continue;
         }
-        if let Some(seat) = seat_of(user, &target.session) {
-            seat.backlog = Some(seat.backlog.map_or(id, |earlier| earlier.min(id)));
+        match target.is_exact {
+            true => backlog::enter_exact(core, user, &target.session, id),
+            false => backlog::enter(core, user, &target.session, id),
         }
-        fill_backlog(core, user, &target.session);
     }
     is_queued
 }
@@ -159,14 +173,18 @@ fn nobody() -> StanzaError {
     StanzaError::service_unavailable("nobody is there to take this")
 }
 
-/// Appends the message to the recipient's queue in the log.
+/// Appends the message to the recipient's queue in the log, behind those that came before it.
 fn record(
     cx: &mut Cx<'_>,
-    owner: &str,
+    shard: &mut Shard,
     from: &Jid,
     to: &Jid,
     stanza: &Stanza,
 ) -> Result<MessageId, StanzaError> {
+    let owner = to.bare_str();
+    if let Some(user) = shard.user_mut(owner) {
+        record_waiting(cx.core, user, owner);
+    }
     let lang = cx.lang;
     let stored = stanza.rewrite(&Rewrite {
         from: Some(from),
@@ -248,159 +266,4 @@ pub fn missing(core: &Core, to: &Jid) -> Outgoing {
     build::start(Kind::Message, type_, Some(to), from, None, 0)
         .finish()
         .into()
-}
-
-/// A session has become able to take stored messages: what nobody else holds is queued, in order.
-pub(super) fn begin_backlog(
-    core: &Core,
-    shard: &mut Shard,
-    session: &Arc<Session>,
-    from: MessageId,
-) {
-    let Some(user) = shard.user_mut(session.jid.bare_str()) else {
-        return;
-    };
-    if let Some(seat) = seat_of(user, session) {
-        seat.backlog = Some(seat.backlog.map_or(from, |earlier| earlier.min(from)));
-    }
-    fill_backlog(core, user, session);
-}
-
-/// The session's outbox has room: the next stored messages are queued.
-pub fn continue_backlog(core: &Core, session: &Arc<Session>) {
-    let mut shard = core.table.shard(session.jid.bare_str());
-    if let Some(user) = shard.user_mut(session.jid.bare_str()) {
-        fill_backlog(core, user, session);
-    }
-}
-
-fn seat_of<'a>(user: &'a mut User, session: &Session) -> Option<&'a mut Seat> {
-    let matches = |seat: &&mut Seat| seat.session.number == session.number;
-    user.seats.iter_mut().find(matches)
-}
-
-fn fill_backlog(core: &Core, user: &mut User, session: &Arc<Session>) {
-    let Some(next) = seat_of(user, session).and_then(|seat| seat.backlog) else {
-        return;
-    };
-    let room = BACKLOG_SLICE
-        .saturating_sub(session.outbox.waiting())
-        .min(session.outbox.room());
-    let owner = session.jid.bare_str();
-    let is_free = |id| !user.is_in_flight(id);
-    let (stored, position) = core.store.messages_waiting(owner, next, room + 1, is_free);
-    let mut left = None;
-    for (index, message) in stored.into_iter().enumerate() {
-        let entry = Entry {
-            wire: Wire::Stored {
-                id: message.id,
-                received_at_ms: message.received_at_ms,
-            },
-            after: position,
-            cargo: Cargo::Recorded(message.id),
-        };
-        if index == room || !core.push(session, entry).is_queued() {
-            left = Some(message.id);
-            break;
-        }
-        user.took_off(message.id);
-    }
-    session.set_has_backlog(left.is_some());
-    if let Some(seat) = seat_of(user, session) {
-        seat.backlog = left;
-    }
-}
-
-/// The client has these: the records of stored messages among them are retired.
-pub fn landed(core: &Core, session: &Session, entries: &[Entry]) {
-    let recorded = entries.iter().filter_map(|entry| match entry.cargo {
-        Cargo::Recorded(id) => Some(id),
-        _ => None,
-    });
-    let mut recorded = recorded.peekable();
-    if recorded.peek().is_none() {
-        return;
-    }
-    let owner = session.jid.bare_str();
-    let mut shard = core.table.shard(owner);
-    if let Some(user) = shard.user_mut(owner) {
-        let done: Vec<MessageId> = recorded.filter(|&id| user.landed(id)).collect();
-        if let Err(error) = core.store.retire_later(owner, &done, (core.clock)()) {
-            // They are delivered again, to the next session; the store's failure ends the process.
-            tracing::error!(account = owner, %error, "delivered messages could not be retired");
-        }
-    }
-}
-
-/// A session is over and these never reached its client. What offline storage would take is kept
-/// and goes to the account's other sessions, if there are any, with what waited in the log for it
-/// (`backlog`). Called with the shard locked and the session's seat gone. Returns the entries that nobody gets any more.
-pub(super) fn redeliver(
-    core: &Core,
-    shard: &mut Shard,
-    session: &Session,
-    left: Vec<Entry>,
-    backlog: Option<MessageId>,
-    now_ms: u64,
-) -> Vec<Entry> {
-    let owner = session.jid.bare_str();
-    let mut first = backlog;
-    let mut undeliverable = Vec::new();
-    for entry in left {
-        let freed = match entry.cargo {
-            Cargo::Recorded(id) => shard
-                .user_mut(owner)
-                .is_some_and(|user| user.lost(id))
-                .then_some(id),
-            Cargo::Message => match record_entry(core, owner, &entry, now_ms) {
-                Some(id) => Some(id),
-                None => {
-                    undeliverable.push(entry);
-                    None
-                }
-            },
-            Cargo::Request(_) => {
-                undeliverable.push(entry);
-                None
-            }
-            Cargo::Transient | Cargo::Nonza | Cargo::ManagementEnabled => None,
-        };
-        first = first.into_iter().chain(freed).min();
-    }
-    if let Some(first) = first {
-        let heirs: Vec<_> = match shard.user(owner) {
-            Some(user) => user
-                .most_available()
-                .map(|seat| seat.session.clone())
-                .collect(),
-            None => Vec::new(),
-        };
-        for heir in &heirs {
-            begin_backlog(core, shard, heir, first);
-        }
-    }
-    undeliverable
-}
-
-/// Gives a message that was only on its way a record of its own; `None` when the store has no
-/// room for it or it is not there to be copied.
-pub(super) fn record_entry(
-    core: &Core,
-    owner: &str,
-    entry: &Entry,
-    now_ms: u64,
-) -> Option<MessageId> {
-    let Wire::Ready(outgoing) = &entry.wire else {
-        return None;
-    };
-    let stored = core
-        .store
-        .update(|tx| tx.put_message(owner, now_ms, 0, outgoing.clone()));
-    match stored {
-        Ok((id, _)) => Some(id),
-        Err(error) => {
-            tracing::warn!(account = owner, %error, "a message that was on its way could not be kept");
-            None
-        }
-    }
 }

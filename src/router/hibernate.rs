@@ -9,8 +9,10 @@ use crate::addr::Jid;
 use crate::stanza::Stanza;
 use crate::store::{HibernatedSession, MessageId, Position, QueuedStanza, State};
 
+use super::backlog;
 use super::core::Core;
-use super::deliver::{begin_backlog, missing, record_entry, wrapped_value};
+use super::deliver::{missing, wrapped_value};
+use super::fate::record_waiting;
 use super::outbox::{Cargo, Entry, Outbox, Wire};
 use super::session::{Management, ResumptionId, Session};
 
@@ -61,12 +63,7 @@ fn put_to_sleep(
             _ => management.resume_ms_max,
         }
     };
-    let queue = session
-        .outbox
-        .finish()
-        .into_iter()
-        .map(|entry| queued(core, &session.jid, &entry, now_ms))
-        .collect();
+    let queue = queue(core, session);
     let presence = session.presence();
     let mut properties = Vec::new();
     let mut remember =
@@ -104,14 +101,35 @@ fn put_to_sleep(
     kept.is_ok()
 }
 
-/// A message keeps its record, or gets one now, so that it is not lost with a session that does
-/// not come back; anything else is kept as it stands.
-fn queued(core: &Core, to: &Jid, entry: &Entry, now_ms: u64) -> QueuedStanza {
-    let owner = to.bare_str();
+/// What the session has not acknowledged, and behind it what waits for it in the log: a message
+/// that was sent to this very resource is nobody else's when it wakes.
+fn queue(core: &Core, session: &Session) -> Vec<QueuedStanza> {
+    let owner = session.jid.bare_str();
+    let mut shard = core.table.shard(owner);
+    let mut waits = Vec::new();
+    if let Some(user) = shard.user_mut(owner) {
+        // So that they are not lost with a session that does not come back.
+        record_waiting(core, user, owner);
+        waits = backlog::waiting(core, user, session);
+        // Two that wait for the same message do not both wake with it.
+        waits.iter().for_each(|id| user.took_off(*id));
+    }
+    let entries = session.outbox.finish();
+    let queue = entries
+        .iter()
+        .map(|entry| queued(core, &session.jid, entry));
+    let waits = waits.into_iter().map(|id| QueuedStanza {
+        message: Some(id),
+        stanza: Bytes::new(),
+    });
+    queue.chain(waits).collect()
+}
+
+/// A message keeps its record; anything else is kept as it stands.
+fn queued(core: &Core, to: &Jid, entry: &Entry) -> QueuedStanza {
     let message = match entry.cargo {
         // Another resource may have had it meanwhile: then only the bytes are left of it.
-        Cargo::Recorded(id) => is_kept(core, owner, id).then_some(id),
-        Cargo::Message => record_entry(core, owner, entry, now_ms),
+        Cargo::Recorded(id) => is_kept(core, to.bare_str(), id).then_some(id),
         _ => None,
     };
     let stanza = match (&entry.wire, message) {
@@ -155,7 +173,7 @@ pub fn wake(core: &Core) -> usize {
     for session in &awake {
         let mut shard = core.table.shard(session.jid.bare_str());
         if session.priority().is_some_and(|priority| priority >= 0) {
-            begin_backlog(core, &mut shard, session, MessageId(0));
+            backlog::begin(core, &mut shard, session, MessageId(0));
         }
     }
     awake.len()

@@ -9,8 +9,9 @@ use crate::crypto::CredentialsId;
 use crate::stanza::{Stanza, StanzaError, StreamError, StreamErrorCondition};
 use crate::store::{Account, MessageId};
 
+use super::backlog;
 use super::core::{Core, Cx};
-use super::deliver::{begin_backlog, landed, redeliver};
+use super::fate::{self, landed};
 use super::outbox::{Cargo, Ending, Entry, NotHandedOver, Wire, too_slow};
 use super::session::{Management, ResumptionId, Session};
 use super::table::User;
@@ -103,11 +104,7 @@ pub fn end(cx: &mut Cx<'_>, session: &Arc<Session>, reason: Option<StreamError>)
     let bare = session.jid.bare_str();
     let undeliverable = {
         let mut shard = core.table.shard(bare);
-        let left = session.outbox.finish();
-        let backlog = shard.remove(session).and_then(|seat| seat.backlog);
-        let undeliverable = redeliver(core, &mut shard, session, left, backlog, cx.now_ms);
-        shard.tidy(bare);
-        undeliverable
+        fate::close(core, &mut shard, session)
     };
     for entry in &undeliverable {
         tell_sender(cx, entry);
@@ -127,7 +124,7 @@ pub(super) fn farewell(cx: &mut Cx<'_>, session: &Arc<Session>, reason: StreamEr
     {
         let mut shard = cx.core.table.shard(bare);
         shard.remove(session);
-        shard.tidy(bare);
+        shard.forget(bare);
     }
     tell_end(cx, session);
 }
@@ -154,20 +151,13 @@ fn tell_end(cx: &mut Cx<'_>, session: &Arc<Session>) {
 
 /// Entries that an ended session's connection had taken and could not write go the way of those
 /// that were left in its outbox.
-pub fn give_up(core: &Core, session: &Session, entries: Vec<Entry>) {
-    if entries.is_empty() {
-        return;
-    }
-    let mut cx = core.cx();
-    let bare = session.jid.bare_str();
+pub fn give_up(core: &Core, session: &Session) {
     let undeliverable = {
-        let mut shard = core.table.shard(bare);
-        let undeliverable = redeliver(core, &mut shard, session, entries, None, cx.now_ms);
-        shard.tidy(bare);
-        undeliverable
+        let mut shard = core.table.shard(session.jid.bare_str());
+        fate::give_back(core, &mut shard, session)
     };
     for entry in &undeliverable {
-        tell_sender(&mut cx, entry);
+        tell_sender(&mut core.cx(), entry);
     }
 }
 
@@ -195,15 +185,18 @@ pub fn set_available(cx: &mut Cx<'_>, session: &Arc<Session>, priority: i8) {
     let mut shard = core.table.shard(session.jid.bare_str());
     let could = session.priority().is_some_and(|before| before >= 0);
     session.set_priority(Some(priority));
-    if priority >= 0 && !could {
-        begin_backlog(core, &mut shard, session, MessageId(0));
+    match (could, priority >= 0) {
+        (false, true) => backlog::begin(core, &mut shard, session, MessageId(0)),
+        (true, false) => backlog::leave(core, &mut shard, session),
+        _ => {}
     }
 }
 
 /// The session is not available any more.
 pub fn set_unavailable(cx: &mut Cx<'_>, session: &Session) {
-    let _shard = cx.core.table.shard(session.jid.bare_str());
+    let mut shard = cx.core.table.shard(session.jid.bare_str());
     session.set_priority(None);
+    backlog::leave(cx.core, &mut shard, session);
 }
 
 /// The client wants its stanzas counted (XEP-0198 §3). Returns the id to resume by, if it asked

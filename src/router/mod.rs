@@ -4,8 +4,10 @@
 //! The router knows no extension: what answers an IQ and what hears of presence is in the
 //! [`Registry`] that it is given.
 
+mod backlog;
 mod core;
 mod deliver;
+mod fate;
 mod gates;
 mod hibernate;
 mod iq;
@@ -18,7 +20,9 @@ mod session;
 mod table;
 
 pub use self::core::{Core, Cx, Parts, ticks_ms};
-pub use deliver::{continue_backlog, landed, missing, stored_message, wrapped_value};
+pub use backlog::continue_backlog;
+pub use deliver::{missing, stored_message, wrapped_value};
+pub use fate::landed;
 pub use gates::Gates;
 pub use hibernate::{hibernate, wake};
 pub use iq::not_understood;
@@ -35,3 +39,6 @@ pub use outbox::{
 pub use route::{bounce, presence, reachable, receive, to_session};
 pub use session::{Link, Management, PresenceState, ResumptionId, Session, Turn, resumption_id};
 pub use table::{Seat, Shard, Table, User};
+
+#[cfg(test)]
+mod tests;

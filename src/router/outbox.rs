@@ -8,6 +8,7 @@
 //! An empty outbox owns no heap memory; an idle session costs the size of this struct.
 
 mod entry;
+mod hand;
 mod pool;
 
 use std::collections::VecDeque;
@@ -84,6 +85,13 @@ pub struct Outbox {
 struct Queue {
     waiting: VecDeque<Entry>,
     unacknowledged: VecDeque<Entry>,
+    /// Entries that the connection has taken, that no acknowledgement will tell of and that it
+    /// has not written yet.
+    in_hand: VecDeque<Entry>,
+    /// How many of all entries are [`Cargo::Message`].
+    unrecorded: usize,
+    /// The session has ended while its connection had something in hand.
+    leaves: bool,
     /// Stanzas acknowledged so far, modulo 2^32: the `h` the client sent last (XEP-0198 §4).
     acknowledged: u32,
     bytes: usize,
@@ -152,6 +160,9 @@ impl Outbox {
             queue: Mutex::new(Queue {
                 waiting: VecDeque::new(),
                 unacknowledged: VecDeque::new(),
+                in_hand: VecDeque::new(),
+                unrecorded: 0,
+                leaves: false,
                 acknowledged: 0,
                 bytes: 0,
                 keep_until_acknowledged: false,
@@ -199,6 +210,7 @@ impl Outbox {
         let gate = entry.after;
         let first = queue.waiting.is_empty();
         queue.bytes += weight;
+        queue.unrecorded += usize::from(entry.is_unrecorded());
         queue.waiting.push_back(entry);
         match first {
             true if gate > durable => match queue.tell(gate) {
@@ -249,6 +261,9 @@ impl Outbox {
                 } else {
                     queue.bytes -= entry.weight();
                     self.pool.give_back(entry.weight());
+                    if entry.matters() {
+                        queue.in_hand.push_back(entry.clone());
+                    }
                 }
                 batch.entries.push(entry);
             }
@@ -318,22 +333,6 @@ impl Outbox {
     /// Asks the connection to end the stream. The first reason stands.
     pub fn end(&self, ending: Ending) {
         self.lock().end_with(ending);
-    }
-
-    /// Entries that were taken and not written, because the transport is gone, are the first again.
-    /// Of a session that has ended meanwhile they are returned.
-    pub fn put_back(&self, entries: Vec<Entry>) -> Vec<Entry> {
-        let mut queue = self.lock();
-        if queue.ended {
-            return entries;
-        }
-        let bytes = entries.iter().map(Entry::weight).sum::<usize>();
-        queue.bytes += bytes;
-        self.pool.add(bytes);
-        for entry in entries.into_iter().rev() {
-            queue.waiting.push_front(entry);
-        }
-        Vec::new()
     }
 
     /// The client has told `reader` that it has handled `h` stanzas (modulo 2^32): they leave the
@@ -460,10 +459,11 @@ impl Outbox {
     }
 
     /// Ends the outbox: everything in it is returned, unacknowledged first, and nothing is
-    /// accepted from now on.
+    /// accepted from now on. What its connection has in hand stays there.
     pub fn finish(&self) -> Vec<Entry> {
         let mut queue = self.lock();
         queue.ended = true;
+        queue.leaves = !queue.in_hand.is_empty();
         self.pool.give_back(mem::take(&mut queue.bytes));
         queue.wake();
         let mut left = mem::take(&mut queue.unacknowledged);
@@ -475,6 +475,7 @@ impl Outbox {
     fn release(&self, queue: &mut Queue, gone: &[Entry]) {
         let bytes = gone.iter().map(Entry::weight).sum::<usize>();
         queue.bytes -= bytes;
+        queue.forget_unrecorded(gone);
         self.pool.give_back(bytes);
     }
 
@@ -563,7 +564,12 @@ impl Queue {
     }
 
     fn give_back_memory(&mut self) {
-        for queue in [&mut self.waiting, &mut self.unacknowledged] {
+        let queues = [
+            &mut self.waiting,
+            &mut self.unacknowledged,
+            &mut self.in_hand,
+        ];
+        for queue in queues {
             if queue.is_empty() && queue.capacity() > 0 {
                 *queue = VecDeque::new();
             }

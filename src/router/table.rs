@@ -4,7 +4,7 @@
 //! online, go offline. Lock order: shard, then store, then a session's own locks. No lock is held
 //! across an await, and never two shards at once.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -39,6 +39,9 @@ pub struct User {
     pub seats: Vec<Seat>,
     /// Stored messages that stand in the outbox of a session, and of how many.
     in_flight: BTreeMap<MessageId, u16>,
+    /// Sessions that are over while their connections still write what they had taken. What of it
+    /// comes back is older than everything that waits in the log.
+    leaving: usize,
 }
 
 /// A session's place at its user.
@@ -48,6 +51,19 @@ pub struct Seat {
     pub session: Arc<Session>,
     /// Stored messages from this one on wait in the log until the outbox has room for them.
     pub backlog: Option<MessageId>,
+    /// Stored messages that wait likewise and were sent to this very resource: nobody else gets
+    /// them as long as it sits here (RFC 6121 §8.5.3.1).
+    pub exact: VecDeque<MessageId>,
+}
+
+impl Seat {
+    /// The first stored message that waits in the log for this session.
+    pub fn first_waiting(&self) -> Option<MessageId> {
+        self.backlog
+            .into_iter()
+            .chain(self.exact.front().copied())
+            .min()
+    }
 }
 
 impl Default for Table {
@@ -194,6 +210,7 @@ impl Shard {
         user.seats.push(Seat {
             session: session.clone(),
             backlog: None,
+            exact: VecDeque::new(),
         });
     }
 
@@ -206,8 +223,20 @@ impl Shard {
         Some(user.seats.remove(index))
     }
 
-    /// Forgets a user who has no session left.
+    /// Forgets a user who has no session left, once it is known of every message that stood in an
+    /// outbox whether it has been delivered.
     pub fn tidy(&mut self, bare: &str) {
+        let is_over = |user: &User| {
+            user.seats.is_empty() && user.in_flight.is_empty() && !user.waits_for_leaving()
+        };
+        if self.users.get(bare).is_some_and(is_over) {
+            self.users.remove(bare);
+        }
+        self.give_back_memory();
+    }
+
+    /// Forgets a user whose account is gone, once the last session is.
+    pub fn forget(&mut self, bare: &str) {
         if self
             .users
             .get(bare)
@@ -215,6 +244,10 @@ impl Shard {
         {
             self.users.remove(bare);
         }
+        self.give_back_memory();
+    }
+
+    fn give_back_memory(&mut self) {
         if self.users.is_empty() && self.users.capacity() > 64 {
             self.users = HashMap::new();
         }
@@ -272,9 +305,8 @@ impl User {
     }
 
     /// A session has acknowledged a stored message: it is delivered, whoever else holds it.
-    /// False when somebody else had acknowledged it before.
-    pub fn landed(&mut self, id: MessageId) -> bool {
-        self.in_flight.remove(&id).is_some()
+    pub fn landed(&mut self, id: MessageId) {
+        self.in_flight.remove(&id);
     }
 
     /// An outbox that held a stored message is gone. True when nobody holds it any more and it
@@ -289,6 +321,33 @@ impl User {
             self.in_flight.remove(&id);
         }
         last
+    }
+
+    /// The number of the session that a stored message waits for in the log because it was sent
+    /// to its very resource.
+    pub fn exact_session(&self, id: MessageId) -> Option<u64> {
+        let waits = |seat: &&Seat| seat.exact.binary_search(&id).is_ok();
+        self.seats
+            .iter()
+            .find(waits)
+            .map(|seat| seat.session.number)
+    }
+
+    /// A session is over and its connection still writes.
+    pub fn begins_to_leave(&mut self) {
+        self.leaving += 1;
+    }
+
+    /// One of those has written or given back everything. A user who was forgotten with the
+    /// account meanwhile, and is back, waits for nobody.
+    pub fn has_left(&mut self) {
+        self.leaving = self.leaving.saturating_sub(1);
+    }
+
+    /// Whether stored messages stay in the log until it is known what comes back from connections
+    /// whose sessions are over.
+    pub fn waits_for_leaving(&self) -> bool {
+        self.leaving > 0
     }
 }
 
@@ -354,8 +413,9 @@ mod tests {
         assert!(user.lost(MessageId(1)));
         user.took_off(MessageId(2));
         user.took_off(MessageId(2));
-        assert!(user.landed(MessageId(2)));
-        assert!(!user.landed(MessageId(2)));
+        user.landed(MessageId(2));
+        user.landed(MessageId(2));
         assert!(!user.lost(MessageId(2)));
+        assert!(!user.is_in_flight(MessageId(2)));
     }
 }

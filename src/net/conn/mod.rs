@@ -319,15 +319,14 @@ impl Connection {
             drop(guarded(tokio::time::timeout(FAREWELL, self.flush())).await);
         }
         if let Some(session) = self.session.take() {
-            let orphans = session.outbox.put_back(self.out.take_unwritten());
+            session.outbox.let_go();
             let _entered = self.span.enter();
-            let settle = AssertUnwindSafe(|| {
-                self.settle(&session, end.as_ref());
-                router::give_up(&self.front.core, &session, orphans);
-            });
+            let settle = AssertUnwindSafe(|| self.settle(&session, end.as_ref()));
             if std::panic::catch_unwind(settle).is_err() {
                 tracing::error!("the end of a session has panicked");
             }
+            // Whatever happened: somebody may wait for what this connection still held.
+            router::give_up(&self.front.core, &session);
         }
         if let Some(transport) = self.transport.take() {
             drop(tokio::time::timeout(FAREWELL, transport.close()).await);

@@ -6,8 +6,6 @@ use std::io::{self, IoSlice};
 
 use bytes::Bytes;
 
-use crate::router::Entry;
-
 use crate::net::transport::Transport;
 
 /// Pieces that one write offers the socket at most.
@@ -17,13 +15,17 @@ const SLICES_MAX: usize = 64;
 #[derive(Debug, Default)]
 pub struct OutgoingQueue {
     pieces: VecDeque<Bytes>,
-    /// What the pieces hold.
-    bytes: usize,
     /// Of what was pushed since the last [`Progress::Done`], the stream's own words.
     own_bytes: usize,
-    /// Entries whose bytes are among the pieces; they have reached the client, as far as the
-    /// server can tell without stream management, when all of it is written.
-    entries: Vec<Entry>,
+    /// Where entries end whose fate matters, counted in bytes from when the queue was last empty.
+    /// They have reached the client, as far as the server can tell without stream management,
+    /// when the kernel has taken them.
+    ends: VecDeque<u64>,
+    pushed: u64,
+    /// Bytes that the transport has taken. It may keep the last record back.
+    taken: u64,
+    /// Bytes that the kernel has taken.
+    sent: u64,
 }
 
 /// How far a write came.
@@ -38,13 +40,13 @@ pub enum Progress {
 impl OutgoingQueue {
     /// Whether nothing is on its way.
     pub fn is_empty(&self) -> bool {
-        self.pieces.is_empty() && self.entries.is_empty()
+        self.sent == self.pushed
     }
 
     /// Adds bytes of the outbox, whose bounds they are under.
     pub fn push(&mut self, bytes: Bytes) {
         if !bytes.is_empty() {
-            self.bytes += bytes.len();
+            self.pushed += bytes.len() as u64;
             self.pieces.push_back(bytes);
         }
     }
@@ -58,12 +60,13 @@ impl OutgoingQueue {
 
     /// How much of the stream's own words waits, at most.
     pub fn own_bytes(&self) -> usize {
-        self.own_bytes.min(self.bytes)
+        let waiting = usize::try_from(self.pushed - self.taken).unwrap_or(usize::MAX);
+        self.own_bytes.min(waiting)
     }
 
-    /// Remembers what is being written until it is.
-    pub fn remember(&mut self, entry: Entry) {
-        self.entries.push(entry);
+    /// An entry ends here whose fate matters.
+    pub fn end_entry(&mut self) {
+        self.ends.push_back(self.pushed);
     }
 
     /// Writes what the socket takes now.
@@ -76,7 +79,14 @@ impl OutgoingQueue {
                 count += 1;
             }
             match transport.try_write(&slices[..count]) {
-                Ok(taken) => self.consume(taken),
+                Ok(bytes) => {
+                    // It takes nothing more before it has given away what it had.
+                    self.sent = self.taken;
+                    self.consume(bytes);
+                    if !transport.is_write_pending() {
+                        self.sent = self.taken;
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     return Ok(Progress::Blocked);
                 }
@@ -86,27 +96,27 @@ impl OutgoingQueue {
         // The transport keeps less than a record.
         self.own_bytes = 0;
         match transport.try_flush()? {
-            true => Ok(Progress::Done),
+            true => {
+                self.sent = self.taken;
+                Ok(Progress::Done)
+            }
             false => Ok(Progress::Blocked),
         }
     }
 
-    /// What has not been written in full; the transport is gone.
-    pub fn take_unwritten(&mut self) -> Vec<Entry> {
-        self.pieces = VecDeque::new();
-        (self.bytes, self.own_bytes) = (0, 0);
-        std::mem::take(&mut self.entries)
-    }
-
-    /// What has been written in full, once [`Progress::Done`] was met; the memory is given back.
-    pub fn take_written(&mut self) -> Vec<Entry> {
-        debug_assert!(self.pieces.is_empty());
-        self.pieces = VecDeque::new();
-        std::mem::take(&mut self.entries)
+    /// How many more entries whose fate matters are with the kernel in full. The memory is given
+    /// back once nothing is left.
+    pub fn take_written(&mut self) -> usize {
+        let written = self.ends.partition_point(|end| *end <= self.sent);
+        self.ends.drain(..written);
+        if self.is_empty() {
+            *self = OutgoingQueue::default();
+        }
+        written
     }
 
     fn consume(&mut self, mut taken: usize) {
-        self.bytes = self.bytes.saturating_sub(taken);
+        self.taken += taken as u64;
         while taken > 0 {
             let Some(first) = self.pieces.front_mut() else {
                 return;
@@ -135,7 +145,28 @@ mod tests {
         let left: Vec<&[u8]> = queue.pieces.iter().map(|piece| &piece[..]).collect();
         assert_eq!(left, [&b"e"[..], b"f"]);
         queue.consume(2);
-        assert!(queue.is_empty());
+        assert!(queue.pieces.is_empty());
+    }
+
+    #[test]
+    fn an_entry_is_written_when_its_last_byte_is_with_the_kernel() {
+        let mut queue = OutgoingQueue::default();
+        for piece in ["abc", "de", "f"] {
+            queue.push(Bytes::from_static(piece.as_bytes()));
+            queue.end_entry();
+        }
+        queue.push(Bytes::from_static(b"g"));
+        queue.consume(5);
+        assert_eq!(queue.take_written(), 0, "it may stand in a record");
+        queue.sent = 4;
+        assert_eq!(queue.take_written(), 1);
+        queue.sent = 5;
+        assert_eq!(queue.take_written(), 1);
+        assert!(!queue.is_empty());
+        queue.consume(2);
+        queue.sent = 7;
+        assert_eq!((queue.take_written(), queue.is_empty()), (1, true));
+        assert_eq!((queue.pushed, queue.pieces.capacity()), (0, 0));
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! From the session's outbox to the transport.
 
+use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::time::{Duration, Instant, timeout_at};
 
 use crate::router::{
-    Cargo, Core, Ending, Entry, Gone, Session, Wire, continue_backlog, landed, missing,
-    stored_message, wrapped_value,
+    Core, Ending, Entry, Gone, Session, Wire, continue_backlog, landed, missing, stored_message,
+    wrapped_value,
 };
 use crate::stanza::{Outgoing, Stanza, StreamError, StreamErrorCondition};
 use crate::store::Position;
@@ -51,7 +52,7 @@ impl Connection {
         let entries = match batch.entries.iter().all(is_ready) {
             true => batch.entries,
             // Boxed, for it is rare and would make every idle connection bigger.
-            false => Box::pin(fetch(&self.front.core, &session, batch.entries)).await,
+            false => Box::pin(fetch(&self.front.core, &session, batch.entries)).await?,
         };
         self.queue(entries, kept_from, managed);
         self.obey(ending, gone)?;
@@ -78,12 +79,8 @@ impl Connection {
                 self.out.push(outgoing.head.clone());
                 self.out.push(outgoing.tail.clone());
             }
-            let matters = matches!(
-                entry.cargo,
-                Cargo::Recorded(_) | Cargo::Message | Cargo::Request(_)
-            );
-            if matters && index < kept_from {
-                self.out.remember(entry);
+            if entry.matters() && index < kept_from {
+                self.out.end_entry();
             }
         }
         if managed && self.request == Request::Answered {
@@ -108,22 +105,21 @@ impl Connection {
             .transport
             .as_mut()
             .expect("the transport is away only during the handshake, which is awaited");
-        let done = self.out.write(transport)? == Progress::Done;
+        let progress = self.out.write(transport);
+        self.written();
+        let done = progress? == Progress::Done;
         if done && self.request == Request::Queued {
             self.request = Request::Sent;
-        }
-        if done && let Some(session) = self.session.clone() {
-            self.written(&session);
         }
         Ok(done)
     }
 
-    /// Everything that was taken is with the kernel: without stream management that is all the
-    /// server will ever know of its delivery.
-    pub(super) fn written(&mut self, session: &Session) {
-        let entries = self.out.take_written();
-        if !entries.is_empty() {
-            landed(&self.front.core, session, &entries);
+    /// What is with the kernel is delivered: without stream management that is all the server will
+    /// ever know.
+    fn written(&mut self) {
+        let count = self.out.take_written();
+        if let Some(session) = self.session.as_ref().filter(|_| count > 0) {
+            landed(&self.front.core, session, &session.outbox.written(count));
         }
     }
 
@@ -222,7 +218,11 @@ fn is_ready(entry: &Entry) -> bool {
 }
 
 /// Reads from the log what stands there, on a thread that may wait for the disk.
-async fn fetch(core: &Arc<Core>, session: &Arc<Session>, entries: Vec<Entry>) -> Vec<Entry> {
+async fn fetch(
+    core: &Arc<Core>,
+    session: &Arc<Session>,
+    entries: Vec<Entry>,
+) -> io::Result<Vec<Entry>> {
     let (core, session) = (core.clone(), session.clone());
     let fetched = tokio::task::spawn_blocking(move || {
         let made = entries.into_iter().map(|mut entry| {
@@ -231,7 +231,7 @@ async fn fetch(core: &Arc<Core>, session: &Arc<Session>, entries: Vec<Entry>) ->
         });
         made.collect()
     });
-    fetched.await.unwrap_or_default()
+    fetched.await.map_err(io::Error::other)
 }
 
 fn bytes_of(core: &Core, session: &Session, wire: Wire) -> Outgoing {

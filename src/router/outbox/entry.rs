@@ -60,8 +60,9 @@ pub enum Cargo {
     Transient,
     /// An `iq` request, by its [`question`]: whoever asked is told when nobody will answer.
     Request(u64),
-    /// A message that offline storage would take but that has no record in the log yet.
-    Message,
+    /// A message that offline storage would take but that has no record in the log yet, and when
+    /// the server accepted it, in milliseconds since 1970.
+    Message(u64),
     /// A message with a record in the log, retired when this entry has been delivered.
     Recorded(MessageId),
 }

@@ -3,7 +3,9 @@
 use bytes::Bytes;
 
 use super::*;
+
 use crate::addr::Jid;
+use crate::store::MessageId;
 
 const READER: u64 = 7;
 
@@ -414,19 +416,87 @@ fn a_gate_that_has_opened_meanwhile_is_seen_by_the_one_who_waits() {
     assert!(opened.is_ready());
 }
 
+fn message(id: &str) -> Entry {
+    Entry {
+        wire: Wire::Ready(Bytes::from(format!("<message id='{id}'/>")).into()),
+        after: Position(0),
+        cargo: Cargo::Message(1),
+    }
+}
+
+fn push_messages(outbox: &Outbox, ids: &[&str]) {
+    for id in ids {
+        outbox.push(message(id), Position(0));
+    }
+}
+
 #[test]
-fn what_could_not_be_written_is_first_again_or_goes_back_when_the_session_is_over() {
+fn what_could_not_be_written_is_first_again() {
     let outbox = outbox();
-    outbox.push(entry("<message id='1'/>", 0), Position(0));
-    let taken = outbox.take_all().entries;
-    outbox.push(entry("<message id='2'/>", 0), Position(0));
-    assert!(outbox.put_back(taken).is_empty());
-    let taken = outbox.take_all().entries;
-    assert_eq!(texts(&taken), ["<message id='1'/>", "<message id='2'/>"]);
-    assert!(outbox.finish().is_empty());
+    push_messages(&outbox, &["1", "2"]);
+    outbox.take_all();
+    push_messages(&outbox, &["3"]);
     assert_eq!(
-        outbox.put_back(taken).len(),
-        2,
-        "nobody would look for them here"
+        texts(&outbox.written(1)),
+        ["<message id='1'/>"],
+        "the kernel has it"
     );
+    outbox.let_go();
+    let taken = outbox.take_all().entries;
+    assert_eq!(texts(&taken), ["<message id='2'/>", "<message id='3'/>"]);
+}
+
+#[test]
+fn what_is_in_hand_when_the_session_ends_is_left_until_the_connection_is_done() {
+    let outbox = outbox();
+    push_messages(&outbox, &["1", "2"]);
+    outbox.take_all();
+    push_messages(&outbox, &["3"]);
+    assert_eq!(texts(&outbox.finish()), ["<message id='3'/>"]);
+    assert!(outbox.leaves() && !outbox.has_left());
+    outbox.written(1);
+    outbox.let_go();
+    assert!(!outbox.has_left());
+    let left = outbox.leave().expect("it had two in hand");
+    assert_eq!(texts(&left), ["<message id='2'/>"]);
+    assert!(outbox.leave().is_none(), "they are left once");
+}
+
+#[test]
+fn a_session_has_left_when_all_that_was_in_hand_is_written() {
+    let outbox = outbox();
+    push_messages(&outbox, &["1"]);
+    outbox.take_all();
+    outbox.finish();
+    outbox.written(1);
+    assert!(outbox.has_left());
+    assert!(!outbox.has_left(), "once");
+    assert!(outbox.leave().is_none());
+}
+
+#[test]
+fn messages_get_their_records_in_order_wherever_they_stand() {
+    let outbox = outbox();
+    push_messages(&outbox, &["1", "2"]);
+    outbox.take_all();
+    enable(&outbox);
+    push_messages(&outbox, &["3"]);
+    outbox.take_all();
+    push_messages(&outbox, &["4"]);
+    let unrecorded = outbox.unrecorded();
+    assert_eq!(unrecorded.len(), 4);
+    // Meanwhile the first is written, and there was no room for the last.
+    outbox.written(1);
+    let ids = (10..13).map(MessageId);
+    let recorded: Vec<_> = unrecorded
+        .into_iter()
+        .map(|(outgoing, _)| outgoing)
+        .zip(ids)
+        .collect();
+    assert_eq!(outbox.record(&recorded), [MessageId(10)]);
+    assert_eq!(outbox.unrecorded().len(), 1);
+    let in_hand = outbox.written(1);
+    assert_eq!(in_hand[0].cargo, Cargo::Recorded(MessageId(11)));
+    let left: Vec<Cargo> = outbox.finish().iter().map(|entry| entry.cargo).collect();
+    assert_eq!(left, [Cargo::Recorded(MessageId(12)), Cargo::Message(1)]);
 }

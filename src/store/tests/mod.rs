@@ -14,6 +14,6 @@ mod golden;
 mod harness;
 mod lost;
 mod model;
-mod reopen;
 mod pace;
+mod reopen;
 mod space;

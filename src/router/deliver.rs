@@ -183,7 +183,7 @@ fn record(
 ) -> Result<MessageId, StanzaError> {
     let owner = to.bare_str();
     if let Some(user) = shard.user_mut(owner) {
-        record_waiting(cx.core, user, owner);
+        record_waiting(cx.core, user);
     }
     let lang = cx.lang;
     let stored = stanza.rewrite(&Rewrite {

@@ -51,7 +51,7 @@ pub(super) fn close(core: &Core, shard: &mut Shard, session: &Session) -> Vec<En
     let owner = session.jid.bare_str();
     let has_unrecorded = session.outbox.has_unrecorded();
     if let Some(user) = shard.user_mut(owner).filter(|_| has_unrecorded) {
-        record_waiting(core, user, owner);
+        record_waiting(core, user);
     }
     let left = session.outbox.finish();
     let waited = shard.remove(session).and_then(|seat| seat.first_waiting());
@@ -131,24 +131,30 @@ fn redeliver(
 
 /// Gives a record to every message of the account that is only on its way. A record's number is
 /// its place in the order of delivery, so they come first whenever another message gets one.
-pub(super) fn record_waiting(core: &Core, user: &mut User, owner: &str) {
+pub(super) fn record_waiting(core: &Core, user: &mut User) {
     for index in 0..user.seats.len() {
         let session = user.seats[index].session.clone();
-        let mut recorded = Vec::new();
-        for (outgoing, received_at_ms) in session.outbox.unrecorded() {
-            match record(core, owner, &outgoing, received_at_ms) {
-                Some(id) => recorded.push((outgoing, id)),
-                None => break,
-            }
-        }
-        if recorded.is_empty() {
-            continue;
-        }
-        recorded.iter().for_each(|(_, id)| user.took_off(*id));
-        let delivered = session.outbox.record(&recorded);
-        delivered.iter().for_each(|id| user.landed(*id));
-        retire(core, owner, &delivered);
+        record_waiting_for(core, user, &session);
     }
+}
+
+/// Likewise of one session.
+pub(super) fn record_waiting_for(core: &Core, user: &mut User, session: &Session) {
+    let owner = session.jid.bare_str();
+    let mut recorded = Vec::new();
+    for (outgoing, received_at_ms) in session.outbox.unrecorded() {
+        match record(core, owner, &outgoing, received_at_ms) {
+            Some(id) => recorded.push((outgoing, id)),
+            None => break,
+        }
+    }
+    if recorded.is_empty() {
+        return;
+    }
+    recorded.iter().for_each(|(_, id)| user.took_off(*id));
+    let delivered = session.outbox.record(&recorded);
+    delivered.iter().for_each(|id| user.landed(*id));
+    retire(core, owner, &delivered);
 }
 
 fn record_entry(core: &Core, owner: &str, entry: &Entry, received_at_ms: u64) -> Option<MessageId> {

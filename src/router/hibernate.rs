@@ -12,7 +12,7 @@ use crate::store::{HibernatedSession, MessageId, Position, QueuedStanza, State};
 use super::backlog;
 use super::core::Core;
 use super::deliver::{missing, wrapped_value};
-use super::fate::record_waiting;
+use super::fate::record_waiting_for;
 use super::outbox::{Cargo, Entry, Outbox, Wire};
 use super::session::{Management, ResumptionId, Session};
 
@@ -26,7 +26,15 @@ mod property {
 
 /// Puts every session that can be resumed to sleep; returns how many. Their connections are gone
 /// and nothing is routed any more. The others leave what they did not get to offline storage.
-pub fn hibernate(core: &Core) -> usize {
+///
+/// All of them together may have more than the store takes at once, so `until_durable` blocks
+/// until a position is durable or nothing more will be.
+pub fn hibernate(core: &Core, until_durable: &dyn Fn(Position)) -> usize {
+    let has_room = || {
+        if core.store.is_behind() {
+            until_durable(core.store.position());
+        }
+    };
     let resumable = |session: &Arc<Session>| {
         let management = session.link().management?;
         let id = management.resumption_id?;
@@ -35,12 +43,14 @@ pub fn hibernate(core: &Core) -> usize {
     // These first: those that go to sleep have to take along that the others are gone.
     for session in core.table.all() {
         if resumable(&session).is_none() {
+            has_room();
             super::end(&mut core.cx(), &session, None);
         }
     }
     let mut asleep = 0;
     for session in core.table.all() {
         if let Some((management, id)) = resumable(&session) {
+            has_room();
             asleep += usize::from(put_to_sleep(core, &session, &management, &id));
         }
     }
@@ -109,7 +119,7 @@ fn queue(core: &Core, session: &Session) -> Vec<QueuedStanza> {
     let mut waits = Vec::new();
     if let Some(user) = shard.user_mut(owner) {
         // So that they are not lost with a session that does not come back.
-        record_waiting(core, user, owner);
+        record_waiting_for(core, user, session);
         waits = backlog::waiting(core, user, session);
         // Two that wait for the same message do not both wake with it.
         waits.iter().for_each(|id| user.took_off(*id));

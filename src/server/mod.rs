@@ -265,7 +265,17 @@ impl Server {
             // The timer is made inside: outside of the runtime there is none.
             let gone = async { tokio::time::timeout(STOPPING, self.alive.closed()).await };
             drop(runtime.block_on(gone));
-            let asleep = router::hibernate(&self.core);
+            let until_durable = |position| {
+                let mut durable = self.front.durable.clone();
+                let mut failed = self.failed.clone();
+                runtime.block_on(async {
+                    tokio::select! {
+                        _ = durable.wait_for(|durable| *durable >= position) => {}
+                        _ = failed.wait_for(Option::is_some) => {}
+                    }
+                });
+            };
+            let asleep = router::hibernate(&self.core, &until_durable);
             tracing::info!(sessions = asleep, "sessions wait for the next start");
         }
         self.core.store.stop();

@@ -345,6 +345,11 @@ impl Log {
         room
     }
 
+    /// Whether half of what may wait to be written does.
+    pub(super) fn is_behind(&self) -> bool {
+        self.backlog_bytes() > self.options.backlog_bytes_max / 2
+    }
+
     /// Bytes that wait to be written.
     pub(super) fn backlog_bytes(&self) -> usize {
         let sealed: usize = self

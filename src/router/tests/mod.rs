@@ -79,10 +79,16 @@ impl Server {
     }
 
     fn open(device: SimDevice) -> Server {
+        Server::open_with(device, 32 << 20)
+    }
+
+    /// A server whose store takes no more while so many bytes wait to be written.
+    fn open_with(device: SimDevice, backlog_bytes_max: usize) -> Server {
         let mut config = Config::of_domain(DOMAIN, &Machine::of_memory(1 << 30));
         config.limits.resume_s = RESUME_S;
         let options = Options {
             segment_bytes: Some(1 << 16),
+            backlog_bytes_max,
             ..Options::default()
         };
         let limits = StoreLimits::default();
@@ -124,7 +130,7 @@ impl Server {
 
     /// What comes back after an orderly stop.
     fn restart(self) -> Server {
-        hibernate(&self.core);
+        hibernate(&self.core, &|_| self.commit());
         self.core.store.stop();
         self.commit();
         NUMBERS.set(self.core.next_number());

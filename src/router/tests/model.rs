@@ -585,10 +585,10 @@ fn holds(resources: u8, cases: u32) {
 
 #[test]
 fn whatever_happens_one_resource_gets_everything_once_and_in_order() {
-    holds(1, 200);
+    holds(1, 150);
 }
 
 #[test]
 fn whatever_happens_several_resources_get_everything_once() {
-    holds(3, 200);
+    holds(3, 150);
 }

@@ -156,3 +156,23 @@ fn what_waited_for_who_goes_unavailable_goes_to_who_is_there() {
     had.sort_by_key(|number| number.parse::<u32>().expect("a number"));
     assert_eq!(had, numbers(0..30));
 }
+
+#[test]
+fn an_orderly_stop_waits_when_the_store_is_behind() {
+    let server = Server::open_with(Server::new().device, 20_000);
+    let padding = "x".repeat(1_000);
+    let mut sessions = Vec::new();
+    for resource in 0..8 {
+        let bob = server.bind_managed(&resource.to_string());
+        for number in 0..7 {
+            let to = format!("{BOB}/{resource}");
+            let said = server.say(false, &to, &format!("{resource}.{number}{padding}"));
+            said.expect("it is on its way");
+        }
+        sessions.push(bob);
+    }
+    sessions.iter().for_each(|bob| server.cut(bob));
+    let server = server.restart();
+    assert_eq!(server.core.table.count(), 8);
+    assert_eq!(stored(&server).len(), 8 * 7);
+}

@@ -22,6 +22,12 @@ impl Store {
         }
     }
 
+    /// Whether so much waits to be written that a burst of changes may soon be refused: whoever
+    /// can wait lets it become durable first.
+    pub fn is_behind(&self) -> bool {
+        self.lock().log.is_behind()
+    }
+
     /// Reads everything on the device and checks it, outside the lock.
     pub fn verify(&self) -> Verification {
         let verifier = self.lock().log.verifier();

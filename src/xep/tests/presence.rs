@@ -498,7 +498,7 @@ fn whoever_sleeps_over_a_restart_takes_along_who_is_gone() {
     let (romeo, _juliet) = (server.log_in("romeo/r"), server.log_in("juliet/r"));
     romeo.hear();
     router::enable_management(&server.core, &romeo.session, true, None).expect("an id");
-    assert_eq!(router::hibernate(&server.core), 1);
+    assert_eq!(router::hibernate(&server.core, &|_| {}), 1);
     let owner = romeo.session.jid.bare_str();
     let id = server.core.store.read(|state| {
         let account = state.account(owner).expect("the account exists");

@@ -130,10 +130,16 @@ impl Server {
 
     /// What comes back after an orderly stop.
     fn restart(self) -> Server {
+        self.restart_after(0)
+    }
+
+    /// Likewise, after a while.
+    fn restart_after(self, stopped_s: u32) -> Server {
         hibernate(&self.core, &|_| self.commit());
         self.core.store.stop();
         self.commit();
         NUMBERS.set(self.core.next_number());
+        wait_s(stopped_s);
         let server = Server::open(self.device.kill());
         wake(&server.core);
         // The start waits for it, too.

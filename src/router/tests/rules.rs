@@ -176,3 +176,20 @@ fn an_orderly_stop_waits_when_the_store_is_behind() {
     assert_eq!(server.core.table.count(), 8);
     assert_eq!(stored(&server).len(), 8 * 7);
 }
+
+#[test]
+fn what_waited_for_a_session_that_slept_too_long_goes_to_offline_storage() {
+    let server = Server::new();
+    let bob = server.bind_managed("b");
+    server.present(&bob, 0);
+    server.cut(&bob);
+    say_all(&server, false, BOB, 0..3);
+    say_all(&server, true, BOB, 3..5);
+    // Its time is up while the server is stopped.
+    let server = server.restart_after(RESUME_S + 1);
+    end_overdue(&server.core);
+    assert!(server.core.table.session(BOB, "b").is_none());
+    let mut next = server.bind("c");
+    server.present(&next, 0);
+    assert_eq!(server.hear(&mut next), numbers(0..5));
+}

@@ -46,7 +46,8 @@ pub fn message(cx: &mut Cx<'_>, from: &Jid, to: &Jid, stanza: &Stanza) -> Result
             .user(owner)
             .is_some_and(|user| user.non_negative().next().is_some()),
     };
-    let targets: Vec<Target> = match (destination(type_, recipient), shard.user(owner)) {
+    let keep = Keep::of(stanza, type_);
+    let targets: Vec<Target> = match (destination(type_, keep, recipient), shard.user(owner)) {
         (Destination::Exact, _) => exact.into_iter().collect(),
         (Destination::MostAvailable, Some(user)) => {
             let target = |seat| Target::of(user, seat);
@@ -60,12 +61,11 @@ pub fn message(cx: &mut Cx<'_>, from: &Jid, to: &Jid, stanza: &Stanza) -> Result
         (Destination::Ignore, _) => return Ok(()),
         _ => Vec::new(),
     };
-    let keep = Keep::of(stanza, type_);
     if targets.is_empty() {
         return match keep {
             Keep::Store => record(cx, &mut shard, from, to, stanza).map(drop),
             Keep::Refuse => Err(nobody()),
-            Keep::Drop => Ok(()),
+            Keep::Forget | Keep::Drop => Ok(()),
         };
     }
     // Several recipients share one record: whoever has it has it for all of them.
@@ -78,7 +78,8 @@ pub fn message(cx: &mut Cx<'_>, from: &Jid, to: &Jid, stanza: &Stanza) -> Result
     let cargo = match (recorded, keep) {
         (Some(id), _) => Cargo::Recorded(id),
         (None, Keep::Store) => Cargo::Message(cx.now_ms),
-        (None, _) => Cargo::Transient,
+        (None, Keep::Refuse | Keep::Forget) => Cargo::Unstored,
+        (None, Keep::Drop) => Cargo::Transient,
     };
     let entry = Entry {
         wire: Wire::Ready(outgoing(cx, from, to, stanza, recorded)),

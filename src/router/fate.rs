@@ -119,7 +119,7 @@ fn redeliver(
                 undeliverable.push(entry);
                 None
             }
-            Cargo::Transient | Cargo::Nonza | Cargo::ManagementEnabled => None,
+            Cargo::Transient | Cargo::Unstored | Cargo::Nonza | Cargo::ManagementEnabled => None,
         };
         first = first.into_iter().chain(freed).min();
     }

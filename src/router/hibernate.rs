@@ -143,6 +143,8 @@ fn queued(core: &Core, to: &Jid, entry: &Entry) -> QueuedStanza {
         _ => None,
     };
     let stanza = match (&entry.wire, message) {
+        // It has its place, for it is counted; nothing is left of it.
+        _ if entry.cargo == Cargo::Unstored => Bytes::new(),
         (Wire::Ready(outgoing), None) => outgoing.to_bytes(),
         (Wire::Stored { .. }, None) => missing(core, to).to_bytes(),
         (Wire::Wrapped(wrapped), None) => wrapped_value(core, to, wrapped).to_bytes(),

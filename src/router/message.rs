@@ -36,8 +36,11 @@ impl MessageType {
 pub enum Keep {
     /// It waits in offline storage.
     Store,
-    /// It was not to be kept but has something to say: the sender hears that nobody got it.
+    /// Its sender wants nobody to store it, not even for a while, but it has something to say: the
+    /// sender hears that nobody got it.
     Refuse,
+    /// Its sender wants nobody to store it, and nobody misses it.
+    Forget,
     /// Nobody misses it (a chat state on its own, XEP-0085).
     Drop,
 }
@@ -47,38 +50,36 @@ const HINTS: &str = "urn:xmpp:hints";
 
 impl Keep {
     /// XEP-0160 §3: `normal` and `chat` are stored, but not chat states alone; XEP-0334 lets the
-    /// sender say otherwise.
+    /// sender say otherwise. Not of an error, which repeats the hints of what it refuses (§5),
+    /// nor does `store` make a `groupchat` message wait: it would come to a resource that is in
+    /// no room (RFC 6121 §8.5.2.1.1).
     pub fn of(stanza: &Stanza, type_: MessageType) -> Keep {
-        if !matches!(type_, MessageType::Chat | MessageType::Normal) {
+        use MessageType::{Chat, Error, Headline, Normal};
+        if type_ == Error {
             return Keep::Drop;
         }
-        let mut worth = false;
-        let mut body = false;
+        let (mut store, mut no_store, mut body, mut says_something) = (false, false, false, false);
         for child in stanza.children() {
             match (child.ns(), child.name()) {
-                (HINTS, "no-store") => {
-                    return if stanza_has_body(stanza) {
-                        Keep::Refuse
-                    } else {
-                        Keep::Drop
-                    };
+                (HINTS, "no-store") => no_store = true,
+                (HINTS, "store") => store = true,
+                (HINTS | CHAT_STATES, _) | (_, "thread") => {}
+                (_, name) => {
+                    says_something = true;
+                    body |= name == "body";
                 }
-                (HINTS, "store") => worth = true,
-                (HINTS | CHAT_STATES, _) => {}
-                (_, "thread") => {}
-                (_, "body") => body = true,
-                _ => worth = true,
             }
         }
-        match worth || body {
-            true => Keep::Store,
-            false => Keep::Drop,
+        let is_conversation = matches!(type_, Chat | Normal);
+        let is_worth_it = (is_conversation && says_something)
+            || (store && (is_conversation || type_ == Headline));
+        match (no_store, is_worth_it) {
+            (true, _) if is_conversation && body => Keep::Refuse,
+            (true, _) => Keep::Forget,
+            (false, true) => Keep::Store,
+            (false, false) => Keep::Drop,
         }
     }
-}
-
-fn stanza_has_body(stanza: &Stanza) -> bool {
-    stanza.children().any(|child| child.name() == "body")
 }
 
 /// What is known of the recipient, an account of this server.
@@ -110,7 +111,9 @@ pub enum Destination {
 }
 
 /// RFC 6121 §8.5.2 (bare JID) and §8.5.3 (full JID), summed up in §8.5.4.
-pub fn destination(type_: MessageType, to: Recipient) -> Destination {
+///
+/// A `headline` waits only when its sender asks for that (XEP-0334 §4.4).
+pub fn destination(type_: MessageType, keep: Keep, to: Recipient) -> Destination {
     use MessageType::{Chat, Error, Groupchat, Headline, Normal};
     if to.is_full && to.is_connected {
         return Destination::Exact;
@@ -123,6 +126,7 @@ pub fn destination(type_: MessageType, to: Recipient) -> Destination {
         (Normal, true) => Destination::Bounce,
         (Headline, true) => Destination::Ignore,
         (Headline, false) if to.is_available => Destination::NonNegative,
+        (Headline, false) if keep == Keep::Store => Destination::Offline,
         (Headline, false) => Destination::Ignore,
         (Chat | Normal, _) if to.is_available => Destination::MostAvailable,
         (Chat | Normal, _) => Destination::Offline,
@@ -133,6 +137,7 @@ pub fn destination(type_: MessageType, to: Recipient) -> Destination {
 mod tests {
     use super::*;
     use Destination::*;
+    use Keep::*;
     use MessageType::*;
 
     #[test]
@@ -164,9 +169,67 @@ mod tests {
                 is_connected,
                 is_available,
             };
-            let met =
-                [Chat, Error, Groupchat, Headline, Normal].map(|type_| destination(type_, to));
+            let met = [Chat, Error, Groupchat, Headline, Normal]
+                .map(|type_| destination(type_, Drop, to));
             assert_eq!(met, expected, "{to:?}");
         }
+    }
+
+    /// What stands in a message, and what is kept of it as chat, error, groupchat, headline and
+    /// normal.
+    #[test]
+    fn hints_decide_over_the_type_but_for_errors_and_for_waiting_in_rooms() {
+        let body = "<body>x</body>";
+        let state = "<composing xmlns='http://jabber.org/protocol/chatstates'/>";
+        let hint = |name: &str| format!("<{name} xmlns='urn:xmpp:hints'/>");
+        let rows = [
+            (body.to_owned(), [Store, Drop, Drop, Drop, Store]),
+            (state.to_owned(), [Drop, Drop, Drop, Drop, Drop]),
+            (format!("{state}<thread>t</thread>"), [Drop; 5]),
+            (
+                "<x xmlns='urn:x'/>".to_owned(),
+                [Store, Drop, Drop, Drop, Store],
+            ),
+            (
+                format!("{state}{}", hint("store")),
+                [Store, Drop, Drop, Store, Store],
+            ),
+            (
+                format!("{body}{}", hint("no-permanent-store")),
+                [Store, Drop, Drop, Drop, Store],
+            ),
+            (format!("{state}{}", hint("no-permanent-store")), [Drop; 5]),
+            (
+                format!("{body}{}", hint("no-store")),
+                [Refuse, Drop, Forget, Forget, Refuse],
+            ),
+            (
+                format!("{}{state}", hint("no-store")),
+                [Forget, Drop, Forget, Forget, Forget],
+            ),
+            (
+                format!("{}{}{body}", hint("store"), hint("no-store")),
+                [Refuse, Drop, Forget, Forget, Refuse],
+            ),
+        ];
+        for (inside, expected) in rows {
+            let xml = format!("<message xmlns='jabber:client'>{inside}</message>");
+            let message = Stanza::from_canonical(xml.into()).expect("a message");
+            let met =
+                [Chat, Error, Groupchat, Headline, Normal].map(|type_| Keep::of(&message, type_));
+            assert_eq!(met, expected, "{inside}");
+        }
+    }
+
+    #[test]
+    fn a_headline_that_is_to_be_stored_waits_for_whoever_comes() {
+        let nobody = Recipient {
+            is_full: false,
+            is_connected: false,
+            is_available: false,
+        };
+        assert_eq!(destination(Headline, Store, nobody), Offline);
+        assert_eq!(destination(Error, Store, nobody), Ignore);
+        assert_eq!(destination(Groupchat, Store, nobody), Bounce);
     }
 }

@@ -141,15 +141,40 @@ fn the_hint_no_store_does_not_keep_a_message_from_an_online_user() {
 }
 
 #[test]
-fn the_hint_store_stores_what_has_no_body() {
+fn the_hint_store_stores_what_would_not_be_stored() {
+    let server = server();
+    let mut alice = server.online("alice", "a");
+    let states = "http://jabber.org/protocol/chatstates";
+    for type_ in ["chat", "headline"] {
+        alice.send(&format!(
+            "<message to='bob@cairn.example' type='{type_}'><gone xmlns='{states}'/>\
+             <store xmlns='urn:xmpp:hints'/></message>"
+        ));
+    }
+    alice.expect_nothing();
+    let mut bob = server.online("bob", "b");
+    for type_ in ["chat", "headline"] {
+        let message = bob.message();
+        assert_eq!(message.attr("type"), Some(type_));
+        message.must("gone", states);
+        stamp(&message);
+    }
+    bob.expect_nothing();
+}
+
+/// XEP-0334 §4.1 is about archives; it may wait for its recipient.
+#[test]
+fn the_hint_no_permanent_store_does_not_keep_a_message_from_an_offline_user() {
     let server = server();
     let mut alice = server.online("alice", "a");
     alice.send(
-        "<message to='bob@cairn.example' type='chat'><x xmlns='urn:x'/>\
-         <store xmlns='urn:xmpp:hints'/></message>",
+        "<message to='bob@cairn.example' type='chat'><body>off the record</body>\
+         <no-permanent-store xmlns='urn:xmpp:hints'/></message>",
     );
-    alice.settle();
-    server.online("bob", "b").message().must("x", "urn:x");
+    alice.expect_nothing();
+    let mut bob = server.online("bob", "b");
+    bob.message_with_body("off the record");
+    bob.expect_nothing();
 }
 
 #[test]

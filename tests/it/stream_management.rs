@@ -461,12 +461,16 @@ fn a_waiting_session_that_gets_more_than_its_queue_holds_is_over_and_its_message
     let server = server_with(&[("limits.session_queue_stanzas", "100")]);
     let mut alice = server.online("alice", "a");
     alice.enable_management(false);
-    let (bob, id) = resumable(&server, "bob");
+    let (mut bob, id) = resumable(&server, "bob");
+    bob.roster();
     let h = bob.handled;
     bob.cut();
     alice.say(BOB, "before");
+    let mut other = server.login("bob", "other");
     for n in 0..150 {
-        alice.say_typed("headline", "bob@cairn.example/r", &n.to_string());
+        let item = format!("<item jid='contact{n}@x.example'/>");
+        let set = format!("<query xmlns='jabber:iq:roster'>{item}</query>");
+        other.iq_ok("set", None, &set);
     }
     alice.say(BOB, "behind");
     alice.settle();
@@ -596,6 +600,32 @@ fn sessions_resume_after_an_orderly_restart_with_their_counts_and_queues() {
     alice.say("bob@cairn.example/r", "four");
     bob.message_with_body("four");
     bob.acknowledge();
+    bob.expect_nothing();
+}
+
+/// XEP-0334 §4.2: not even for a while. Its place in the count is kept.
+#[test]
+fn what_nobody_is_to_store_is_not_written_when_the_server_stops() {
+    let mut server = server();
+    let mut alice = server.online("alice", "a");
+    let (bob, id) = resumable(&server, "bob");
+    let h = bob.handled;
+    bob.cut();
+    alice.send(
+        "<message to='bob@cairn.example/r' type='chat'><body>a-secret-word</body>\
+         <no-store xmlns='urn:xmpp:hints'/></message>",
+    );
+    alice.say("bob@cairn.example/r", "a-plain-word");
+    alice.settle();
+    server.stop();
+    let log = std::fs::read(server.store_path()).expect("the store's file");
+    let log = String::from_utf8_lossy(&log);
+    assert!(log.contains("a-plain-word") && !log.contains("a-secret-word"));
+    server.run();
+    let mut bob = server.authenticated("bob");
+    bob.resume(&id, h);
+    assert_eq!(bob.message().body(), None);
+    bob.message_with_body("a-plain-word");
     bob.expect_nothing();
 }
 

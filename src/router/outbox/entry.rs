@@ -58,6 +58,8 @@ pub enum Cargo {
     ManagementEnabled,
     /// A stanza that is worth nothing once its session is gone.
     Transient,
+    /// The same, of a sender who wants nobody to store it, not even over a restart (XEP-0334 §4.2).
+    Unstored,
     /// An `iq` request, by its [`question`]: whoever asked is told when nobody will answer.
     Request(u64),
     /// A message that offline storage would take but that has no record in the log yet, and when

@@ -120,13 +120,12 @@ fn a_resumed_session_that_loses_its_connection_again_waits_again() {
 #[test]
 fn a_session_that_overflows_while_it_waits_is_over() {
     let server = server();
-    let alice = server.log_in("alice/a");
     let (bob, id) = resumable(&server);
     router::connection_lost(&server.core, &bob.session, connection(&bob));
     for _ in 0..=1_000 {
-        alice.post(&format!(
-            "<message xmlns='jabber:client' type='headline' to='bob@{DOMAIN}/r'/>"
-        ));
+        let bytes = bytes::Bytes::from_static(b"<presence/>");
+        let entry = router::Entry::transient(bytes.into(), Position(0));
+        server.core.push(&bob.session, entry);
     }
     assert!(resume(&server, &id, 0, 101).is_none());
     router::end_overdue(&server.core);

@@ -514,3 +514,50 @@ fn whoever_sleeps_over_a_restart_takes_along_who_is_gone() {
         .collect();
     assert_eq!(gists(&queue), ["unavailable juliet/r"]);
 }
+
+/// What a thousand contacts are sent of one presence are a thousand start tags and nothing else:
+/// the rest is the bytes that the sender has sent.
+#[test]
+fn a_broadcast_copies_nothing_but_start_tags() {
+    const CONTACTS: usize = 1_000;
+    let server = Server::new();
+    let locals: Vec<String> = (0..CONTACTS).map(|n| format!("contact{n}")).collect();
+    server.accounts(&["juliet"]);
+    server.accounts(&locals.iter().map(String::as_str).collect::<Vec<_>>());
+    for local in &locals {
+        server.befriend("juliet", local);
+    }
+    let contacts: Vec<Client<'_>> = locals
+        .iter()
+        .map(|local| {
+            let contact = server.connect(&format!("{local}/r"));
+            contact.become_available();
+            contact
+        })
+        .collect();
+    let juliet = server.connect("juliet/balcony");
+    juliet.become_available();
+    juliet.post(&format!(
+        "<presence><status>{}</status></presence>",
+        "z".repeat(500)
+    ));
+    let mut tail: Option<bytes::Bytes> = None;
+    let mut heads = std::collections::HashSet::new();
+    for contact in &contacts {
+        let batch = contact.session.outbox.take_all();
+        let [entry] = &batch.entries[..] else {
+            panic!("one presence: {:?}", batch.entries);
+        };
+        let Wire::Ready(outgoing) = &entry.wire else {
+            panic!("presence waits for no log");
+        };
+        let shared = tail.get_or_insert_with(|| outgoing.tail.clone());
+        assert_eq!(outgoing.tail.as_ptr(), shared.as_ptr());
+        assert_eq!(outgoing.tail.len(), shared.len());
+        assert!(outgoing.tail.len() > 500 && outgoing.head.len() < 200);
+        assert!(
+            heads.insert(outgoing.head.as_ptr()),
+            "a start tag of its own"
+        );
+    }
+}

@@ -13,6 +13,7 @@ mod credentials;
 mod dev_run;
 mod device;
 mod extensions;
+mod hibernation;
 mod iq;
 mod limits;
 mod logging;

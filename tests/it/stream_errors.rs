@@ -263,6 +263,32 @@ fn an_orderly_stop_tells_every_client_system_shutdown() {
     assert!(server.wait_for_exit().success());
 }
 
+/// A session that is bound while the server goes through those that there are is told as well,
+/// at whatever moment that happens.
+#[test]
+fn a_client_that_binds_while_the_server_stops_is_told_too() {
+    let mut server = Server::start();
+    server.add("alice");
+    let mut clients: Vec<Client> = (0..12).map(|_| server.authenticated("alice")).collect();
+    for (n, client) in clients.iter_mut().enumerate() {
+        if n == 6 {
+            server.signal(Signal::SIGTERM);
+        }
+        let bind = "<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>";
+        // Who was told before it asks may be gone already.
+        drop(client.try_send_bytes(bind.as_bytes()));
+    }
+    for client in &mut clients {
+        let told = client.until_end();
+        let is_error = |seen: &Seen| match seen {
+            Seen::Element(element) => element.stream_error() == Some("system-shutdown"),
+            _ => false,
+        };
+        assert!(told.iter().any(is_error), "{told:?}");
+    }
+    assert!(server.wait_for_exit().success());
+}
+
 #[test]
 fn an_encoding_other_than_utf_8_is_unsupported() {
     let header = header_to(DOMAIN).replace("version='1.0'?>", "version='1.0' encoding='UTF-16'?>");

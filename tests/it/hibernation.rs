@@ -3,7 +3,6 @@
 use super::offline::{stamp, stanza_id};
 use super::stream_management::{failed, resumable, server, server_with};
 use crate::support::client::{bodies, presences};
-use crate::support::*;
 
 const BOB: &str = "bob@cairn.example";
 

@@ -60,7 +60,7 @@ fn an_item_is_replaced_as_a_whole() {
     );
     let items = alice.roster();
     assert_eq!(items.len(), 1);
-    assert!(matches!(items[0].attr("name"), None | Some("")));
+    assert_eq!(items[0].attr("name"), None);
     assert_eq!(items[0].must("group", ns::ROSTER).text(), "B");
     assert_eq!(items[0].children().count(), 1);
 }
@@ -92,10 +92,7 @@ fn a_push_comes_from_ones_own_account_and_to_the_full_jid() {
     alice.roster();
     alice.iq_ok("set", None, &set("<item jid='bob@cairn.example'/>"));
     let push = alice.stanza_named("iq");
-    assert!(matches!(
-        push.attr("from"),
-        None | Some("alice@cairn.example")
-    ));
+    assert_eq!(push.attr("from"), None);
     assert_eq!(push.attr("to"), Some("alice@cairn.example/a"));
     assert!(push.attr("id").is_some_and(|id| !id.is_empty()));
 }
@@ -151,10 +148,7 @@ fn an_item_needs_a_valid_address() {
     let error = refused(&mut alice, "<item name='nobody'/>");
     assert_eq!(error, ("modify".into(), "bad-request".into()));
     let (_, condition) = refused(&mut alice, "<item jid='a b@x.example'/>");
-    assert!(matches!(
-        condition.as_str(),
-        "jid-malformed" | "bad-request"
-    ));
+    assert_eq!(condition, "jid-malformed");
 }
 
 #[test]

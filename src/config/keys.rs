@@ -233,9 +233,10 @@ sections! { machine,
         ping_answer_s: u32 = 60;
         /// Seconds in which a lost session can be resumed (XEP-0198); 0: never.
         resume_s: u32 = 600;
-        /// Bytes that wait for one slow client before it is cut off.
+        /// Bytes that wait for one slow client before it is cut off; what others
+        /// send at will is refused past three quarters.
         session_queue_bytes: usize = 1_048_576;
-        /// Stanzas that wait for one slow client before it is cut off.
+        /// Stanzas that wait for one slow client before it is cut off; likewise.
         session_queue_stanzas: usize = 4_000;
         /// Bytes of incomplete stanzas of all clients; derived.
         inbound_bytes: usize = Shares::of(machine).inbound_bytes;

@@ -79,7 +79,7 @@ pub fn message(cx: &mut Cx<'_>, from: &Jid, to: &Jid, stanza: &Stanza) -> Result
         (Some(id), _) => Cargo::Recorded(id),
         (None, Keep::Store) => Cargo::Message(cx.now_ms),
         (None, Keep::Refuse | Keep::Forget) => Cargo::Unstored,
-        (None, Keep::Drop) => Cargo::Transient,
+        (None, Keep::Drop) => Cargo::AtWill,
     };
     let entry = Entry {
         wire: Wire::Ready(outgoing(cx, from, to, stanza, recorded)),
@@ -90,6 +90,7 @@ pub fn message(cx: &mut Cx<'_>, from: &Jid, to: &Jid, stanza: &Stanza) -> Result
     match entry.cargo {
         // Whoever it was for reads too slowly and is being cut off: it waits for the next session.
         Cargo::Message(_) if !is_queued => record(cx, &mut shard, from, to, stanza).map(drop),
+        Cargo::Unstored | Cargo::AtWill if !is_queued => Err(crowded()),
         _ => Ok(()),
     }
 }
@@ -168,6 +169,11 @@ fn hand_out(
         }
     }
     is_queued
+}
+
+/// What is not stored can only be sent again.
+pub(super) fn crowded() -> StanzaError {
+    StanzaError::resource_constraint("too much waits for this client already")
 }
 
 fn nobody() -> StanzaError {

@@ -119,7 +119,11 @@ fn redeliver(
                 undeliverable.push(entry);
                 None
             }
-            Cargo::Transient | Cargo::Unstored | Cargo::Nonza | Cargo::ManagementEnabled => None,
+            Cargo::Transient
+            | Cargo::AtWill
+            | Cargo::Unstored
+            | Cargo::Nonza
+            | Cargo::ManagementEnabled => None,
         };
         first = first.into_iter().chain(freed).min();
     }

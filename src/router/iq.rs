@@ -10,9 +10,10 @@ use crate::addr::Jid;
 use crate::stanza::{Kind, Stanza, StanzaError, build};
 
 use super::core::{Core, Cx};
+use super::deliver::crowded;
 use super::lifecycle;
 use super::module::{Answer, Entity, Reply, Request};
-use super::outbox::{Cargo, Entry, Wire, Wrapped, question};
+use super::outbox::{Cargo, Entry, Pushed, Wire, Wrapped, question};
 use super::route::{no_such_server, to_session};
 use super::session::Session;
 
@@ -92,13 +93,14 @@ fn to_client(
             if let Some(answering) = session_of(cx, from) {
                 answering.outbox.answered(question(to, &id));
             }
-            Cargo::Transient
+            Cargo::AtWill
         }
     };
     let pushed = to_session(cx, &session, Some(from), Some(to), stanza, cargo);
-    match pushed.is_queued() || !is_request {
-        true => Ok(()),
-        false => Err(StanzaError::service_unavailable(
+    match pushed {
+        _ if !is_request || pushed.is_queued() => Ok(()),
+        Pushed::Refused => Err(crowded()),
+        _ => Err(StanzaError::service_unavailable(
             "the client takes no more requests",
         )),
     }

@@ -63,6 +63,9 @@ pub enum Pushed {
     Gated(Position),
     /// The outbox is full: the session has been told to end with `policy-violation`.
     Overflowed,
+    /// Others send so much that the rest of the room is kept for what the session has asked for:
+    /// nothing was queued, and the session goes on.
+    Refused,
     /// The session has ended; nothing was queued.
     Ended,
 }
@@ -199,6 +202,9 @@ impl Outbox {
         }
         let entries = queue.waiting.len() + queue.unacknowledged.len();
         let weight = entry.weight();
+        if entry.is_at_will() && queue.is_crowded_by(weight, limits) {
+            return Pushed::Refused;
+        }
         // Nothing comes behind what is missing.
         let fits = !queue.has_hole()
             && entries < limits.entries_max
@@ -495,6 +501,15 @@ impl Drop for Outbox {
 }
 
 impl Queue {
+    /// Whether an entry that somebody sends at will would reach into the last quarter of the room.
+    /// So nobody else can end a session: only answers to its own requests, and what its owner's
+    /// roster brings, fill that.
+    fn is_crowded_by(&self, weight: usize, limits: &OutboxLimits) -> bool {
+        let three_quarters = |all: usize| all - all / 4;
+        self.waiting.len() + self.unacknowledged.len() >= three_quarters(limits.entries_max)
+            || self.bytes + weight > three_quarters(limits.bytes_max)
+    }
+
     /// Why the stream is to end now, once what may be written is.
     fn ending_due(&self) -> Option<&Ending> {
         match self.ending.as_deref()? {

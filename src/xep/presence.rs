@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 use crate::addr::Jid;
 use crate::router::{
-    Cx, Entry, Module, Moments, Session, presence as route, reachable, set_available,
+    Cx, Entry, Module, Moments, Pushed, Session, presence as route, reachable, set_available,
     set_unavailable,
 };
 use crate::stanza::{Kind, Rewrite, Stanza, StanzaError, build, time};
@@ -335,8 +335,13 @@ fn deliver(cx: &Cx<'_>, from: &Jid, to: &Jid, stanza: &Stanza) {
     }
     let outgoing = stanza.rewrite(&between(from, to));
     for seat in meant {
-        let entry = Entry::transient(outgoing.clone(), cx.after());
-        cx.core.push(&seat.session, entry);
+        let entry = Entry::at_will(outgoing.clone(), cx.after());
+        let refused = cx.core.push(&seat.session, entry) == Pushed::Refused;
+        // A contact's presence is not lost on somebody who believes to know it.
+        if refused && (from.bare_str() == to.bare_str() || is_subscriber(cx, &from.bare(), to)) {
+            let entry = Entry::transient(outgoing.clone(), cx.after());
+            cx.core.push(&seat.session, entry);
+        }
     }
 }
 

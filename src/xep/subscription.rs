@@ -136,7 +136,8 @@ fn inbound(cx: &mut Cx<'_>, owner: &Jid, contact: &Jid, action: Action, stanza: 
 }
 
 /// A request goes to whoever is there to answer it, news to whoever shows a roster, before the
-/// push that it explains (RFC 6121 §3.1, implementation note; §3.1.6, §3.2.3, §3.3.3).
+/// push that it explains (RFC 6121 §3.1, implementation note; §3.1.6, §3.2.3, §3.3.3). A client
+/// that reads slowly may miss it: the roster says the same, and a request is shown again.
 fn deliver(
     cx: &Cx<'_>,
     shard: &Shard,
@@ -154,7 +155,7 @@ fn deliver(
     };
     let outgoing = stanza.rewrite(&presence::between(contact, owner));
     for seat in seats.iter().filter(|seat| hears(&seat.session)) {
-        let entry = Entry::transient(outgoing.clone(), cx.after());
+        let entry = Entry::at_will(outgoing.clone(), cx.after());
         cx.core.push(&seat.session, entry);
     }
 }

@@ -494,9 +494,15 @@ fn a_slow_reader_is_cut_off_and_its_messages_are_kept() {
     for n in 0..5 {
         alice.say(BOB, &n.to_string());
     }
-    // Headlines are not stored, so they have to wait in memory.
-    flood(&mut alice, "headline");
-    assert_eq!(alice.settle(), []);
+    alice.settle();
+    // What a client asks for itself has to wait in memory.
+    let id = "x".repeat(50_000);
+    for _ in 0..COUNT {
+        let ping = format!("<iq type='get' id='{id}'><ping xmlns='urn:xmpp:ping'/></iq>");
+        if bob.try_send_bytes(ping.as_bytes()).is_err() {
+            break;
+        }
+    }
     server.wait_for_log(&["bob@cairn.example/slow", "policy-violation"]);
     drop(bob);
     let mut bob = server.online("bob", "b");
@@ -504,6 +510,22 @@ fn a_slow_reader_is_cut_off_and_its_messages_are_kept() {
         bob.message_with_body(&n.to_string());
     }
     bob.expect_nothing();
+}
+
+#[test]
+fn a_stranger_cuts_off_nobody_who_reads_slowly() {
+    let server = server_with_short_queues();
+    let mut alice = server.login("alice", "a");
+    let mut bob = server.online("bob", "slow");
+    // Headlines are not stored, so they have to wait in memory.
+    flood(&mut alice, "headline");
+    let errors = alice.settle();
+    for error in &errors {
+        assert_eq!(error.error(), Some(("wait", "resource-constraint")));
+    }
+    let headlines = bob.settle();
+    assert_eq!(headlines.len() + errors.len(), COUNT as usize);
+    assert!(!errors.is_empty() && !headlines.is_empty());
 }
 
 #[test]

@@ -58,6 +58,9 @@ pub enum Cargo {
     ManagementEnabled,
     /// A stanza that is worth nothing once its session is gone.
     Transient,
+    /// The same, of a kind that others send whenever they like and as often: it gets no room that
+    /// the session needs for what it has asked for.
+    AtWill,
     /// The same, of a sender who wants nobody to store it, not even over a restart (XEP-0334 §4.2).
     Unstored,
     /// An `iq` request, by its [`question`]: whoever asked is told when nobody will answer.
@@ -112,6 +115,22 @@ impl Entry {
                 Wire::Ready(outgoing) => outgoing.head.len() + outgoing.tail.len(),
                 Wire::Stored { .. } | Wire::Wrapped(_) => 0,
             }
+    }
+
+    /// A stanza that others send at will.
+    pub fn at_will(outgoing: Outgoing, after: Position) -> Entry {
+        Entry {
+            cargo: Cargo::AtWill,
+            ..Entry::transient(outgoing, after)
+        }
+    }
+
+    /// Whether others decide how many of these there are.
+    pub(super) fn is_at_will(&self) -> bool {
+        matches!(
+            self.cargo,
+            Cargo::AtWill | Cargo::Unstored | Cargo::Request(_)
+        )
     }
 
     /// Whether stream management counts it.

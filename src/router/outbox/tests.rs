@@ -500,3 +500,26 @@ fn messages_get_their_records_in_order_wherever_they_stand() {
     let left: Vec<Cargo> = outbox.finish().iter().map(|entry| entry.cargo).collect();
     assert_eq!(left, [Cargo::Recorded(MessageId(12)), Cargo::Message(1)]);
 }
+
+#[test]
+fn what_others_send_at_will_leaves_a_quarter_of_the_room_free() {
+    let outbox = outbox();
+    let at_will = || Entry {
+        cargo: Cargo::AtWill,
+        ..entry("x", 0)
+    };
+    let request = || Entry {
+        cargo: Cargo::Request(1),
+        ..entry("x", 0)
+    };
+    for _ in 0..3 {
+        assert!(outbox.push(at_will(), Position(0)).is_queued());
+        assert!(outbox.push(request(), Position(0)).is_queued());
+    }
+    assert_eq!(outbox.push(at_will(), Position(0)), Pushed::Refused);
+    assert_eq!(outbox.push(request(), Position(0)), Pushed::Refused);
+    assert!(outbox.can_be_resumed());
+    assert!(outbox.push(entry("y", 0), Position(0)).is_queued());
+    assert!(outbox.push(entry("y", 0), Position(0)).is_queued());
+    assert_eq!(outbox.push(entry("y", 0), Position(0)), Pushed::Overflowed);
+}

@@ -47,7 +47,7 @@ fn a_wait_for_a_resumption_goes_on_over_a_restart() {
     wait_s(100);
     // What is left of the wait is written, whatever the wall clock says now.
     set_clock_s(-HOUR_S);
-    assert_eq!(router::hibernate(&server.core), 1);
+    assert_eq!(router::hibernate(&server.core, &|_| ()), 1);
     wait_s(100);
     TICKS_MS.set(0);
     let server = Server::on(server.core.store.clone(), |config| {

@@ -561,3 +561,26 @@ fn a_broadcast_copies_nothing_but_start_tags() {
         );
     }
 }
+
+#[test]
+fn whoever_sends_at_will_cuts_nobody_and_leaves_room_for_contacts() {
+    let server = friends();
+    let (romeo, tybalt) = (server.log_in("romeo/r"), server.log_in("tybalt/r"));
+    let juliet = server.log_in("juliet/r");
+    for _ in 0..1_200 {
+        tybalt.post("<presence to='juliet@verona.example/r'><show>dnd</show></presence>");
+    }
+    // Three quarters of what the outbox takes.
+    let ping = "<iq type='get' id='1' to='juliet@verona.example/r'><x xmlns='y'/></iq>";
+    let heard = romeo.send(ping);
+    let refused = heard.last().expect("an error");
+    assert_refused(refused, "wait", "resource-constraint");
+    let headline = "<message type='headline' to='juliet@verona.example/r'><body>b</body></message>";
+    assert_refused(&tybalt.ask(headline), "wait", "resource-constraint");
+    romeo.send("<presence><show>away</show></presence>");
+    let heard = juliet.met();
+    assert_eq!(heard.len(), 751);
+    assert_eq!(heard[749], "available tybalt/r dnd");
+    assert_eq!(heard[750], "available romeo/r away");
+    assert!(juliet.session.outbox.can_be_resumed());
+}

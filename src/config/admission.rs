@@ -68,6 +68,7 @@ impl Admission {
             ("incomplete stanzas", limits.inbound_bytes as u64),
             ("stanzas on their way", limits.outbound_bytes as u64),
             ("accounts", times(limits.accounts, ACCOUNT_BYTES)),
+            ("big rosters", with_slack(limits.roster_bytes)),
             // Whatever `[auth] store` says now: accounts may have a hash from before.
             (
                 "checking passwords",
@@ -147,6 +148,7 @@ pub(super) struct Shares {
     pub(super) inbound_bytes: usize,
     pub(super) outbound_bytes: usize,
     pub(super) accounts: usize,
+    pub(super) roster_bytes: usize,
     pub(super) argon2_concurrent: usize,
 }
 
@@ -172,7 +174,8 @@ impl Shares {
             unauthenticated_connections: bounded(strangers, 16, 10_000).min(connections),
             inbound_bytes: bounded(share(10), 1 << 20, 1 << 30),
             outbound_bytes: bounded(share(20), 2 << 20, 4 << 30),
-            accounts: bounded(share(25) / ACCOUNT_BYTES, 100, 1_000_000),
+            accounts: bounded(share(20) / ACCOUNT_BYTES, 100, 1_000_000),
+            roster_bytes: bounded(share(5) / 5 * 4, 64 << 10, 1 << 30),
             argon2_concurrent: bounded(argon2_concurrent, 1, 4),
         }
     }
@@ -211,6 +214,7 @@ impl Limits {
             ("inbound_bytes", self.inbound_bytes, two_stanzas, two),
             ("outbound_bytes", self.outbound_bytes, self.session_queue_bytes, queue),
             ("accounts", self.accounts, 1, ""),
+            ("roster_bytes", self.roster_bytes, 65_536, ""),
         ];
         for (key, value, least, why) in least {
             if value < least {
@@ -251,6 +255,12 @@ impl Limits {
 /// What a connection can hold before its log-in, beside its price.
 fn stranger(unauthenticated_bytes: usize) -> u64 {
     RECORD_BYTES.saturating_add(unauthenticated_bytes as u64)
+}
+
+/// Room that grows in steps may be a quarter bigger than what it holds.
+fn with_slack(bytes: usize) -> u64 {
+    let bytes = bytes as u64;
+    bytes.saturating_add(bytes / 4)
 }
 
 /// So many of that size. What is beyond all numbers is beyond every machine too.

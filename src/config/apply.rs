@@ -14,6 +14,7 @@ impl Limits {
             message_bytes_max: self.offline_bytes,
             roster_items_max: self.roster_items,
             roster_item_bytes_max: self.roster_item_bytes,
+            roster_bytes_max: self.roster_bytes,
             subscription_requests_max: self.subscription_requests,
             subscription_request_bytes_max: self.subscription_request_bytes,
             vcard_bytes_max: self.vcard_bytes,

@@ -250,6 +250,9 @@ sections! { machine,
         roster_items: usize = 2_000;
         /// Bytes of one contact's names and groups.
         roster_item_bytes: usize = 8_192;
+        /// Bytes of memory for all rosters, beyond 1 KiB (some ten contacts) of
+        /// each account; derived.
+        roster_bytes: usize = Shares::of(machine).roster_bytes;
         /// Subscription requests that wait for one account.
         subscription_requests: usize = 200;
         /// Bytes of one; a longer one is kept without its text.

@@ -46,6 +46,8 @@ pub enum Quota {
     MessageBytes,
     /// Roster items.
     RosterItems,
+    /// The memory that all rosters share.
+    RosterBytes,
     /// Unanswered requests for presence.
     SubscriptionRequests,
     /// Private XML elements.
@@ -88,6 +90,7 @@ impl Quota {
             Quota::Messages => "waiting messages",
             Quota::MessageBytes => "bytes of waiting messages",
             Quota::RosterItems => "roster items",
+            Quota::RosterBytes => "big rosters on this server",
             Quota::SubscriptionRequests => "unanswered subscription requests",
             Quota::PrivateElements => "private XML elements",
             Quota::Sessions => "sleeping sessions",

@@ -13,6 +13,8 @@ pub struct StoreLimits {
     pub roster_items_max: usize,
     /// Bytes of all texts of a roster item.
     pub roster_item_bytes_max: usize,
+    /// Bytes of memory that all rosters may take beyond what each account has for its own.
+    pub roster_bytes_max: usize,
     /// Unanswered requests for presence of an account.
     pub subscription_requests_max: usize,
     /// Bytes of such a request; what is longer is kept without its payload.
@@ -39,6 +41,7 @@ impl Default for StoreLimits {
             message_bytes_max: 16 << 20,
             roster_items_max: 2_000,
             roster_item_bytes_max: 8 << 10,
+            roster_bytes_max: 256 << 20,
             subscription_requests_max: 200,
             subscription_request_bytes_max: 4 << 10,
             vcard_bytes_max: 256 << 10,

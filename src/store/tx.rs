@@ -14,7 +14,8 @@ use super::records::{
     SettingRemovedV1, SettingV1, SubscriptionRequestV1, VcardV1, encode,
 };
 use super::state::{
-    HibernatedSession, MessageId, RosterEntry, State, encode_runs, is_roster_text, record_of,
+    HibernatedSession, MessageId, Roster, RosterEntry, State, encode_runs, is_roster_text,
+    record_of,
 };
 use crate::crypto::Credentials;
 use crate::stanza::Outgoing;
@@ -38,6 +39,7 @@ struct Changed {
     messages: usize,
     message_bytes: u64,
     roster_items: usize,
+    roster_bytes: usize,
     requests: usize,
     private: usize,
     sessions: usize,
@@ -141,7 +143,7 @@ impl<'a> Tx<'a> {
                 .roster_of(owner)
                 .is_none_or(|roster| roster.item_of(&item.contact).is_none());
         if is_new {
-            let held = self.roster_of(owner).map_or(0, super::state::Roster::len);
+            let held = self.roster_of(owner).map_or(0, Roster::len);
             let limit = self.limits.roster_items_max;
             let changed = self.changed(owner);
             if held + changed.roster_items >= limit {
@@ -149,6 +151,7 @@ impl<'a> Tx<'a> {
             }
             changed.roster_items += 1;
         }
+        self.take_roster_bytes(owner, item)?;
         let record = RosterItemV1 {
             owner,
             contact: &item.contact,
@@ -157,6 +160,24 @@ impl<'a> Tx<'a> {
             flags: item.flags(),
         };
         Ok(self.add(Kind::RosterItem, |body| encode(&record, body)))
+    }
+
+    /// An account has some memory for its roster, and all share the rest.
+    fn take_roster_bytes(&mut self, owner: &str, item: &RosterEntry) -> Result<(), StoreError> {
+        let roster = self.roster_of(owner);
+        let held = roster.map_or(0, Roster::bytes);
+        let before = roster.and_then(|roster| roster.item_of(&item.contact));
+        let before = before.map_or(0, |item| Roster::ITEM_BYTES + item.text_bytes());
+        let after = Roster::ITEM_BYTES + roster_item_bytes(item);
+        let more = after.saturating_sub(before);
+        let (all, limit) = (self.state.roster_bytes(), self.limits.roster_bytes_max);
+        let changed = self.changed(owner);
+        let is_own = held + changed.roster_bytes + more <= Roster::OWN_BYTES;
+        if more > 0 && !is_own && all + changed.roster_bytes + more > limit {
+            return Err(StoreError::Quota(Quota::RosterBytes));
+        }
+        changed.roster_bytes += more;
+        Ok(())
     }
 
     /// Removes a roster item; gives back the roster's new version, or `None`
@@ -468,7 +489,7 @@ impl<'a> Tx<'a> {
             .is_none_or(|changed| changed.exists.is_none())
     }
 
-    fn roster_of(&self, owner: &str) -> Option<&super::state::Roster> {
+    fn roster_of(&self, owner: &str) -> Option<&Roster> {
         self.state
             .account(owner)
             .filter(|_| self.is_kept(owner))
@@ -505,13 +526,17 @@ fn check_bytes(bytes: usize, bytes_max: usize) -> Result<(), StoreError> {
     }
 }
 
+fn roster_item_bytes(item: &RosterEntry) -> usize {
+    let groups: usize = item.groups.iter().map(|group| group.len() + 1).sum();
+    item.contact.len() + item.name.len() + groups
+}
+
 fn check_roster_item(item: &RosterEntry, bytes_max: usize) -> Result<(), StoreError> {
     if item.contact.is_empty() {
         return Err(StoreError::Invalid("a roster item needs a contact"));
     }
-    let groups: usize = item.groups.iter().map(|group| group.len() + 1).sum();
     check_bytes(
-        item.contact.len() + item.name.len() + groups,
+        roster_item_bytes(item),
         bytes_max.min(usize::from(u16::MAX)),
     )?;
     if item.groups.iter().any(String::is_empty) {

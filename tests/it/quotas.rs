@@ -153,3 +153,40 @@ fn the_bytes_of_a_roster_item_are_limited() {
     assert_eq!(roster.len(), 1);
     assert_eq!(roster[0].attr("name"), Some(&*"n".repeat(left)));
 }
+
+#[test]
+fn big_rosters_share_one_pool_and_small_ones_always_fit() {
+    let mut server = Server::with(&[("limits.roster_bytes", "65536")]);
+    server.add("alice");
+    server.add("bob");
+    let item = |n: usize, name: &str| {
+        format!(
+            "<query xmlns='{}'><item jid='c{n}@cairn.example' name='{name}'/></query>",
+            ns::ROSTER
+        )
+    };
+    let mut alice = server.login("alice", "a");
+    let long = "n".repeat(1_000);
+    let refused = (0..200)
+        .map(|n| alice.iq("set", None, &item(n, &long)))
+        .position(|answer| answer.attr("type") == Some("error"));
+    let held = refused.expect("two hundred times 1,000 are too many");
+    assert!((60..=64).contains(&held), "{held}");
+    let (kind, condition) = alice.iq_error("set", None, &item(held, &long));
+    assert_eq!((&*kind, &*condition), ("wait", "resource-constraint"));
+    // Nobody else suffers, and what does not grow may change.
+    let mut bob = server.login("bob", "b");
+    bob.iq_ok("set", None, &item(0, "a friend"));
+    bob.iq_error("set", None, &item(1, &long));
+    alice.iq_ok("set", None, &item(0, &"m".repeat(1_000)));
+    // What is given back can be taken, also after a restart.
+    alice.iq_ok("set", None, &item(0, ""));
+    alice.iq_ok("set", None, &item(1, ""));
+    server.stop();
+    server.run();
+    let mut bob = server.login("bob", "b");
+    let more = (1..100)
+        .map(|n| bob.iq("set", None, &item(n, &long)))
+        .position(|answer| answer.attr("type") == Some("error"));
+    assert!(matches!(more, Some(2..=4)), "{more:?}");
+}

@@ -15,6 +15,7 @@ pub(super) struct Accounts {
     free: Vec<u32>,
     by_owner: HashMap<Arc<str>, u32>,
     population: Population,
+    roster_bytes: usize,
 }
 
 impl Accounts {
@@ -38,6 +39,16 @@ impl Accounts {
 
     pub(super) fn find_mut(&mut self, owner: &str) -> Option<&mut Account> {
         self.slots[*self.by_owner.get(owner)? as usize].as_mut()
+    }
+
+    /// What all rosters together take of the pool that they share.
+    pub(super) fn roster_bytes(&self) -> usize {
+        self.roster_bytes
+    }
+
+    /// A roster that took so many bytes of the pool takes so many now.
+    pub(super) fn roster_changed(&mut self, before: usize, after: usize) {
+        self.roster_bytes = self.roster_bytes + after - before;
     }
 
     /// How the passwords of all of them are kept.
@@ -65,6 +76,7 @@ impl Accounts {
     pub(super) fn insert(&mut self, account: Account) {
         let owner = Arc::clone(&account.owner);
         self.population.add(account.credentials.kind());
+        self.roster_changed(0, account.roster().shared_bytes());
         let number = match self.free.pop() {
             Some(number) => {
                 self.slots[number as usize] = Some(account);
@@ -85,6 +97,7 @@ impl Accounts {
         self.free.push(number);
         let removed = self.slots[number as usize].take();
         if let Some(account) = &removed {
+            self.roster_changed(account.roster().shared_bytes(), 0);
             self.population.remove(account.credentials.kind());
         }
         removed

@@ -141,6 +141,7 @@ impl State {
             .find_mut(&image.owner)
             .ok_or(BadBody)?
             .roster_mut();
+        let before = roster.shared_bytes();
         let texts = |bytes: usize, item: &ArchivedRosterImageItemV1<'_>| {
             bytes
                 + item.contact.len()
@@ -173,6 +174,8 @@ impl State {
             image.horizon.to_native(),
             removals,
         );
+        let after = roster.shared_bytes();
+        self.accounts.roster_changed(before, after);
         Ok(())
     }
 

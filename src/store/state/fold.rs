@@ -216,10 +216,12 @@ impl State {
             return Ok(());
         };
         let groups = body.groups.iter().map(|group| &**group);
-        account
-            .roster_mut()
-            .put(&body.contact, &body.name, groups, body.flags, seq)
-            .ok_or(BadBody)
+        let roster = account.roster_mut();
+        let before = roster.shared_bytes();
+        let put = roster.put(&body.contact, &body.name, groups, body.flags, seq);
+        let after = roster.shared_bytes();
+        self.accounts.roster_changed(before, after);
+        put.ok_or(BadBody)
     }
 
     fn apply_roster_removed(
@@ -230,7 +232,10 @@ impl State {
         if let Some(account) = self.news_of(&body.owner, seq)
             && let Some(roster) = &mut account.roster
         {
+            let before = roster.shared_bytes();
             roster.remove(&body.contact, seq);
+            let after = roster.shared_bytes();
+            self.accounts.roster_changed(before, after);
         }
         Ok(())
     }

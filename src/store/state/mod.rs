@@ -72,6 +72,11 @@ impl State {
         self.accounts.len()
     }
 
+    /// Bytes of memory that all rosters take beyond what each account has for its own.
+    pub fn roster_bytes(&self) -> usize {
+        self.accounts.roster_bytes()
+    }
+
     /// How the passwords of all accounts are kept.
     pub fn population(&self) -> &Population {
         self.accounts.population()

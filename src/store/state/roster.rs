@@ -91,6 +91,11 @@ impl<'a> RosterItem<'a> {
         self.flags & APPROVED != 0
     }
 
+    /// Bytes of its texts in memory.
+    pub(crate) fn text_bytes(&self) -> usize {
+        self.contact.len() + self.name.len() + self.groups.len()
+    }
+
     /// A copy that can be changed and put again.
     pub fn to_entry(&self) -> RosterEntry {
         RosterEntry {
@@ -212,6 +217,12 @@ const ASK: u8 = 0b0100;
 const APPROVED: u8 = 0b1000;
 
 impl Roster {
+    /// Bytes that every account's roster may take: ten contacts and more.
+    pub const OWN_BYTES: usize = 1_024;
+
+    /// Bytes of memory of an item besides its texts.
+    pub(crate) const ITEM_BYTES: usize = size_of::<Head>();
+
     /// A roster without items.
     pub(crate) const fn new() -> Roster {
         Roster {
@@ -221,6 +232,21 @@ impl Roster {
             horizon: 0,
             removals: Vec::new(),
         }
+    }
+
+    /// Bytes of memory beyond what every account has for its roster: what it takes of the pool
+    /// that all rosters share.
+    pub fn shared_bytes(&self) -> usize {
+        self.bytes().saturating_sub(Roster::OWN_BYTES)
+    }
+
+    /// Bytes of memory, as they are counted.
+    pub(crate) fn bytes(&self) -> usize {
+        let removals = self.removals.iter();
+        let removed: usize = removals
+            .map(|removal| size_of::<Removal>() + removal.contact.len())
+            .sum();
+        self.heads.len() * size_of::<Head>() + self.texts.len() + removed
     }
 
     /// The version of the last change; 0 when there never was one.
@@ -299,6 +325,7 @@ impl Roster {
         self.enter(version);
         let head = self.heads.remove(index);
         self.texts.replace_range(at..at + head.text_len(), "");
+        self.give_back();
         if self.removals.len() == REMOVALS_MAX {
             self.horizon = self.removals.remove(0).version;
         }
@@ -420,7 +447,20 @@ impl Roster {
         self.texts
             .replace_range(at..at + self.heads[index].text_len(), &text);
         self.heads[index] = head;
+        self.give_back();
         Some(())
+    }
+
+    /// Room that is left over is kept only in proportion to what is used, because what is counted
+    /// is what is used.
+    fn give_back(&mut self) {
+        let is_loose = |room: usize, used: usize| room > used + used / 4 + 256;
+        if is_loose(self.texts.capacity(), self.texts.len()) {
+            self.texts.shrink_to_fit();
+        }
+        if is_loose(self.heads.capacity(), self.heads.len()) {
+            self.heads.shrink_to_fit();
+        }
     }
 
     /// The index of a contact's head and the start of its text.

@@ -138,9 +138,12 @@ pub(super) fn entry(contact: &str, name: &str) -> RosterEntry {
 /// All that a state says, in an order of its own.
 pub(super) fn dump(state: &State) -> BTreeMap<String, String> {
     let mut population = Population::default();
+    let mut roster_bytes = 0;
     for account in state.accounts() {
         population.add(account.credentials.kind());
+        roster_bytes += account.roster().shared_bytes();
     }
+    assert_eq!(state.roster_bytes(), roster_bytes);
     assert_eq!(state.population(), &population);
     let mut dump = BTreeMap::new();
     for account in state.accounts() {

@@ -14,7 +14,7 @@ use super::core::Core;
 use super::deliver::{missing, wrapped_value};
 use super::fate::record_waiting_for;
 use super::outbox::{Cargo, Entry, Outbox, Wire};
-use super::session::{Management, ResumptionId, Session};
+use super::session::{Greeting, Management, ResumptionId, Session};
 
 /// Names of what a sleeping session remembers besides its queue.
 mod property {
@@ -22,6 +22,7 @@ mod property {
     pub(super) const INTERESTED: &str = "interested";
     pub(super) const LANG: &str = "lang";
     pub(super) const DIRECTED: &str = "directed";
+    pub(super) const GREETED: &str = "greeted";
 }
 
 /// Puts every session that can be resumed to sleep; returns how many. Their connections are gone
@@ -86,6 +87,9 @@ fn put_to_sleep(
     }
     if let Some(lang) = &session.lang {
         remember(property::LANG, lang);
+    }
+    if session.is_greeted() {
+        remember(property::GREETED, "");
     }
     for jid in &presence.directed {
         remember(property::DIRECTED, jid.as_str());
@@ -234,6 +238,10 @@ fn wake_one(core: &Core, owner: &str, sleeping: &HibernatedSession) -> Option<Ar
         presence.directed = directed
             .filter_map(|(_, jid)| Jid::parse(jid).ok())
             .collect();
+        // From the beginning: who was shown before may have gone with the last process.
+        if value(property::GREETED).is_some() {
+            session.set_greeting(&mut presence, Some(Greeting::default()));
+        }
     }
     let mut shard = core.table.shard(owner);
     shard.add(&session);

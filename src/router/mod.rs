@@ -20,7 +20,6 @@ mod session;
 mod table;
 
 pub use self::core::{Core, Cx, Parts, ticks_ms};
-pub use backlog::continue_backlog;
 pub use deliver::{missing, stored_message, wrapped_value};
 pub use fate::landed;
 pub use gates::Gates;
@@ -36,8 +35,10 @@ pub use outbox::{
     Batch, Cargo, Ending, Entry, Find, Gone, HandledCountTooHigh, Outbox, OutboxLimits, OutboxPool,
     Pushed, Wire, Wrapped,
 };
-pub use route::{bounce, presence, reachable, receive, to_session};
-pub use session::{Link, Management, PresenceState, ResumptionId, Session, Turn, resumption_id};
+pub use route::{bounce, presence, reachable, receive, refill, to_session};
+pub use session::{
+    Greeting, Link, Management, PresenceState, ResumptionId, Session, Turn, resumption_id,
+};
 pub use table::{Seat, Shard, Table, User};
 
 #[cfg(test)]

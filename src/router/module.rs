@@ -143,6 +143,8 @@ pub struct Moments {
     pub presence_received: Option<fn(&mut Cx<'_>, &Jid, &Jid, &Stanza)>,
     /// A session has become available for the first time or again.
     pub available: Option<fn(&mut Cx<'_>, &Arc<Session>)>,
+    /// A session that is still being greeted has room in its outbox again.
+    pub room: Option<fn(&mut Cx<'_>, &Arc<Session>)>,
     /// A session is over; it is not in the table any more.
     pub ended: Option<fn(&mut Cx<'_>, &Arc<Session>)>,
     /// An account is about to be removed. It still has all that it had, its sessions included.
@@ -156,6 +158,7 @@ impl Moments {
         presence_sent: None,
         presence_received: None,
         available: None,
+        room: None,
         ended: None,
         account_removing: None,
     };

@@ -10,7 +10,7 @@ use crate::store::Position;
 use super::core::{Core, Cx};
 use super::outbox::{Cargo, Entry, Pushed, Wire};
 use super::session::Session;
-use super::{deliver, iq};
+use super::{backlog, deliver, iq};
 
 /// Handles a stanza that a client has sent on its bound stream; the stream has seen to its `from`
 /// (RFC 6120 §8.1.2.1). It counts as handled once the returned position is durable; the
@@ -115,6 +115,21 @@ pub fn to_session(
         cargo,
     };
     cx.core.push(session, entry)
+}
+
+/// The session's outbox has room again: what waits for that is queued.
+pub fn refill(core: &Core, session: &Arc<Session>) {
+    if session.has_backlog() {
+        backlog::continue_backlog(core, session);
+    }
+    if session.is_greeted() {
+        let mut cx = core.cx();
+        for module in core.registry.modules() {
+            if let Some(room) = module.moments.room {
+                room(&mut cx, session);
+            }
+        }
+    }
 }
 
 /// Refuses what is for a domain that this server has no way to, before anything is remembered of

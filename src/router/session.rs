@@ -46,6 +46,7 @@ pub struct Session {
     priority: AtomicI16,
     interested: AtomicBool,
     has_backlog: AtomicBool,
+    is_greeted: AtomicBool,
     ended: AtomicBool,
     /// Seconds since the server started at which something was last heard from the client.
     heard_at_s: AtomicU32,
@@ -86,6 +87,19 @@ pub struct PresenceState {
     pub last: Option<Stanza>,
     /// Whom it has sent directed available presence (RFC 6121 §4.6.3).
     pub directed: Vec<Jid>,
+    /// How far the session has been shown who is there, while it has not been shown all.
+    pub greeting: Option<Greeting>,
+}
+
+/// A place in the row of all sessions that a session is shown when it becomes available: its
+/// account's own first, then those of its contacts, in the order in which their roster items last
+/// changed. An item that changes meanwhile moves to the end and none is left out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Greeting {
+    /// The version of the contact's item; 0 is the account itself.
+    pub version: u64,
+    /// The contact's sessions up to this number have been shown.
+    pub number: u64,
 }
 
 /// Whether the connection may handle a stanza now.
@@ -155,6 +169,7 @@ impl Session {
             priority: AtomicI16::new(UNAVAILABLE),
             interested: AtomicBool::new(false),
             has_backlog: AtomicBool::new(false),
+            is_greeted: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             heard_at_s: AtomicU32::new(0),
         })
@@ -194,6 +209,22 @@ impl Session {
 
     pub(super) fn set_has_backlog(&self, has: bool) {
         self.has_backlog.store(has, Ordering::Release);
+    }
+
+    /// Whether it is still being shown who is there: the rest waits for room in its outbox.
+    pub fn is_greeted(&self) -> bool {
+        self.is_greeted.load(Ordering::Acquire)
+    }
+
+    /// Notes how far it has been shown who is there; `None` when it has been shown all.
+    pub fn set_greeting(&self, state: &mut PresenceState, greeting: Option<Greeting>) {
+        state.greeting = greeting;
+        self.is_greeted.store(greeting.is_some(), Ordering::Release);
+    }
+
+    /// Whether something waits for room in its outbox.
+    pub fn waits_for_room(&self) -> bool {
+        self.has_backlog() || self.is_greeted()
     }
 
     /// Whether it is over: nothing is routed to it any more.

@@ -8,6 +8,8 @@
 //! shows a session's presence looks again afterwards ([`show`]), and whoever broadcasts looks
 //! whether the session has ended meanwhile: what a contact hears last is what is true.
 
+mod greeting;
+
 use std::mem;
 use std::sync::Arc;
 
@@ -34,6 +36,7 @@ pub const MODULE: Module = Module {
     moments: Moments {
         presence_sent: Some(sent),
         presence_received: Some(received),
+        room: Some(greeting::go_on),
         ended: Some(ended),
         account_removing: Some(account_removing),
         ..Moments::NONE
@@ -123,7 +126,7 @@ fn available(cx: &mut Cx<'_>, session: &Arc<Session>, stanza: &Stanza) -> Result
     set_available(cx, session, priority);
     broadcast(cx, session, &stanza);
     if is_initial {
-        greet(cx, session);
+        greeting::begin(cx, session);
     }
     if session.is_ended() {
         session.presence().last = None;
@@ -162,6 +165,7 @@ fn account_removing(cx: &mut Cx<'_>, removed: &Jid) {
 fn leave(cx: &mut Cx<'_>, session: &Arc<Session>, stanza: &Stanza) -> bool {
     let (was_available, directed) = {
         let mut state = session.presence();
+        session.set_greeting(&mut state, None);
         (state.last.take().is_some(), mem::take(&mut state.directed))
     };
     set_unavailable(cx, session);
@@ -185,36 +189,6 @@ fn broadcast(cx: &mut Cx<'_>, session: &Session, stanza: &Stanza) {
         route(cx, &session.jid, &contact.jid, stanza);
     }
     route(cx, &session.jid, &own, stanza);
-}
-
-/// A session has become available: it is shown who else is, and what waits for it.
-fn greet(cx: &mut Cx<'_>, session: &Arc<Session>) {
-    let core = cx.core;
-    let own = session.jid.bare();
-    for other in core.table.sessions(own.as_str()) {
-        if other.number != session.number {
-            show_to_session(cx, &other, session, &own);
-        }
-    }
-    for contact in contacts(cx, &own, Direction::To) {
-        if !core.is_local(contact.jid.domain()) {
-            // RFC 6121 §4.3.1; contacts of this server need no probe.
-            if contact.to == Half::Yes {
-                route(cx, &own, &contact.jid, &bare("probe"));
-            }
-            continue;
-        }
-        if subscription::catch_up(cx, &own, &contact.jid, contact.to) {
-            for other in core.table.sessions(contact.jid.as_str()) {
-                show_to_session(cx, &other, session, &own);
-            }
-        }
-    }
-    for module in core.registry.modules() {
-        if let Some(available) = module.moments.available {
-            available(cx, session);
-        }
-    }
 }
 
 /// The account's current presence goes to somebody who may see it from now on (RFC 6121 §3.1.5).
@@ -447,12 +421,14 @@ struct Contact {
     jid: Jid,
     /// The account's subscription to the contact.
     to: Half,
+    /// The roster's version when the item last changed.
+    version: u64,
 }
 
 /// The contacts of an account. Their addresses are read after the store has been let go.
 fn contacts(cx: &Cx<'_>, owner: &Jid, direction: Direction) -> Vec<Contact> {
     let mut names = String::new();
-    let mut found: Vec<(usize, Half)> = Vec::new();
+    let mut found: Vec<(usize, Half, u64)> = Vec::new();
     cx.peek(|state| {
         let account = state.account(owner.as_str());
         for item in account
@@ -470,15 +446,16 @@ fn contacts(cx: &Cx<'_>, owner: &Jid, direction: Direction) -> Vec<Contact> {
             };
             if is_meant {
                 names.push_str(item.contact);
-                found.push((item.contact.len(), to));
+                found.push((item.contact.len(), to, item.version));
             }
         }
     });
     let mut rest = names.as_str();
-    let contact = |(len, to)| {
+    let contact = |(len, to, version)| {
         let (name, behind) = rest.split_at(len);
         rest = behind;
-        Jid::parse(name).ok().map(|jid| Contact { jid, to })
+        let jid = Jid::parse(name).ok()?;
+        Some(Contact { jid, to, version })
     };
     found.into_iter().filter_map(contact).collect()
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::time::{Duration, Instant, timeout_at};
 
 use crate::router::{
-    Core, Ending, Entry, Gone, Session, Wire, continue_backlog, landed, missing, stored_message,
+    Core, Ending, Entry, Gone, Session, Wire, landed, missing, refill, stored_message,
     wrapped_value,
 };
 use crate::stanza::{Outgoing, Stanza, StreamError, StreamErrorCondition};
@@ -56,8 +56,8 @@ impl Connection {
         };
         self.queue(entries, kept_from, managed);
         self.obey(ending, gone)?;
-        if session.has_backlog() && session.outbox.waiting() == 0 {
-            continue_backlog(&self.front.core, &session);
+        if session.waits_for_room() && session.outbox.waiting() == 0 {
+            refill(&self.front.core, &session);
         }
         Ok(())
     }

@@ -209,7 +209,7 @@ impl Server {
             seen: self.seen(&entry, index >= kept_from),
         }));
         if conn.session.has_backlog() && conn.session.outbox.waiting() == 0 {
-            continue_backlog(&self.core, &conn.session);
+            backlog::continue_backlog(&self.core, &conn.session);
         }
     }
 

@@ -3,6 +3,7 @@
 mod account;
 mod clock;
 mod disco;
+mod greeting;
 mod last;
 mod presence;
 mod private;
@@ -259,8 +260,18 @@ impl Client<'_> {
         self.send(&format!("<iq type='set' id='1'>{payload}</iq>"))
     }
 
-    /// What waits to be written to it.
+    /// What waits to be written to it, and what waits for that.
     fn hear(&self) -> Vec<String> {
+        let mut heard = self.hear_some();
+        while self.session.waits_for_room() && self.session.outbox.waiting() == 0 {
+            router::refill(&self.server.core, &self.session);
+            heard.extend(self.hear_some());
+        }
+        heard
+    }
+
+    /// What stands in its outbox.
+    fn hear_some(&self) -> Vec<String> {
         let store = &self.server.core.store;
         while store.commit_step(now_ms()).expect("the device works") {}
         while let Ok(Step::Took) = store.background_step(now_ms()) {}

@@ -31,7 +31,7 @@ impl Client<'_> {
         gists(&self.send(xml))
     }
 
-    fn met(&self) -> Vec<String> {
+    pub(super) fn met(&self) -> Vec<String> {
         gists(&self.hear())
     }
 }

@@ -14,6 +14,8 @@ use crate::stanza::{Outgoing, Stanza, StreamError, StreamErrorCondition};
 use crate::store::Position;
 use crate::stream::sm;
 
+use crate::net::transport::Transport;
+
 use super::outgoing::Progress;
 use super::{Connection, End, Farewell, Request};
 
@@ -98,7 +100,9 @@ impl Connection {
 
     /// Writes what the socket takes; true when all of it has gone.
     pub(super) fn write(&mut self) -> Result<bool, End> {
-        if self.out.is_empty() {
+        // What was taken from it may still stand in the transport.
+        let is_kept = |transport: &Transport| transport.is_write_pending();
+        if self.out.is_empty() && !self.transport.as_ref().is_some_and(is_kept) {
             return Ok(true);
         }
         let transport = self

@@ -64,6 +64,9 @@ impl From<Refusal> for StanzaError {
             Refusal::Store(error) => error.into(),
             // XEP-0077 §3.1: the name is taken, or not all that is required was given.
             Refusal::Taken => StanzaError::conflict(refusal.to_string()),
+            Refusal::Username | Refusal::LookAlike => {
+                StanzaError::jid_malformed(refusal.to_string())
+            }
             _ => StanzaError::not_acceptable(refusal.to_string()),
         }
     }

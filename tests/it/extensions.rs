@@ -383,7 +383,7 @@ fn a_name_that_is_taken_or_malformed_cannot_be_registered() {
     for (name, condition) in [
         ("alice", "conflict"),
         ("ALICE", "conflict"),
-        ("a b", "not-acceptable"),
+        ("a b", "jid-malformed"),
     ] {
         let (mut wire, _) = server.stream();
         wire.send(&format!(

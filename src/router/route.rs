@@ -146,10 +146,10 @@ pub(super) fn no_such_server(to: &Jid) -> StanzaError {
     StanzaError::remote_server_not_found(format!("this server has no way to {}", to.domain()))
 }
 
-/// Answers a stanza with an error, where RFC 6120 §8.3.1 allows one, to the client that sent it
-/// as `from`.
+/// Answers a stanza with an error to the client that sent it as `from`: there is none for an error,
+/// nor for an IQ result (RFC 6120 §8.3.1 rule 4, §8.2.3).
 fn answer_error(cx: &mut Cx<'_>, from: &Jid, stanza: &Stanza, error: &StanzaError) {
-    if !may_be_answered(stanza) {
+    if !stanza.may_be_refused() {
         return;
     }
     let bytes = stanza.error_reply_to(error, from);
@@ -158,18 +158,6 @@ fn answer_error(cx: &mut Cx<'_>, from: &Jid, stanza: &Stanza, error: &StanzaErro
     {
         cx.core
             .push(&session, Entry::transient(bytes.into(), cx.after()));
-    }
-}
-
-/// RFC 6120 §8.3.1 rule 4 and §8.2.3: no error for an error, nor for an IQ result.
-fn may_be_answered(stanza: &Stanza) -> bool {
-    match (stanza.kind(), stanza.type_().as_deref()) {
-        _ if !stanza.may_be_refused() => false,
-        (Kind::Presence, type_) => !matches!(
-            type_,
-            Some("unavailable" | "unsubscribed" | "subscribed" | "unsubscribe")
-        ),
-        _ => true,
     }
 }
 

@@ -528,3 +528,34 @@ proptest! {
         }
     }
 }
+
+/// Whatever its type, its sender is there to hear of it.
+#[test]
+fn a_refused_answer_comes_back_to_its_sender() {
+    let server = Server::new();
+    server.accounts(&["juliet"]);
+    let juliet = server.log_in("juliet/r");
+    for type_ in [
+        "subscribe",
+        "subscribed",
+        "unsubscribe",
+        "unsubscribed",
+        "unavailable",
+    ] {
+        let refused = juliet.ask(&format!("<presence id='p' type='{type_}' to='@@'/>"));
+        assert_refused(&refused, "modify", "jid-malformed");
+    }
+    server
+        .core
+        .store
+        .update(|tx| {
+            (0..StoreLimits::default().roster_items_max).try_for_each(|n| {
+                let item = RosterEntry::new(&format!("{n}@{DOMAIN}"));
+                tx.put_roster_item("juliet@verona.example", &item).map(drop)
+            })
+        })
+        .expect("there is room");
+    let refused = juliet.ask("<presence id='p' type='subscribed' to='romeo@verona.example'/>");
+    assert_refused(&refused, "wait", "resource-constraint");
+    assert!(juliet.send("<presence type='error' to='@@'/>").is_empty());
+}

@@ -89,9 +89,12 @@ fn sent(
 }
 
 /// One of the four has arrived for an account of this server (RFC 6121 §3.1.3, §3.1.6, §3.2.3,
-/// §3.3.3).
+/// §3.3.3). What is for a resource that is not there is ignored, except a request (§8.5.3.2.2).
 fn received(cx: &mut Cx<'_>, from: &Jid, to: &Jid, stanza: &Stanza) {
-    if let Some(action) = action_of(stanza) {
+    let is_there = |resource| cx.core.table.session(to.bare_str(), resource).is_some();
+    if let Some(action) = action_of(stanza)
+        && (action == Action::Subscribe || to.resource().is_none_or(is_there))
+    {
         inbound(cx, &to.bare(), &from.bare(), action, stanza);
     }
 }

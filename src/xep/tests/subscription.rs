@@ -529,6 +529,31 @@ proptest! {
     }
 }
 
+/// RFC 6121 §8.5.3.2.2.
+#[test]
+fn answers_to_a_resource_that_is_not_there_are_ignored_and_requests_are_not() {
+    let server = pair();
+    server.befriend("juliet", "romeo");
+    let romeo = server.log_in("romeo/r");
+    let arrives = |type_: &str, to: &str| {
+        let presence = stanza(&format!("<presence type='{type_}'/>"));
+        let (from, to) = (jid("juliet@verona.example"), jid(to));
+        router::presence(&mut server.core.cx(), &from, &to, &presence);
+    };
+    for type_ in ["subscribed", "unsubscribe", "unsubscribed"] {
+        arrives(type_, "romeo@verona.example/gone");
+        assert!(romeo.hear().is_empty(), "{type_}");
+        assert_eq!(server.item("romeo", "juliet"), "both");
+    }
+    arrives("unsubscribed", "romeo@verona.example/r");
+    assert_eq!(server.item("romeo", "juliet"), "from");
+    arrives("unsubscribe", "romeo@verona.example");
+    assert_eq!(server.item("romeo", "juliet"), "none");
+    romeo.hear();
+    arrives("subscribe", "romeo@verona.example/gone");
+    assert_eq!(romeo.hears(), ["subscribe juliet"]);
+}
+
 /// Whatever its type, its sender is there to hear of it.
 #[test]
 fn a_refused_answer_comes_back_to_its_sender() {

@@ -17,8 +17,8 @@ use bytes::Bytes;
 
 use crate::addr::Jid;
 use crate::router::{
-    Cx, Entry, Module, Moments, Pushed, Session, presence as route, reachable, set_available,
-    set_unavailable,
+    Cx, Entry, Module, Moments, Pushed, Session, presence as route, reachable,
+    set_available, set_unavailable,
 };
 use crate::stanza::{Kind, Rewrite, Stanza, StanzaError, build, time};
 use crate::xml::{Writer, ns};
@@ -413,14 +413,16 @@ fn priority_of(stanza: &Stanza) -> Result<i8, StanzaError> {
 enum Direction {
     /// Whom the account's presence goes to.
     From,
-    /// Whose presence the account gets or has asked for.
-    To,
+    /// These, and whose presence the account gets or has asked for.
+    Any,
 }
 
 struct Contact {
     jid: Jid,
     /// The account's subscription to the contact.
     to: Half,
+    /// Whether the contact is subscribed to the account.
+    from: bool,
     /// The roster's version when the item last changed.
     version: u64,
 }
@@ -428,7 +430,7 @@ struct Contact {
 /// The contacts of an account. Their addresses are read after the store has been let go.
 fn contacts(cx: &Cx<'_>, owner: &Jid, direction: Direction) -> Vec<Contact> {
     let mut names = String::new();
-    let mut found: Vec<(usize, Half, u64)> = Vec::new();
+    let mut found: Vec<(usize, Half, bool, u64)> = Vec::new();
     cx.peek(|state| {
         let account = state.account(owner.as_str());
         for item in account
@@ -440,22 +442,28 @@ fn contacts(cx: &Cx<'_>, owner: &Jid, direction: Direction) -> Vec<Contact> {
                 (false, true) => Half::Asked,
                 (false, false) => Half::No,
             };
+            let from = item.subscription().has_from();
             let is_meant = match direction {
-                Direction::From => item.subscription().has_from(),
-                Direction::To => to != Half::No,
+                Direction::From => from,
+                Direction::Any => from || to != Half::No,
             };
             if is_meant {
                 names.push_str(item.contact);
-                found.push((item.contact.len(), to, item.version));
+                found.push((item.contact.len(), to, from, item.version));
             }
         }
     });
     let mut rest = names.as_str();
-    let contact = |(len, to, version)| {
+    let contact = |(len, to, from, version)| {
         let (name, behind) = rest.split_at(len);
         rest = behind;
         let jid = Jid::parse(name).ok()?;
-        Some(Contact { jid, to, version })
+        Some(Contact {
+            jid,
+            to,
+            from,
+            version,
+        })
     };
     found.into_iter().filter_map(contact).collect()
 }

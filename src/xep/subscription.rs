@@ -192,14 +192,25 @@ fn replay(cx: &mut Cx<'_>, session: &Arc<Session>) {
 }
 
 /// The owner has logged in and believes to be subscribed to this contact of the same server, or
-/// to have asked for that. Returns whether the contact grants it; where the two rosters differ
-/// they are brought back in step.
-pub(super) fn catch_up(cx: &mut Cx<'_>, owner: &Jid, contact: &Jid, believed: Half) -> bool {
+/// to have asked for that (`to`), or to have granted that (`grants`). Returns whether the contact
+/// grants it; where the two rosters differ they are brought back in step.
+pub(super) fn catch_up(
+    cx: &mut Cx<'_>,
+    owner: &Jid,
+    contact: &Jid,
+    to: Half,
+    grants: bool,
+) -> bool {
     let theirs = cx.peek(|state| {
         let account = state.account(contact.as_str())?;
-        Some(state_in(account, owner.as_str()).from)
+        Some(state_in(account, owner.as_str()))
     });
-    match (believed, theirs) {
+    // The contact has given it up, or is not there any more.
+    if grants && theirs.is_none_or(|theirs| theirs.to == Half::No) {
+        let stanza = stanza_of(Action::Unsubscribe);
+        inbound(cx, owner, contact, Action::Unsubscribe, &stanza);
+    }
+    match (to, theirs.map(|theirs| theirs.from)) {
         (Half::Yes, Some(Half::Yes)) => true,
         // What a probe would be answered with (RFC 6121 §4.3.2 rule 1).
         (Half::Yes, _) => {

@@ -50,7 +50,7 @@ fn show_from(cx: &mut Cx<'_>, session: &Arc<Session>, from: Greeting) -> Option<
     {
         return Some(Greeting { version: 0, number });
     }
-    let mut contacts = contacts(cx, &own, Direction::To);
+    let mut contacts = contacts(cx, &own, Direction::Any);
     contacts.retain(|contact| contact.version >= from.version);
     contacts.sort_unstable_by_key(|contact| contact.version);
     for contact in contacts {
@@ -71,7 +71,7 @@ fn show_from(cx: &mut Cx<'_>, session: &Arc<Session>, from: Greeting) -> Option<
             }
             continue;
         }
-        if subscription::catch_up(cx, &own, &contact.jid, contact.to)
+        if subscription::catch_up(cx, &own, &contact.jid, contact.to, contact.from)
             && let Err(number) = show_account(cx, session, &contact.jid, shown)
         {
             return Some(Greeting { version, number });

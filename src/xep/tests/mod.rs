@@ -195,8 +195,14 @@ impl Server {
 
     /// `local` lets `contact` see its presence.
     fn share_presence(&self, local: &str, contact: &str) {
+        self.put_item(local, contact, Subscription::From);
+        self.put_item(contact, local, Subscription::To);
+    }
+
+    /// What the roster of `local` says of `contact` from now on, whatever the other one says.
+    fn put_item(&self, local: &str, contact: &str, subscription: Subscription) {
         let mut item = RosterEntry::new(&format!("{contact}@{DOMAIN}"));
-        item.subscription = Subscription::From;
+        item.subscription = subscription;
         let owner = format!("{local}@{DOMAIN}");
         self.core
             .store

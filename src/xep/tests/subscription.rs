@@ -288,8 +288,9 @@ fn an_approval_in_advance_is_taken_back_in_silence() {
 #[test]
 fn what_is_granted_already_is_granted_again_without_asking() {
     let server = pair();
-    server.share_presence("juliet", "romeo");
     let (juliet, romeo) = (server.log_in("juliet/r"), server.log_in("romeo/r"));
+    // Behind the log-ins, which would bring the two rosters in step.
+    server.put_item("juliet", "romeo", Subscription::From);
     let heard = romeo.says("subscribe", "juliet");
     let wanted = [
         "push juliet none+ask",
@@ -413,7 +414,7 @@ fn more_requests_than_one_account_keeps_are_dropped_without_a_word() {
 fn rosters_that_lost_step_are_brought_back_at_the_next_log_in() {
     let server = pair();
     // Romeo believes to be subscribed; Juliet knows nothing of it.
-    server.share_presence("romeo", "juliet");
+    server.put_item("romeo", "juliet", Subscription::To);
     let mut item = RosterEntry::new("juliet@verona.example");
     item.subscription = Subscription::To;
     let put = |item: &RosterEntry| {
@@ -527,6 +528,30 @@ proptest! {
             prop_assert_eq!((one.to, one.from), (two.from, two.to));
         }
     }
+}
+
+#[test]
+fn a_contact_who_has_given_a_subscription_up_loses_it_at_the_next_log_in() {
+    let server = pair();
+    let romeo = server.log_in("romeo/r");
+    // Romeo has unsubscribed; that did not get to Juliet.
+    server.put_item("juliet", "romeo", Subscription::From);
+    let juliet = server.log_in("juliet/one");
+    assert_eq!(server.item("juliet", "romeo"), "none");
+    romeo.hear();
+    juliet.send("<presence><show>dnd</show></presence>");
+    assert!(romeo.hear().is_empty());
+    juliet.leave();
+    // The same of one side of two.
+    server.put_item("juliet", "romeo", Subscription::Both);
+    server.put_item("romeo", "juliet", Subscription::From);
+    server.log_in("juliet/two").leave();
+    assert_eq!(server.item("juliet", "romeo"), "to");
+    assert_eq!(server.item("romeo", "juliet"), "from");
+    // Nobody is there at all any more.
+    server.put_item("juliet", "nurse", Subscription::From);
+    server.log_in("juliet/three").leave();
+    assert_eq!(server.item("juliet", "nurse"), "none");
 }
 
 /// RFC 6121 §8.5.3.2.2.

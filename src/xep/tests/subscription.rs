@@ -609,3 +609,19 @@ fn a_refused_answer_comes_back_to_its_sender() {
     assert_refused(&refused, "wait", "resource-constraint");
     assert!(juliet.send("<presence type='error' to='@@'/>").is_empty());
 }
+
+/// RFC 6121 §4.6.1.
+#[test]
+fn whoever_loses_a_subscription_loses_directed_presence_too() {
+    let server = pair();
+    server.befriend("juliet", "romeo");
+    let (juliet, romeo) = (server.connect("juliet/r"), server.log_in("romeo/r"));
+    juliet.send("<presence to='romeo@verona.example'/>");
+    assert_eq!(romeo.hears(), ["available juliet/r"]);
+    juliet.send("<presence type='unsubscribed' to='romeo@verona.example'/>");
+    let heard = romeo.hears();
+    let gone = heard.iter().filter(|gist| *gist == "unavailable juliet/r");
+    assert_eq!(gone.count(), 1, "{heard:?}");
+    juliet.leave();
+    assert!(romeo.hear().is_empty());
+}

@@ -30,10 +30,7 @@ pub fn message(cx: &mut Cx<'_>, from: &Jid, to: &Jid, stanza: &Stanza) -> Result
     let owner = to.bare_str();
     let type_ = MessageType::of(stanza);
     if !cx.peek(|state| state.account(owner).is_some()) {
-        return match type_ {
-            MessageType::Error => Ok(()),
-            _ => Err(nobody()),
-        };
+        return to_no_account(to, type_, stanza);
     }
     let core = cx.core;
     let stanza = &stanza.without_children(|child| is_forged(core, child));
@@ -92,6 +89,20 @@ pub fn message(cx: &mut Cx<'_>, from: &Jid, to: &Jid, stanza: &Stanza) -> Result
         Cargo::Message(_) if !is_queued => record(cx, &mut shard, from, to, stanza).map(drop),
         Cargo::Unstored | Cargo::AtWill if !is_queued => Err(crowded()),
         _ => Ok(()),
+    }
+}
+
+/// RFC 6121 §8.5.1. What would vanish without a trace at somebody who is offline does so here too:
+/// otherwise it would tell who has an account and disturb nobody.
+fn to_no_account(to: &Jid, type_: MessageType, stanza: &Stanza) -> Result<(), StanzaError> {
+    let offline = Recipient {
+        is_full: to.is_full(),
+        is_connected: false,
+        is_available: false,
+    };
+    match (destination(type_, offline), Keep::of(stanza, type_)) {
+        (Destination::Ignore, _) | (Destination::Offline, Keep::Drop) => Ok(()),
+        _ => Err(nobody()),
     }
 }
 

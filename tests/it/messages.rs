@@ -35,7 +35,7 @@ fn unavailable() -> Option<(String, String)> {
 #[test]
 fn message_to_no_such_user_is_service_unavailable() {
     let (mut alice, _server) = alice_and_server();
-    for type_ in ["normal", "chat", "groupchat", "headline"] {
+    for type_ in ["normal", "chat", "groupchat"] {
         let error = error_for(&mut alice, type_, "nobody@cairn.example");
         assert_eq!(error, unavailable(), "{type_}");
         let error = error_for(&mut alice, type_, "nobody@cairn.example/x");
@@ -43,10 +43,23 @@ fn message_to_no_such_user_is_service_unavailable() {
     }
 }
 
+/// RFC 6121 §8.5.1, table 1. It would tell who has an account, and disturb nobody who has one.
 #[test]
-fn error_to_no_such_user_is_ignored() {
+fn what_leaves_no_trace_with_a_user_tells_nothing_of_who_is_one() {
     let (mut alice, _server) = alice_and_server();
-    assert_eq!(error_for(&mut alice, "error", "nobody@cairn.example"), None);
+    for local in ["nobody", "bob"] {
+        for resource in ["", "/x"] {
+            let to = format!("{local}@cairn.example{resource}");
+            for type_ in ["headline", "error"] {
+                assert_eq!(error_for(&mut alice, type_, &to), None, "{type_} to {to}");
+            }
+            alice.send(&format!(
+                "<message type='chat' to='{to}'>\
+                 <active xmlns='http://jabber.org/protocol/chatstates'/></message>"
+            ));
+            assert_eq!(alice.settle(), [], "{to}");
+        }
+    }
 }
 
 // §8.5.2.1: the bare JID, available resources.

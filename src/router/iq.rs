@@ -80,9 +80,7 @@ fn to_client(
     // RFC 6121 §8.5.3.2.3: nobody there is service-unavailable, whether the account exists or not.
     let Some(session) = cx.core.table.session(to.bare_str(), resource) else {
         return match is_request {
-            true => Err(StanzaError::service_unavailable(
-                "nobody is there to answer this",
-            )),
+            true => Err(nobody_answers()),
             false => Ok(()),
         };
     };
@@ -104,6 +102,12 @@ fn to_client(
             "the client takes no more requests",
         )),
     }
+}
+
+/// The answer to a request for a client that is not there, and to whoever may not know whether it
+/// is: these two must not differ.
+pub fn nobody_answers() -> StanzaError {
+    StanzaError::service_unavailable("nobody is there to answer this")
 }
 
 /// Has the registry answer, on behalf of the server or of an account.

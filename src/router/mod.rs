@@ -24,7 +24,7 @@ pub use deliver::{missing, stored_message, wrapped_value};
 pub use fate::landed;
 pub use gates::Gates;
 pub use hibernate::{hibernate, wake};
-pub use iq::not_understood;
+pub use iq::{nobody_answers, not_understood};
 pub use lifecycle::{
     Resumption, bind, connection_lost, enable_management, end, end_all, end_overdue, give_up,
     relieve, resume, set_available, set_unavailable,

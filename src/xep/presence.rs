@@ -17,7 +17,7 @@ use bytes::Bytes;
 
 use crate::addr::Jid;
 use crate::router::{
-    Cx, Entry, Module, Moments, Pushed, Session, presence as route, reachable,
+    Cx, Entry, Module, Moments, Pushed, Session, nobody_answers, presence as route, reachable,
     set_available, set_unavailable,
 };
 use crate::stanza::{Kind, Rewrite, Stanza, StanzaError, build, time};
@@ -34,6 +34,7 @@ pub const MODULE: Module = Module {
     features: &[],
     iq: &[],
     moments: Moments {
+        iq_to_client: Some(guard_clients),
         presence_sent: Some(sent),
         presence_received: Some(received),
         room: Some(greeting::go_on),
@@ -381,6 +382,23 @@ fn refuse_probe(cx: &mut Cx<'_>, from: &Jid, owner: &Jid, probe: &Stanza) {
             }
         }
         _ => route(cx, owner, &asker, &refusal),
+    }
+}
+
+/// RFC 6121 §8.5.3.1: a request reaches only a client whose presence is shared with the sender, by
+/// a subscription or directed to it. Anybody else meets what they meet where nobody is: an answer
+/// would tell that a guessed resource is connected.
+fn guard_clients(cx: &mut Cx<'_>, from: &Jid, to: &Jid, _: &Stanza) -> Result<(), StanzaError> {
+    let owner = to.bare();
+    if from.bare_str() == owner.as_str() || is_subscriber(cx, &owner, from) {
+        return Ok(());
+    }
+    let session = to
+        .resource()
+        .and_then(|resource| cx.core.table.session(owner.as_str(), resource));
+    match session.is_some_and(|session| was_directed(&session, from)) {
+        true => Ok(()),
+        false => Err(nobody_answers()),
     }
 }
 

@@ -194,6 +194,7 @@ fn a_ping_is_answered_by_server_account_and_client() {
         alice.iq_ok("get", to, "<ping xmlns='urn:xmpp:ping'/>");
     }
     let mut bob = server.online("bob", "b");
+    alice.befriend(&mut bob);
     alice.send("<iq type='get' id='p' to='bob@cairn.example/b'><ping xmlns='urn:xmpp:ping'/></iq>");
     let ping = bob.stanza_named("iq");
     ping.must("ping", "urn:xmpp:ping");

@@ -137,6 +137,7 @@ fn a_request_to_a_full_jid_reaches_it_and_the_answer_comes_back() {
     server.add("bob");
     let mut alice = server.login("alice", "a");
     let mut bob = server.online("bob", "b");
+    alice.befriend(&mut bob);
     alice.send(&format!(
         "<iq type='get' id='q1' to='bob@cairn.example/b'>{NOBODY_KNOWS}</iq>"
     ));
@@ -233,6 +234,7 @@ fn a_request_whose_recipient_leaves_without_an_answer_is_answered() {
     server.add("bob");
     let mut alice = server.login("alice", "a");
     let mut bob = server.online("bob", "b");
+    alice.befriend(&mut bob);
     bob.enable_management(true);
     // Bob's connection is gone, but his session waits to be resumed; then he logs in anew, and
     // the request that nobody acknowledged is answered by the server (RFC 6120 §8.2.3).
@@ -361,4 +363,36 @@ fn whatever_a_request_holds_it_is_answered_once_and_the_stream_goes_on() {
             assert!(again.is_none(), "{payload}: answered twice, {again:?}");
         }
     }
+}
+
+/// RFC 6121 §8.5.3.1: what a stranger hears does not tell whether a guessed resource is there.
+#[test]
+fn a_request_of_a_stranger_is_not_delivered_and_answered_as_where_nobody_is() {
+    let server = Server::start();
+    server.add("alice");
+    server.add("bob");
+    let mut alice = server.login("alice", "a");
+    let mut bob = server.online("bob", "b");
+    let answers: Vec<_> = ["b", "gone"]
+        .map(|resource| {
+            let to = format!("bob@cairn.example/{resource}");
+            alice.send(&format!(
+                "<iq type='get' id='q' to='{to}'>{NOBODY_KNOWS}</iq>"
+            ));
+            alice.answer("q").to_string().replace(&to, "whom")
+        })
+        .into();
+    assert_eq!(answers[0], answers[1]);
+    bob.expect_nothing_from(&mut alice);
+    // Directed presence is enough to be asked, and to be asked by no other.
+    bob.send("<presence to='alice@cairn.example/a'/>");
+    alice.presence();
+    alice.send(&format!(
+        "<iq type='get' id='q1' to='bob@cairn.example/b'>{NOBODY_KNOWS}</iq>"
+    ));
+    assert_eq!(bob.stanza_named("iq").attr("id"), Some("q1"));
+    bob.send("<iq type='result' id='q1' to='alice@cairn.example/a'/>");
+    assert_eq!(alice.answer("q1").attr("type"), Some("result"));
+    let error = bob.iq_error("get", Some("alice@cairn.example/a"), NOBODY_KNOWS);
+    assert_eq!(error, ("cancel".into(), "service-unavailable".into()));
 }

@@ -487,6 +487,7 @@ fn a_request_that_is_never_answered_is_refused_when_the_session_is_over() {
     let server = server_with(&[("limits.resume_s", "1")]);
     let mut alice = server.online("alice", "a");
     let (mut bob, _) = resumable(&server, "bob");
+    alice.befriend(&mut bob);
     alice.send(
         "<iq type='get' id='q1' to='bob@cairn.example/r'><query xmlns='jabber:iq:version'/></iq>",
     );

@@ -20,6 +20,7 @@ use super::table::{Seat, Shard, User};
 
 const STANZA_ID: &str = "urn:xmpp:sid:0";
 const DELAY: &str = "urn:xmpp:delay";
+const CARBONS: &str = "urn:xmpp:carbons:2";
 
 /// An outbox with so many entries waiting takes recorded messages from the log from then on: who
 /// reads slowly costs the log's space and not memory.
@@ -106,12 +107,13 @@ fn to_no_account(to: &Jid, type_: MessageType, stanza: &Stanza) -> Result<(), St
     }
 }
 
-/// What only this server may say, in the name of its domain or of one of its accounts: ids of
-/// stored messages (XEP-0359 §5) and delays (XEP-0203).
+/// What only a server may say: carbons (XEP-0280), which come from the account's own. And in the name of this server's domain or of one of its accounts:
+/// ids of stored messages (XEP-0359 §5) and delays (XEP-0203).
 fn is_forged(core: &Core, child: &Element<'_>) -> bool {
     let attribute = match (child.ns(), child.name()) {
         (STANZA_ID, "stanza-id") => child.attr("by"),
         (DELAY, "delay") => child.attr("from"),
+        (CARBONS, "received" | "sent") => return true,
         _ => return false,
     };
     let speaker = attribute.and_then(|address| Jid::parse(&address).ok());

@@ -9,9 +9,9 @@ use bytes::Bytes;
 
 use crate::addr::Jid;
 use crate::router::{
-    Answer, Cx, Entity, Entry, Iq, Module, Moments, Reply, Request, Session, Shard,
+    Answer, Cx, Entity, Entry, Iq, Module, Moments, Reply, Request, Session, Shard, nobody_answers,
 };
-use crate::stanza::{Outgoing, StanzaError, build};
+use crate::stanza::{Outgoing, Stanza, StanzaError, build};
 use crate::store::{Roster, RosterChange, RosterEntry, RosterItem};
 use crate::xml::{Element, Writer};
 
@@ -40,8 +40,21 @@ pub const MODULE: Module = Module {
         get: Some(get),
         set: Some(set),
     }],
-    moments: Moments::NONE,
+    moments: Moments {
+        iq_to_client: Some(guard_clients),
+        ..Moments::NONE
+    },
 };
+
+/// RFC 6121 §2.1.6: a push is the word of the client's own server. None of another account is
+/// delivered, for the client that looks at its sender badly.
+fn guard_clients(_: &mut Cx<'_>, from: &Jid, to: &Jid, stanza: &Stanza) -> Result<(), StanzaError> {
+    let is_own = from.bare_str() == to.bare_str();
+    match !is_own && stanza.payload().is_some_and(|(ns, _)| ns == NS) {
+        true => Err(nobody_answers()),
+        false => Ok(()),
+    }
+}
 
 /// RFC 6121 §2.1.3 and §2.6: the roster, or what has changed since the version that the client
 /// remembers. Whoever asks is interested in pushes from then on.

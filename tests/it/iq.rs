@@ -396,3 +396,20 @@ fn a_request_of_a_stranger_is_not_delivered_and_answered_as_where_nobody_is() {
     let error = bob.iq_error("get", Some("alice@cairn.example/a"), NOBODY_KNOWS);
     assert_eq!(error, ("cancel".into(), "service-unavailable".into()));
 }
+
+#[test]
+fn a_roster_push_of_somebody_else_is_not_delivered() {
+    let server = Server::start();
+    server.add("alice");
+    server.add("bob");
+    let mut alice = server.online("alice", "a");
+    let mut bob = server.online("bob", "b");
+    alice.befriend(&mut bob);
+    let push = "<query xmlns='jabber:iq:roster'><item jid='mallory@cairn.example' \
+                subscription='both'/></query>";
+    for type_ in ["get", "set"] {
+        let error = alice.iq_error(type_, Some("bob@cairn.example/b"), push);
+        assert_eq!(error, ("cancel".into(), "service-unavailable".into()));
+    }
+    bob.expect_nothing_from(&mut alice);
+}

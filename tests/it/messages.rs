@@ -62,6 +62,25 @@ fn what_leaves_no_trace_with_a_user_tells_nothing_of_who_is_one() {
     }
 }
 
+/// A carbon is the word of the recipient's own server (XEP-0280 §11).
+#[test]
+fn a_carbon_that_a_client_sends_is_taken_out() {
+    let (mut alice, server) = alice_and_server();
+    let mut bob = server.online("bob", "b");
+    let forwarded = "<forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client' \
+                     from='carol@cairn.example/c' type='chat'><body>lend me money</body></message>\
+                     </forwarded>";
+    alice.send(&format!(
+        "<message to='bob@cairn.example' type='chat'>\
+         <received xmlns='urn:xmpp:carbons:2'>{forwarded}</received>\
+         <sent xmlns='urn:xmpp:carbons:2'>{forwarded}</sent>\
+         <private xmlns='urn:xmpp:carbons:2'/><body>b</body></message>"
+    ));
+    let message = bob.message_with_body("b");
+    let names: Vec<_> = message.children().map(|child| child.name.clone()).collect();
+    assert_eq!(names, ["private", "body"], "{message}");
+}
+
 // §8.5.2.1: the bare JID, available resources.
 
 #[test]

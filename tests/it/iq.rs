@@ -413,3 +413,14 @@ fn a_roster_push_of_somebody_else_is_not_delivered() {
     }
     bob.expect_nothing_from(&mut alice);
 }
+
+/// RFC 6120 §10.5.
+#[test]
+fn a_request_to_a_resource_of_the_server_is_service_unavailable() {
+    let server = Server::start();
+    server.add("alice");
+    let mut alice = server.login("alice", "a");
+    let ping = "<ping xmlns='urn:xmpp:ping'/>";
+    let error = alice.iq_error("get", Some("cairn.example/resource"), ping);
+    assert_eq!(error, ("cancel".into(), "service-unavailable".into()));
+}

@@ -81,6 +81,35 @@ fn a_carbon_that_a_client_sends_is_taken_out() {
     assert_eq!(names, ["private", "body"], "{message}");
 }
 
+// RFC 6120 §10.5: the server itself.
+
+#[test]
+fn a_message_to_the_server_itself_is_service_unavailable() {
+    let (mut alice, _server) = alice_and_server();
+    for to in ["cairn.example", "cairn.example/resource"] {
+        for type_ in ["normal", "chat", "groupchat", "headline"] {
+            assert_eq!(
+                error_for(&mut alice, type_, to),
+                unavailable(),
+                "{type_} to {to}"
+            );
+        }
+        assert_eq!(error_for(&mut alice, "error", to), None, "{to}");
+    }
+}
+
+#[test]
+fn presence_to_the_server_itself_is_ignored() {
+    let (mut alice, _server) = alice_and_server();
+    for to in ["cairn.example", "cairn.example/resource"] {
+        alice.send(&format!("<presence to='{to}'/>"));
+        for type_ in ["unavailable", "probe", "error"] {
+            alice.presence_to(type_, to);
+        }
+    }
+    alice.expect_nothing();
+}
+
 // §8.5.2.1: the bare JID, available resources.
 
 #[test]

@@ -18,8 +18,17 @@ const RESERVE_PERCENT: u64 = 15;
 /// The program itself, its threads and the log's buffers.
 const PROGRAM_BYTES: u64 = 32 << 20;
 
-/// One session: TLS, stream, presence and outbox here, and the kernel's socket.
-const SESSION_BYTES: u64 = (8 + 4) << 10;
+/// One connection with its session: TLS, stream, presence and outbox here, what it may have sent of
+/// a stanza whatever the others do, and the kernel's socket.
+const SESSION_BYTES: u64 = (8 + 4 + 4) << 10;
+
+/// One session that waits to be resumed: its names, its presence, and its places in the tables.
+/// What is queued for it comes out of the pool.
+const DETACHED_BYTES: u64 = 3 << 10;
+
+/// An address that is remembered, in each of the tables that limit by address, and an account in
+/// each of those that limit by account, whose name may have a kilobyte.
+const REMEMBERED_BYTES: u64 = 2 << 10;
 
 /// A TLS record that has not arrived whole, which a stranger can leave lying
 /// beside the bytes of his stream.
@@ -65,7 +74,17 @@ impl Admission {
                     stranger(limits.unauthenticated_bytes),
                 ),
             ),
-            ("incomplete stanzas", limits.inbound_bytes as u64),
+            (
+                "sessions that wait to be resumed",
+                times(limits.detached_sessions, DETACHED_BYTES),
+            ),
+            (
+                "addresses that are remembered",
+                times(limits.addresses_remembered, REMEMBERED_BYTES),
+            ),
+            ("long presences", limits.presence_bytes as u64),
+            // A buffer that grows by doubling may be twice as big as what is in it.
+            ("incomplete stanzas", times(limits.inbound_bytes, 2)),
             ("stanzas on their way", limits.outbound_bytes as u64),
             ("accounts", times(limits.accounts, ACCOUNT_BYTES)),
             ("big rosters", with_slack(limits.roster_bytes)),
@@ -149,6 +168,8 @@ pub(super) struct Shares {
     pub(super) outbound_bytes: usize,
     pub(super) accounts: usize,
     pub(super) roster_bytes: usize,
+    pub(super) presence_bytes: usize,
+    pub(super) addresses_remembered: usize,
     pub(super) argon2_concurrent: usize,
 }
 
@@ -164,7 +185,7 @@ impl Shares {
             usize::try_from(value.clamp(from, to)).unwrap_or(usize::MAX)
         };
         let connections = bounded(
-            share(40) / SESSION_BYTES,
+            share(37) / (SESSION_BYTES + DETACHED_BYTES),
             16,
             files.clamp(16, CONNECTIONS_MAX),
         );
@@ -172,9 +193,11 @@ impl Shares {
         Self {
             connections,
             unauthenticated_connections: bounded(strangers, 16, 10_000).min(connections),
-            inbound_bytes: bounded(share(10), 1 << 20, 1 << 30),
+            inbound_bytes: bounded(share(5), 1 << 20, 1 << 30),
             outbound_bytes: bounded(share(20), 2 << 20, 4 << 30),
-            accounts: bounded(share(20) / ACCOUNT_BYTES, 100, 1_000_000),
+            accounts: bounded(share(15) / ACCOUNT_BYTES, 100, 1_000_000),
+            presence_bytes: bounded(share(1), 64 << 10, 1 << 30),
+            addresses_remembered: bounded(share(4) / REMEMBERED_BYTES, 1_024, 65_536),
             roster_bytes: bounded(share(5) / 5 * 4, 64 << 10, 1 << 30),
             argon2_concurrent: bounded(argon2_concurrent, 1, 4),
         }
@@ -209,6 +232,7 @@ impl Limits {
             ("attribute_bytes", self.attribute_bytes, 3_071, " (the length of an address)"),
             ("sessions_per_account", self.sessions_per_account, 1, ""),
             ("ping_answer_s", self.ping_answer_s as usize, 1, ""),
+            ("presence_bytes", self.presence_bytes, 65_536, ""),
             ("session_queue_bytes", self.session_queue_bytes, two_stanzas, two),
             ("session_queue_stanzas", self.session_queue_stanzas, 16, ""),
             ("inbound_bytes", self.inbound_bytes, two_stanzas, two),

@@ -188,8 +188,9 @@ sections! { machine,
         connections_per_address: usize = 250;
         /// New connections a minute from one address; 0: no limit.
         accepts_per_address_per_minute: u32 = 300;
-        /// Addresses and accounts that are remembered for limits by address.
-        addresses_remembered: usize = 65_536;
+        /// Addresses and accounts that are remembered for limits by address;
+        /// derived.
+        addresses_remembered: usize = Shares::of(machine).addresses_remembered;
 
         /// Bytes of a stream before its log-in.
         unauthenticated_bytes: usize = 10_000;
@@ -233,6 +234,12 @@ sections! { machine,
         ping_answer_s: u32 = 60;
         /// Seconds in which a lost session can be resumed (XEP-0198); 0: never.
         resume_s: u32 = 600;
+        /// Sessions without a connection that wait to be resumed; beyond it the
+        /// one that has waited longest is over. Derived.
+        detached_sessions: usize = Shares::of(machine).connections;
+        /// Bytes of memory for presences, and for the addresses that directed
+        /// ones went to, beyond 1 KiB of each session; derived.
+        presence_bytes: usize = Shares::of(machine).presence_bytes;
         /// Bytes that wait for one slow client before it is cut off; what others
         /// send at will is refused past three quarters.
         session_queue_bytes: usize = 1_048_576;

@@ -258,7 +258,7 @@ fn the_memory_for_passwords_is_counted_whatever_new_ones_are_kept_as() {
         let config = Config::parse(&text, &machine()).expect("valid");
         let items = config.admission(&machine()).items;
         assert!(
-            items.contains(&("checking passwords", 3 * 19 << 20)),
+            items.contains(&("checking passwords", 3 * (19 << 20))),
             "{items:?}"
         );
     }
@@ -269,8 +269,8 @@ fn too_much_for_the_machine_is_refused_in_one_sentence() {
     let machine = Machine::of_memory(256 << 20);
     let text = "domain = \"a.example\"\n[limits]\nconnections = 50000";
     let config = Config::parse(text, &machine).expect("valid in itself");
-    let said = config.admission(&machine).check().expect_err("586 MiB");
-    assert!(said.contains("connections (585.9 MiB)"), "{said}");
+    let said = config.admission(&machine).check().expect_err("781 MiB");
+    assert!(said.contains("connections (781.2 MiB)"), "{said}");
     let machine = Machine {
         files_max: 1024,
         ..Machine::of_memory(8 << 30)

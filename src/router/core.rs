@@ -15,6 +15,7 @@ use crate::crypto::Argon2Pool;
 use crate::stanza::StanzaError;
 use crate::store::{Position, State, Store, StoreError, Tx};
 
+use super::budget::Budget;
 use super::gates::Gates;
 use super::module::Registry;
 use super::outbox::{Entry, OutboxLimits, OutboxPool, Pushed};
@@ -37,6 +38,8 @@ pub struct Core {
     pub registry: Registry,
     /// What the outboxes of all sessions share.
     pub outboxes: Arc<OutboxPool>,
+    /// The memory that the presences of all sessions share.
+    pub presences: Arc<Budget>,
     /// When the process started, in [`Core::ticks`].
     pub started_at_ms: u64,
     /// Runs work that would hold up a session, on another thread.
@@ -127,6 +130,7 @@ impl Core {
     pub fn new(parts: Parts) -> Core {
         Core {
             started_at_ms: (parts.ticks)(),
+            presences: Budget::new(parts.config.limits.presence_bytes),
             argon2: Argon2Pool::new(parts.config.limits.argon2_concurrent),
             config: parts.config,
             domain: parts.domain,

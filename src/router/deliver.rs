@@ -101,14 +101,16 @@ fn to_no_account(to: &Jid, type_: MessageType, stanza: &Stanza) -> Result<(), St
         is_connected: false,
         is_available: false,
     };
-    match (destination(type_, offline), Keep::of(stanza, type_)) {
-        (Destination::Ignore, _) | (Destination::Offline, Keep::Drop) => Ok(()),
+    let keep = Keep::of(stanza, type_);
+    match (destination(type_, keep, offline), keep) {
+        (Destination::Ignore, _) | (Destination::Offline, Keep::Forget | Keep::Drop) => Ok(()),
         _ => Err(nobody()),
     }
 }
 
-/// What only a server may say: carbons (XEP-0280), which come from the account's own. And in the name of this server's domain or of one of its accounts:
-/// ids of stored messages (XEP-0359 §5) and delays (XEP-0203).
+/// What only a server may say: carbons (XEP-0280), which come from the account's own; and in the
+/// name of this server's domain or of one of its accounts, ids of stored messages (XEP-0359 §5)
+/// and delays (XEP-0203).
 fn is_forged(core: &Core, child: &Element<'_>) -> bool {
     let attribute = match (child.ns(), child.name()) {
         (STANZA_ID, "stanza-id") => child.attr("by"),

@@ -242,6 +242,7 @@ fn wake_one(core: &Core, owner: &str, sleeping: &HibernatedSession) -> Option<Ar
         if value(property::GREETED).is_some() {
             session.set_greeting(&mut presence, Some(Greeting::default()));
         }
+        presence.grown(&core.presences);
     }
     let mut shard = core.table.shard(owner);
     shard.add(&session);

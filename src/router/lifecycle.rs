@@ -250,6 +250,7 @@ pub fn connection_lost(core: &Core, session: &Arc<Session>, connection: u64) {
     };
     let deadline_ms = (core.ticks)() + management.resume_ms_max;
     core.table.add_detached(deadline_ms, session);
+    end_surplus(core);
     // Somebody may have resumed or ended it in this very moment, before it stood in the list.
     if session.link().connection != 0 || session.is_ended() {
         core.table.remove_detached(session);
@@ -335,8 +336,21 @@ pub fn resume(
     }
 }
 
+/// Ends sessions that wait for a resumption where there is no memory for as many.
+fn end_surplus(core: &Core) {
+    let sessions_max = core.config.limits.detached_sessions;
+    for session in core.table.take_surplus(sessions_max) {
+        let waits = session.link().connection == 0;
+        if waits {
+            tracing::info!(session = %session.jid, "too many sessions wait to be resumed");
+            end(&mut core.cx(), &session, None);
+        }
+    }
+}
+
 /// Ends the sessions that have waited for a resumption long enough.
 pub fn end_overdue(core: &Core) {
+    end_surplus(core);
     let now_ms = (core.ticks)();
     for session in core.table.take_overdue(now_ms) {
         let waits = {

@@ -5,6 +5,7 @@
 //! [`Registry`] that it is given.
 
 mod backlog;
+mod budget;
 mod core;
 mod deliver;
 mod fate;

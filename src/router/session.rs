@@ -11,6 +11,7 @@ use crate::addr::Jid;
 use crate::stanza::Stanza;
 use crate::store::Position;
 
+use super::budget::{Budget, Taken};
 use super::outbox::{Outbox, OutboxPool};
 
 /// The `id` that resumes a stream (XEP-0198 §3): 128 bits from the kernel, never guessable.
@@ -89,6 +90,8 @@ pub struct PresenceState {
     pub directed: Vec<Jid>,
     /// How far the session has been shown who is there, while it has not been shown all.
     pub greeting: Option<Greeting>,
+    /// What this takes of the memory that all sessions share.
+    taken: Taken,
 }
 
 /// A place in the row of all sessions that a session is shown when it becomes available: its
@@ -100,6 +103,46 @@ pub struct Greeting {
     pub version: u64,
     /// The contact's sessions up to this number have been shown.
     pub number: u64,
+}
+
+impl PresenceState {
+    /// Bytes that every session may take for its presence: one with a few words and some rooms.
+    pub const OWN_BYTES: usize = 1_024;
+
+    /// Bytes of an address besides its text: itself, in a vector that grows by doubling, and its
+    /// allocation.
+    pub const ADDRESS_BYTES: usize = 2 * size_of::<Jid>() + 32;
+
+    /// Makes sure of memory for so many bytes more than there are.
+    #[must_use]
+    pub fn try_grow(&mut self, budget: &Arc<Budget>, more: usize) -> bool {
+        let bytes = self.bytes() + more;
+        let shared = bytes.saturating_sub(PresenceState::OWN_BYTES);
+        self.taken.try_hold(budget, shared)
+    }
+
+    /// Takes what there is into account, whether there is room for it or not.
+    pub fn grown(&mut self, budget: &Arc<Budget>) {
+        let shared = self.bytes().saturating_sub(PresenceState::OWN_BYTES);
+        self.taken.hold(budget, shared);
+    }
+
+    /// Gives back what is not needed any more.
+    pub fn shrunk(&mut self) {
+        if self.directed.capacity() > 2 * self.directed.len() {
+            self.directed.shrink_to_fit();
+        }
+        let shared = self.bytes().saturating_sub(PresenceState::OWN_BYTES);
+        self.taken.shrink_to(shared);
+    }
+
+    fn bytes(&self) -> usize {
+        let directed = self.directed.iter();
+        let addresses: usize = directed
+            .map(|to| to.as_str().len() + PresenceState::ADDRESS_BYTES)
+            .sum();
+        self.last.as_ref().map_or(0, |last| last.bytes().len()) + addresses
+    }
 }
 
 /// Whether the connection may handle a stanza now.

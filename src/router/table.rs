@@ -173,6 +173,15 @@ impl Table {
         overdue.into_values().collect()
     }
 
+    /// The sessions that wait, beyond so many, whose wait is over first; they wait no longer.
+    pub fn take_surplus(&self, sessions_max: usize) -> Vec<Arc<Session>> {
+        let mut detached = self.detached();
+        let surplus = detached.len().saturating_sub(sessions_max);
+        std::iter::from_fn(|| detached.pop_first().map(|(_, session)| session))
+            .take(surplus)
+            .collect()
+    }
+
     fn detached(&self) -> MutexGuard<'_, BTreeMap<(u64, u64), Arc<Session>>> {
         self.detached.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -392,7 +392,9 @@ impl Verifier {
                     let offset = walk.offset() - BATCH_HEADER as u32;
                     report.batches += 1;
                     let gap = last.and_then(|last| self.gap(&last, part, offset, &header));
-                    gap.map(|gap| report.add(gap, block));
+                    if let Some(gap) = gap {
+                        report.add(gap, block);
+                    }
                     *last = Some(Last {
                         header,
                         end: offset + self.geometry.padded(header.len),

@@ -17,8 +17,8 @@ use bytes::Bytes;
 
 use crate::addr::Jid;
 use crate::router::{
-    Cx, Entry, Module, Moments, Pushed, Session, nobody_answers, presence as route, reachable,
-    set_available, set_unavailable,
+    Cx, Entry, Module, Moments, PresenceState, Pushed, Session, nobody_answers, presence as route,
+    reachable, set_available, set_unavailable,
 };
 use crate::stanza::{Kind, Rewrite, Stanza, StanzaError, build, time};
 use crate::xml::{Writer, ns};
@@ -123,7 +123,7 @@ fn available(cx: &mut Cx<'_>, session: &Arc<Session>, stanza: &Stanza) -> Result
     }
     let stanza = own_copy(session, stanza);
     let is_initial = !session.is_available();
-    session.presence().last = Some(stanza.clone());
+    remember(cx, session, &stanza)?;
     set_available(cx, session, priority);
     broadcast(cx, session, &stanza);
     if is_initial {
@@ -133,6 +133,21 @@ fn available(cx: &mut Cx<'_>, session: &Arc<Session>, stanza: &Stanza) -> Result
         session.presence().last = None;
         broadcast(cx, session, &bare("unavailable"));
     }
+    Ok(())
+}
+
+/// Keeps the last presence, where there is memory for it.
+fn remember(cx: &Cx<'_>, session: &Session, stanza: &Stanza) -> Result<(), StanzaError> {
+    let mut state = session.presence();
+    let before = state.last.as_ref().map_or(0, |last| last.bytes().len());
+    let more = stanza.bytes().len().saturating_sub(before);
+    if !state.try_grow(&cx.core.presences, more) {
+        return Err(StanzaError::resource_constraint(
+            "too many long presences are kept: send a shorter one",
+        ));
+    }
+    state.last = Some(stanza.clone());
+    state.shrunk();
     Ok(())
 }
 
@@ -167,7 +182,9 @@ fn leave(cx: &mut Cx<'_>, session: &Arc<Session>, stanza: &Stanza) -> bool {
     let (was_available, directed) = {
         let mut state = session.presence();
         session.set_greeting(&mut state, None);
-        (state.last.take().is_some(), mem::take(&mut state.directed))
+        let left = (state.last.take().is_some(), mem::take(&mut state.directed));
+        state.shrunk();
+        left
     };
     set_unavailable(cx, session);
     if was_available {
@@ -210,6 +227,7 @@ pub(super) fn retract(cx: &mut Cx<'_>, owner: &Jid, contact: &Jid) {
             state
                 .directed
                 .retain(|to| to.bare_str() != contact.as_str());
+            state.shrunk();
             state.last.is_some() || state.directed.len() < before
         };
         if is_concerned {
@@ -257,7 +275,8 @@ fn directed(
     if !hears_anyway {
         let mut state = session.presence();
         if !state.directed.contains(to) {
-            if state.directed.len() == DIRECTED_MAX {
+            let more = to.as_str().len() + PresenceState::ADDRESS_BYTES;
+            if state.directed.len() == DIRECTED_MAX || !state.try_grow(&cx.core.presences, more) {
                 return Err(StanzaError::resource_constraint(
                     "directed presence went to too many addresses",
                 ));
@@ -273,7 +292,10 @@ fn directed(
 }
 
 fn directed_unavailable(cx: &mut Cx<'_>, session: &Session, stanza: &Stanza, to: &Jid) {
-    session.presence().directed.retain(|known| known != to);
+    let mut state = session.presence();
+    state.directed.retain(|known| known != to);
+    state.shrunk();
+    drop(state);
     route(cx, &session.jid, to, &with_lang(session, stanza));
 }
 
@@ -285,6 +307,7 @@ fn forget_directed(cx: &Cx<'_>, owner: &str, gone: &Jid) {
         let mut state = seat.session.presence();
         if !state.directed.is_empty() {
             state.directed.retain(|to| to != gone);
+            state.shrunk();
         }
     }
 }

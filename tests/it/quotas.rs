@@ -190,3 +190,61 @@ fn big_rosters_share_one_pool_and_small_ones_always_fit() {
         .position(|answer| answer.attr("type") == Some("error"));
     assert!(matches!(more, Some(2..=4)), "{more:?}");
 }
+
+#[test]
+fn directed_presences_share_one_pool_and_short_ones_always_fit() {
+    let server = Server::with(&[("limits.presence_bytes", "65536")]);
+    server.add("alice");
+    server.add("bob");
+    let mut alice = server.online("alice", "a");
+    for n in 0..100 {
+        let name = format!("{n}{}", "n".repeat(1_000));
+        alice.send(&format!("<presence to='{name}@cairn.example/r'/>"));
+    }
+    let errors = alice.settle();
+    let first = errors.first().expect("a hundred kilobytes are too many");
+    let condition = first.error().map(|(_, condition)| condition.to_owned());
+    assert_eq!(condition.as_deref(), Some("resource-constraint"), "{first}");
+    assert!((30..=50).contains(&errors.len()), "{}", errors.len());
+    let long = format!(
+        "<presence><status>{}</status></presence>",
+        "s".repeat(9_000)
+    );
+    let mut bob = server.online("bob", "b");
+    bob.send(&long);
+    let refused = bob.settle();
+    assert_eq!(refused.len(), 1);
+    assert_eq!(
+        refused[0].error().map(|error| error.1),
+        Some("resource-constraint")
+    );
+    // What is given back can be taken.
+    alice.log_out();
+    server.wait_for_log(&["alice@cairn.example/a", "logged out"]);
+    let kept = (0..500).any(|_| {
+        bob.send(&long);
+        bob.settle().iter().all(|stanza| stanza.error().is_none())
+    });
+    assert!(kept);
+}
+
+#[test]
+fn the_number_of_sessions_that_wait_to_be_resumed_is_limited() {
+    let server = Server::with(&[("limits.detached_sessions", "1")]);
+    server.add("bob");
+    let mut waiting = Vec::new();
+    for _ in 0..2 {
+        let mut bob = server.authenticated("bob");
+        bob.bind(None);
+        waiting.push((bob.jid.clone(), bob.enable_management(true).expect("an id")));
+        bob.cut();
+    }
+    let ended = server.wait_for_log(&["too many sessions wait to be resumed"]);
+    let (over, still): (Vec<_>, Vec<_>) = waiting
+        .into_iter()
+        .partition(|(jid, _)| ended.ends_with(jid.as_str()));
+    assert_eq!((over.len(), still.len()), (1, 1), "{ended}");
+    let answer = |id: &str| server.authenticated("bob").try_resume(id, 0);
+    assert!(answer(&still[0].1).is("resumed", ns::SM));
+    assert!((0..500).any(|_| answer(&over[0].1).is("failed", ns::SM)));
+}

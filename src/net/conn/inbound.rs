@@ -4,8 +4,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What every client may have unfinished, whatever the others do.
-const FAIR_BYTES: usize = 10_000;
+/// What every client may have unfinished, whatever the others do: part of a connection's price,
+/// with the room that its buffer grows by.
+const FAIR_BYTES: usize = 2_000;
 
 /// The pool.
 #[derive(Debug)]
@@ -69,7 +70,7 @@ mod tests {
         let pool = Inbound::new(50_000);
         let (mut one, mut two) = (Share::new(pool.clone()), Share::new(pool.clone()));
         assert!(one.set(40_000));
-        assert!(two.set(9_000));
+        assert!(two.set(FAIR_BYTES));
         assert!(!two.set(20_000));
         assert!(one.set(1_000));
         assert!(two.set(30_000));

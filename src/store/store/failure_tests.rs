@@ -57,7 +57,7 @@ fn assert_told_once(told: &Mutex<Vec<String>>, part: &str) {
 }
 
 #[track_caller]
-fn assert_failed<T: std::fmt::Debug>(result: Result<T, StoreError>) {
+fn assert_failed<T: std::fmt::Debug>(result: &Result<T, StoreError>) {
     assert!(matches!(result, Err(StoreError::Failed(_))), "{result:?}");
 }
 
@@ -81,11 +81,11 @@ fn a_panic_of_either_thread_is_a_failure_of_the_store() {
             .update(|tx| tx.put_setting("name", b"value"))
             .expect("there is room");
         panics.store(true, Ordering::Relaxed);
-        assert_failed(run(&store));
+        assert_failed(&run(&store));
         assert_told_once(&told, name);
-        assert_failed(store.update(|tx| tx.put_setting("name", b"more")));
-        assert_failed(store.commit_step(NOW_MS));
-        assert_failed(store.background_step(NOW_MS));
+        assert_failed(&store.update(|tx| tx.put_setting("name", b"more")));
+        assert_failed(&store.commit_step(NOW_MS));
+        assert_failed(&store.background_step(NOW_MS));
         assert_told_once(&told, "a defect");
     }
 }
@@ -101,11 +101,11 @@ fn a_panic_in_the_middle_of_an_append_ends_the_store_and_half_a_batch_is_never_w
         store.lock().background(|_, _| panic!("a defect"));
     }));
     assert!(panicked.is_err());
-    assert_failed(store.background_step(NOW_MS));
-    assert_failed(store.commit_step(NOW_MS));
-    assert_failed(put(&store, b"refused"));
-    assert_failed(store.commit_loop(&|| NOW_MS));
-    assert_failed(store.background_loop(&|| NOW_MS));
+    assert_failed(&store.background_step(NOW_MS));
+    assert_failed(&store.commit_step(NOW_MS));
+    assert_failed(&put(&store, b"refused"));
+    assert_failed(&store.commit_loop(&|| NOW_MS));
+    assert_failed(&store.background_loop(&|| NOW_MS));
     assert_eq!(store.durable(), durable);
     assert_told_once(&told, "half folded");
     assert_eq!(waiting(&open(&device.kill())), []);
@@ -131,9 +131,9 @@ fn a_record_that_the_state_refuses_is_told_at_once() {
         let appended = inner.log.append(&mut inner.state, &batch);
         appended.map(drop).map_err(StoreError::from)
     });
-    assert_failed(refused);
+    assert_failed(&refused);
     assert_told_once(&told, "");
-    assert_failed(store.commit_loop(&|| NOW_MS));
+    assert_failed(&store.commit_loop(&|| NOW_MS));
     assert_told_once(&told, "");
 }
 
@@ -182,7 +182,7 @@ fn what_was_put_off_is_written_before_the_log_is_closed() {
         .retire_later(OWNER, &[first], NOW_MS)
         .expect("it is put off");
     store.stop();
-    assert_failed(put(&store, b"too late"));
+    assert_failed(&put(&store, b"too late"));
     assert_eq!(store.commit_loop(&|| NOW_MS), Ok(()));
     assert!(store.lock().log.is_closed());
     let reopened = open(&device);

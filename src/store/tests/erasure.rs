@@ -109,7 +109,7 @@ fn secrets_in_free_slots() -> Rig {
 }
 
 /// The time has come, and the device was opened again.
-fn all_is_overwritten(rig: Rig) {
+fn all_is_overwritten(rig: &Rig) {
     let since_ms = rig.log.stat().erasure.map(|erasure| erasure.since_ms);
     let now_ms = rig.now_ms + rig.log.options.erase_within_ms / 2;
     let mut rig = Rig::open(rig.device.crash(&mut || 0));
@@ -131,7 +131,7 @@ fn free_slots_are_overwritten_though_checkpoints_came_between() {
         rig.settle();
     }
     assert!(copies_of_the_secret(&rig) > 0);
-    all_is_overwritten(rig);
+    all_is_overwritten(&rig);
 }
 
 #[test]
@@ -164,5 +164,5 @@ fn a_slot_that_is_used_before_it_was_overwritten_is_overwritten_later() {
         rig.log.begin_checkpoint();
         rig.settle();
     }
-    all_is_overwritten(rig);
+    all_is_overwritten(&rig);
 }

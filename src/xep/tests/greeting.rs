@@ -31,7 +31,7 @@ fn a_greeting_that_is_longer_than_the_outbox_comes_in_slices() {
         "<iq type='set' id='1'><query xmlns='jabber:iq:roster'>\
          <item jid='romeo@verona.example' name='R'/></query></iq>",
     );
-    let mut heard = first.clone();
+    let mut heard = first;
     heard.extend(juliet.met());
     let mut last = std::collections::BTreeMap::new();
     for gist in heard.iter().filter(|gist| gist.contains('/')) {

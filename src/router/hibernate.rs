@@ -13,7 +13,7 @@ use super::backlog;
 use super::core::Core;
 use super::deliver::{missing, wrapped_value};
 use super::fate::record_waiting_for;
-use super::outbox::{Cargo, Entry, Outbox, Wire};
+use super::outbox::{Cargo, Entry, Outbox, Wire, question};
 use super::session::{Greeting, Management, ResumptionId, Session};
 
 /// Names of what a sleeping session remembers besides its queue.
@@ -23,6 +23,8 @@ mod property {
     pub(super) const LANG: &str = "lang";
     pub(super) const DIRECTED: &str = "directed";
     pub(super) const GREETED: &str = "greeted";
+    /// The place in the queue of a request that the client has not answered.
+    pub(super) const UNANSWERED: &str = "unanswered";
 }
 
 /// Puts every session that can be resumed to sleep; returns how many. Their connections are gone
@@ -74,7 +76,7 @@ fn put_to_sleep(
             _ => management.resume_ms_max,
         }
     };
-    let queue = queue(core, session);
+    let (queue, unanswered) = queue(core, session);
     let presence = session.presence();
     let mut properties = Vec::new();
     let mut remember =
@@ -93,6 +95,9 @@ fn put_to_sleep(
     }
     for jid in &presence.directed {
         remember(property::DIRECTED, jid.as_str());
+    }
+    for place in unanswered {
+        remember(property::UNANSWERED, &place.to_string());
     }
     let sleeping = HibernatedSession {
         id: crate::stanza::id::hex(id),
@@ -116,8 +121,9 @@ fn put_to_sleep(
 }
 
 /// What the session has not acknowledged, and behind it what waits for it in the log: a message
-/// that was sent to this very resource is nobody else's when it wakes.
-fn queue(core: &Core, session: &Session) -> Vec<QueuedStanza> {
+/// that was sent to this very resource is nobody else's when it wakes. With it, the places of the
+/// requests whose senders wait for an answer.
+fn queue(core: &Core, session: &Session) -> (Vec<QueuedStanza>, Vec<usize>) {
     let owner = session.jid.bare_str();
     let mut shard = core.table.shard(owner);
     let mut waits = Vec::new();
@@ -129,6 +135,11 @@ fn queue(core: &Core, session: &Session) -> Vec<QueuedStanza> {
         waits.iter().for_each(|id| user.took_off(*id));
     }
     let entries = session.outbox.finish();
+    let places = entries.iter().enumerate();
+    let unanswered = places
+        .filter(|(_, entry)| matches!(entry.cargo, Cargo::Request(_)))
+        .map(|(place, _)| place)
+        .collect();
     let queue = entries
         .iter()
         .map(|entry| queued(core, &session.jid, entry));
@@ -136,7 +147,7 @@ fn queue(core: &Core, session: &Session) -> Vec<QueuedStanza> {
         message: Some(id),
         stanza: Bytes::new(),
     });
-    queue.chain(waits).collect()
+    (queue.chain(waits).collect(), unanswered)
 }
 
 /// A message keeps its record; anything else is kept as it stands.
@@ -201,11 +212,20 @@ fn wake_one(core: &Core, owner: &str, sleeping: &HibernatedSession) -> Option<Ar
         .ok()?
         .with_resource(&sleeping.resource)
         .ok()?;
-    let entries = sleeping
+    let mut entries: Vec<Entry> = sleeping
         .queue
         .iter()
         .map(|queued| entry(core, &jid, queued))
         .collect();
+    let unanswered = sleeping
+        .properties
+        .iter()
+        .filter(|(key, _)| key == property::UNANSWERED);
+    for place in unanswered.filter_map(|(_, place)| place.parse::<usize>().ok()) {
+        if let Some(entry) = entries.get_mut(place) {
+            wait_for_answer(entry);
+        }
+    }
     let outbox = Outbox::hibernated(
         core.outboxes.clone(),
         sleeping.acknowledged_outbound,
@@ -259,6 +279,20 @@ fn wake_one(core: &Core, owner: &str, sleeping: &HibernatedSession) -> Option<Ar
     let left_ms = left_ms.min(management.resume_ms_max);
     core.table.add_detached((core.ticks)() + left_ms, &session);
     Some(session)
+}
+
+/// Whoever sent this request is told if its client never answers.
+fn wait_for_answer(entry: &mut Entry) {
+    let Wire::Ready(outgoing) = &entry.wire else {
+        return;
+    };
+    let Ok(stanza) = Stanza::from_canonical(outgoing.to_bytes()) else {
+        return;
+    };
+    let from = stanza.from().and_then(|from| Jid::parse(&from).ok());
+    if let (Some(from), Some(id)) = (from, stanza.id()) {
+        entry.cargo = Cargo::Request(question(&from, &id));
+    }
 }
 
 fn is_kept(core: &Core, owner: &str, id: MessageId) -> bool {

@@ -33,6 +33,52 @@ fn sessions_resume_after_an_orderly_restart_with_their_counts_and_queues() {
     bob.expect_nothing();
 }
 
+/// RFC 6120 §8.2.3: exactly once, whether the client comes back or not.
+#[test]
+fn a_request_in_a_sleeping_queue_is_answered_once_after_the_restart() {
+    let mut server = server();
+    let (mut alice, alice_id) = resumable(&server, "alice");
+    let (mut bob, bob_id) = resumable(&server, "bob");
+    alice.befriend(&mut bob);
+    bob.settle();
+    let bob_h = bob.handled;
+    let request = |id: &str| {
+        format!(
+            "<iq type='get' id='{id}' to='bob@cairn.example/r'>\
+             <query xmlns='jabber:iq:version'/></iq>"
+        )
+    };
+    alice.send(&request("answered"));
+    bob.stanza_named("iq");
+    bob.send(
+        "<iq type='result' id='answered' to='alice@cairn.example/r'>\
+         <query xmlns='jabber:iq:version'/></iq>",
+    );
+    assert_eq!(alice.answer("answered").attr("type"), Some("result"));
+    bob.cut();
+    alice.send(&request("unanswered"));
+    alice.settle();
+    let alice_h = alice.handled;
+    server.stop();
+    server.run();
+    let mut alice = server.authenticated("alice");
+    alice.resume(&alice_id, alice_h);
+    let mut bob = server.authenticated("bob");
+    bob.resume(&bob_id, bob_h);
+    for id in ["answered", "unanswered"] {
+        assert_eq!(bob.stanza_named("iq").attr("id"), Some(id));
+    }
+    bob.log_out();
+    let refused = alice.answer("unanswered");
+    assert_eq!(refused.error(), Some(("cancel", "service-unavailable")));
+    let later = alice.settle();
+    assert!(
+        later
+            .iter()
+            .all(|stanza| stanza.attr("id") != Some("answered"))
+    );
+}
+
 /// XEP-0334 §4.2: not even for a while. Its place in the count is kept.
 #[test]
 fn what_nobody_is_to_store_is_not_written_when_the_server_stops() {

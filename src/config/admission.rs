@@ -19,8 +19,8 @@ const RESERVE_PERCENT: u64 = 15;
 const PROGRAM_BYTES: u64 = 32 << 20;
 
 /// One connection with its session: TLS, stream, presence and outbox here, what it may have sent of
-/// a stanza whatever the others do, and the kernel's socket.
-const SESSION_BYTES: u64 = (8 + 4 + 4) << 10;
+/// a stanza and what may wait for it whatever the others do, and the kernel's socket.
+const SESSION_BYTES: u64 = (8 + 4 + 2 + 4) << 10;
 
 /// One session that waits to be resumed: its names, its presence, and its places in the tables.
 /// What is queued for it comes out of the pool.
@@ -210,7 +210,8 @@ impl Limits {
     pub(super) fn check(&self) -> Result<(), (&'static str, String)> {
         let two_stanzas = self.stanza_bytes.saturating_mul(2);
         let two = " (twice stanza_bytes)";
-        let queue = " (one full session_queue_bytes)";
+        let two_queues = self.session_queue_bytes.saturating_mul(2);
+        let queues = " (twice session_queue_bytes)";
         // The key, its value, the least it may be, and why where that is not plain.
         #[rustfmt::skip]
         let least = [
@@ -236,7 +237,7 @@ impl Limits {
             ("session_queue_bytes", self.session_queue_bytes, two_stanzas, two),
             ("session_queue_stanzas", self.session_queue_stanzas, 16, ""),
             ("inbound_bytes", self.inbound_bytes, two_stanzas, two),
-            ("outbound_bytes", self.outbound_bytes, self.session_queue_bytes, queue),
+            ("outbound_bytes", self.outbound_bytes, two_queues, queues),
             ("accounts", self.accounts, 1, ""),
             ("roster_bytes", self.roster_bytes, 65_536, ""),
         ];

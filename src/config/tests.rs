@@ -211,12 +211,13 @@ fn limits_that_the_store_could_not_read_back_are_refused() {
         ("attribute_bytes", 8 << 20),
     ] {
         let text = |value: usize| {
-            let queues = "inbound_bytes = 16777218\nsession_queue_bytes = 16777218";
+            let queues = "inbound_bytes = 16777218\nsession_queue_bytes = 16777218\n\
+                          outbound_bytes = 33554436";
             format!("domain = \"a.example\"\n[limits]\n{queues}\n{key} = {value}")
         };
         Config::parse(&text(most), &machine()).expect("the largest");
         let said = refusal(&text(most + 1));
-        let begins = format!("line 5: limits.{key} must be {most} or less");
+        let begins = format!("line 6: limits.{key} must be {most} or less");
         assert!(said.starts_with(&begins), "{said}");
     }
 }
@@ -269,8 +270,8 @@ fn too_much_for_the_machine_is_refused_in_one_sentence() {
     let machine = Machine::of_memory(256 << 20);
     let text = "domain = \"a.example\"\n[limits]\nconnections = 50000";
     let config = Config::parse(text, &machine).expect("valid in itself");
-    let said = config.admission(&machine).check().expect_err("781 MiB");
-    assert!(said.contains("connections (781.2 MiB)"), "{said}");
+    let said = config.admission(&machine).check().expect_err("879 MiB");
+    assert!(said.contains("connections (878.9 MiB)"), "{said}");
     let machine = Machine {
         files_max: 1024,
         ..Machine::of_memory(8 << 30)

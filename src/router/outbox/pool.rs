@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::Notify;
 
 /// What every session that is connected may have waiting, whatever the others do.
-pub const FAIR_BYTES: usize = 4_096;
+pub const FAIR_BYTES: usize = 2_048;
 
 /// The bounds of outboxes.
 #[derive(Debug, Clone, Copy)]

@@ -69,7 +69,7 @@ impl Stanza {
         let is_content = match scan.ns {
             NsRef::Default => true,
             NsRef::At(span) => span.of(&bytes) == ns::CLIENT,
-            NsRef::Header(_) => false,
+            NsRef::Header(_) | NsRef::Xml => false,
         };
         match Kind::of(scan.name.of(&bytes)).filter(|_| is_content) {
             Some(kind) => FirstLevel::Stanza(Self {
@@ -129,6 +129,7 @@ impl Stanza {
         let (name, ns) = self.head.child?;
         let ns = match ns {
             NsRef::At(span) => span.of(&self.bytes),
+            NsRef::Xml => ns::XML,
             NsRef::Default | NsRef::Header(_) => ns::CLIENT,
         };
         Some((ns, name.of(&self.bytes)))

@@ -122,6 +122,7 @@ impl StreamHeader {
         let scope = scope(bytes, content);
         let ns = match scan.ns {
             super::NsRef::At(span) => namespace(span.of(bytes)),
+            super::NsRef::Xml => ns::XML.to_owned(),
             super::NsRef::Default | super::NsRef::Header(_) => String::new(),
         };
         let name = scan.name.of(bytes);

@@ -19,6 +19,8 @@ pub enum NsRef {
     Default,
     /// A prefix of the stream header, by its index in the scope.
     Header(u8),
+    /// Nowhere: the prefix `xml` needs no declaration (Namespaces in XML 1.0 §3).
+    Xml,
     /// The value of a declaration inside the element.
     At(Span),
 }
@@ -376,8 +378,10 @@ impl<'a> Scanner<'a> {
                 .or(self.root_default)
                 .map_or(NsRef::Default, NsRef::At));
         }
-        if matches!(self.cursor.prefix(name), "xml" | "xmlns") {
-            return Err(XmlError::NotWellFormed);
+        match self.cursor.prefix(name) {
+            "xml" => return Ok(NsRef::Xml),
+            "xmlns" => return Err(XmlError::NotWellFormed),
+            _ => {}
         }
         Ok(match self.resolve(name)? {
             Bound::Here(index) => NsRef::At(self.bindings[index].uri),
@@ -486,6 +490,7 @@ impl<'a> Scanner<'a> {
         match ns {
             NsRef::Default => self.scope.default_ns(),
             NsRef::Header(index) => self.scope.prefix(index).1,
+            NsRef::Xml => ns::XML,
             NsRef::At(span) => self.cursor.text_of(span),
         }
     }

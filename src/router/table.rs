@@ -216,6 +216,8 @@ impl Shard {
                 .iter()
                 .all(|seat| seat.session.jid != session.jid)
         );
+        // Most people have one: a vector would make room for four at once.
+        user.seats.reserve_exact(1);
         user.seats.push(Seat {
             session: session.clone(),
             backlog: None,

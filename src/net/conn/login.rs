@@ -8,7 +8,7 @@ use tokio::time::{Duration, timeout};
 use tracing::Span;
 
 use crate::addr::Jid;
-use crate::crypto::Credentials;
+use crate::crypto::{Credentials, CredentialsId};
 use crate::crypto::population::Lot;
 use crate::router::{
     Cargo, Ending, Entry as OutboxEntry, Resumption, Session, bind, enable_management, resume,
@@ -25,7 +25,7 @@ use crate::stream::sm::SmEnabled;
 use crate::xep::register;
 
 use super::outgoing::OutgoingQueue;
-use super::{Connection, End, Front, Request, inbound};
+use super::{Connection, End, Front, Login, Request, inbound};
 use crate::net::listen::Arrival;
 use crate::net::tls::Entry;
 use crate::net::transport::Transport;
@@ -83,10 +83,8 @@ pub(super) async fn greet(
         stream,
         input: BytesMut::new(),
         out: OutgoingQueue::default(),
-        account: None,
-        proved: None,
+        login: None,
         session: None,
-        tried: None,
         request: Request::Answered,
         ending: None,
         span,
@@ -101,7 +99,7 @@ impl Connection {
             Action::LookUp { account, mechanism } => self.look_up(account, mechanism),
             Action::VerifyPassword(check) => {
                 let front = self.front.clone();
-                let proved = match self.account.take() {
+                let proved = match self.login().account.take() {
                     Some(account) => {
                         let checked = front.passwords.check(&front.core, account, check);
                         let Some(proved) = self.unless_late_or_gone(checked).await? else {
@@ -111,8 +109,8 @@ impl Connection {
                     }
                     None => None,
                 };
-                self.proved = proved;
-                self.stream.verified(self.proved.is_some());
+                self.login().proved = proved;
+                self.stream.verified(proved.is_some());
             }
             Action::Register(stanza) => self.register(stanza).await?,
             Action::Authenticated {
@@ -121,8 +119,8 @@ impl Connection {
                 binding,
             } => {
                 self.slot.authenticated();
-                if let Some(tried) = self.tried.take() {
-                    self.front.throttle.succeeded(*tried, self.now_ms());
+                if let Some(tried) = self.login().tried.take() {
+                    self.front.throttle.succeeded(tried, self.now_ms());
                 }
                 let _entered = self.span.enter();
                 tracing::info!(%account, mechanism = %mechanism.name(), ?binding, "authenticated");
@@ -208,21 +206,27 @@ impl Connection {
         }
     }
 
+    fn login(&mut self) -> &mut Login {
+        self.login.get_or_insert_default()
+    }
+
+    /// The credentials that the client has shown to know, once it is authenticated.
+    fn proved(&self) -> Option<CredentialsId> {
+        self.login.as_ref()?.proved
+    }
+
     fn look_up(&mut self, account: Jid, mechanism: Mechanism) {
         let now_ms = self.now_ms();
         let owner = account.as_str();
         let throttle = &self.front.throttle;
-        self.tried = throttle
-            .may_try(self.peer.ip(), owner, now_ms)
-            .map(Box::new);
-        if self.tried.is_none() {
+        let Some(tried) = throttle.may_try(self.peer.ip(), owner, now_ms) else {
             let failure = SaslFailure::new(
                 SaslCondition::TemporaryAuthFailure,
                 "too many failed log-ins: try again later",
             );
             self.stream.refuse_authentication(failure, "throttled");
             return;
-        }
+        };
         let streams = &self.front.streams;
         let lot = Lot::of(&streams.secret, owner);
         let (credentials, imitated) = self.front.core.store.read(|state| {
@@ -235,8 +239,11 @@ impl Connection {
             };
             (credentials, imitated)
         });
-        self.proved = credentials.as_ref().map(Credentials::id);
-        self.account = Some(account);
+        self.login = Some(Box::new(Login {
+            account: Some(account),
+            proved: credentials.as_ref().map(Credentials::id),
+            tried: Some(tried),
+        }));
         self.stream.credentials(credentials, imitated);
     }
 
@@ -278,8 +285,8 @@ impl Connection {
 
     fn bind(&mut self, jid: Jid) {
         let lang = self.stream.lang().map(Into::into);
-        let bound = match &self.proved {
-            Some(proved) => bind(&self.front.core, jid, proved, lang, self.number),
+        let bound = match self.proved() {
+            Some(proved) => bind(&self.front.core, jid, &proved, lang, self.number),
             None => Err(StanzaError::not_allowed("log in first")),
         };
         let now_ms = self.now_ms();
@@ -302,7 +309,7 @@ impl Connection {
         if self.front.stopping.is_cancelled() {
             session.outbox.end(Ending::server_stops());
         }
-        self.account = None;
+        self.login = None;
         self.session = Some(session);
     }
 
@@ -325,7 +332,7 @@ impl Connection {
 
     async fn resume(&mut self, previd: &str, h: u32) -> Result<(), End> {
         let account = self.stream.jid().map(Jid::bare);
-        let (Some(id), Some(account), Some(proved)) = (resumption_id(previd), account, self.proved)
+        let (Some(id), Some(account), Some(proved)) = (resumption_id(previd), account, self.proved())
         else {
             self.stream.sm_failed(Condition::ItemNotFound, None);
             return Ok(());

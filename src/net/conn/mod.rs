@@ -14,7 +14,7 @@ mod writing;
 use std::io;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -102,17 +102,24 @@ struct Connection {
     input: BytesMut,
     share: inbound::Share,
     out: OutgoingQueue,
-    /// Whose password is to be checked.
-    account: Option<Jid>,
-    /// The credentials that the client authenticates, or has authenticated, with.
-    proved: Option<CredentialsId>,
+    /// Gone as soon as there is a session.
+    login: Option<Box<Login>>,
     session: Option<Arc<Session>>,
-    /// The log-in under way, as it was counted.
-    tried: Option<Box<Try>>,
     request: Request,
     /// The session tells that the stream is to end; the stream says so with its next action.
     ending: Option<Farewell>,
     span: Span,
+}
+
+/// What a connection knows of whoever logs in.
+#[derive(Default)]
+struct Login {
+    /// Whose password is to be checked.
+    account: Option<Jid>,
+    /// The credentials that the client authenticates, or has authenticated, with.
+    proved: Option<CredentialsId>,
+    /// The log-in under way, as it was counted.
+    tried: Option<Try>,
 }
 
 /// How far our question for the client's count has come (XEP-0198 §4): `<r/>`.
@@ -150,7 +157,7 @@ pub async fn serve(front: Arc<Front>, arrival: Arrival, entry: Entry) {
     let Some(Some(mut connection)) = stopping.run_until_cancelled_owned(greeting).await else {
         return;
     };
-    let end = match guarded(connection.run()).await {
+    let end = match guarded(pin!(connection.run())).await {
         Some(Err(end)) => Some(end),
         Some(Ok(never)) => match never {},
         None => None,
@@ -159,17 +166,16 @@ pub async fn serve(front: Arc<Front>, arrival: Arrival, entry: Entry) {
     Box::pin(connection.finish(end)).await;
 }
 
-/// What a future comes to; `None` if it panics.
-async fn guarded<F: Future>(future: F) -> Option<F::Output> {
-    let mut future = pin!(future);
-    std::future::poll_fn(|context| {
+/// What a future comes to; `None` if it panics. It is pinned where it stands: an `async fn` would
+/// keep room for where it came from too.
+fn guarded<F: Future>(mut future: Pin<&mut F>) -> impl Future<Output = Option<F::Output>> {
+    std::future::poll_fn(move |context| {
         let poll = AssertUnwindSafe(|| future.as_mut().poll(context));
         match std::panic::catch_unwind(poll) {
             Ok(poll) => poll.map(Some),
             Err(_) => Poll::Ready(None),
         }
     })
-    .await
 }
 
 /// `run` only ever ends with an [`End`].
@@ -316,7 +322,8 @@ impl Connection {
         }
         if !matches!(end, Some(End::Transport(_))) {
             // Whether the client heard the last words is nothing that can be helped.
-            drop(guarded(tokio::time::timeout(FAREWELL, self.flush())).await);
+            let said = pin!(tokio::time::timeout(FAREWELL, self.flush()));
+            drop(guarded(said).await);
         }
         if let Some(session) = self.session.take() {
             session.outbox.let_go();

@@ -222,7 +222,7 @@ impl Limits {
             ("unauthenticated_bytes", self.unauthenticated_bytes, 4_096, " (a log-in needs that)"),
             ("unauthenticated_elements", self.unauthenticated_elements, 16, " (a log-in needs that)"),
             ("authentication_s", self.authentication_s as usize, 1, ""),
-            ("authentication_attempts", self.authentication_attempts as usize, 1, ""),
+            ("authentication_attempts", self.authentication_attempts as usize, 2, " (RFC 6120 §6.4.5)"),
             ("failed_login_forgiven_s", self.failed_login_forgiven_s as usize, 1, ""),
             ("argon2_concurrent", self.argon2_concurrent, 1, ""),
             ("stanza_bytes", self.stanza_bytes, 10_000, " (RFC 6120 §13.12)"),

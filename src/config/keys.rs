@@ -198,7 +198,8 @@ sections! { machine,
         unauthenticated_elements: usize = 32;
         /// Seconds to log in.
         authentication_s: u32 = 30;
-        /// Failed log-ins on one stream before it is closed.
+        /// Failed log-ins on one stream that may be followed by another try; the
+        /// next closes it. RFC 6120 §6.4.5 recommends 2 to 5.
         authentication_attempts: u32 = 3;
         /// Failed log-ins from one address before it waits; 0: no limit.
         failed_logins_per_address: u32 = 20;

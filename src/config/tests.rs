@@ -129,6 +129,10 @@ fn an_invalid_value_is_named_with_its_line_and_what_to_do() {
             "line 3: limits.stanza_bytes must be 10000 or more (RFC 6120 §13.12)",
         ),
         (
+            "domain = \"a.example\"\n[limits]\nauthentication_attempts = 1",
+            "line 3: limits.authentication_attempts must be 2 or more (RFC 6120 §6.4.5)",
+        ),
+        (
             "domain = \"a.example\"\n[limits]\nconnections = 0",
             "line 3: limits.connections must be 1 or more",
         ),

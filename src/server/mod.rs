@@ -366,7 +366,7 @@ fn streams(core: &Core, secret: [u8; 32]) -> C2sConfig {
     let mut config = C2sConfig::new(vec![core.domain.clone()], secret);
     config.scheme = account::scheme(&core.config.auth);
     config.registration_open = core.config.registration.mode == RegistrationMode::Open;
-    config.retries_max = u8::try_from(limits.authentication_attempts).unwrap_or(u8::MAX);
+    config.retries_max = limits.authentication_attempts;
     config.limits_before = limits.before_authentication();
     config.limits_after = limits.after_authentication();
     config.login_ms = u64::from(limits.authentication_s) * 1_000;

@@ -20,8 +20,9 @@ pub struct C2sConfig {
     pub secret: [u8; 32],
     /// Whether XEP-0474 is used. Clients ignore it if they do not know it.
     pub downgrade_protection: bool,
-    /// Failed log-ins on one stream after which it is closed (RFC 6120 §6.4.5).
-    pub retries_max: u8,
+    /// Failed log-ins on one stream that may be followed by another try; the next closes it
+    /// (RFC 6120 §6.4.5).
+    pub retries_max: u32,
     /// Whether strangers may register (XEP-0077).
     pub registration_open: bool,
     /// Bounds before authentication.

@@ -122,7 +122,7 @@ struct Login {
     drawn: u64,
     bindings: ChannelBindings,
     sasl: Option<Sasl>,
-    failures: u8,
+    failures: u32,
     /// The iq that asked for a resource.
     bind_request: Option<crate::stanza::Stanza>,
     /// The id of the stream that the client wants to resume.

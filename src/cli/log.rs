@@ -25,4 +25,20 @@ pub(super) fn start(log: &Log) {
     };
     // Only a test that starts two servers in one process gets here twice.
     drop(started);
+    tell_panics();
+}
+
+/// A panic is told like everything else: in a line of the format that was asked for.
+fn tell_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let at = panic.location().map(ToString::to_string);
+        let what = panic.payload_as_str().unwrap_or("a panic without words");
+        let backtrace = std::backtrace::Backtrace::capture();
+        match backtrace.status() {
+            std::backtrace::BacktraceStatus::Captured => {
+                tracing::error!(at, what, %backtrace, "a defect: please report it");
+            }
+            _ => tracing::error!(at, what, "a defect: please report it"),
+        }
+    }));
 }

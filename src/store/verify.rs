@@ -312,9 +312,11 @@ impl Verification {
     /// Takes note of damage, unless recovery knew of it.
     fn add(&mut self, damage: Damage, block: u32) {
         let known = self.damage.iter().any(|known| {
+            // What was noted in the log is anybody's number.
+            let until = known.until.checked_next_multiple_of(block);
             known.segment == damage.segment
                 && known.from <= damage.from
-                && damage.until <= known.until.next_multiple_of(block)
+                && until.is_none_or(|until| damage.until <= until)
         });
         if !known {
             self.damage.push(damage);

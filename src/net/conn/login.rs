@@ -8,8 +8,8 @@ use tokio::time::{Duration, timeout};
 use tracing::Span;
 
 use crate::addr::Jid;
-use crate::crypto::{Credentials, CredentialsId};
 use crate::crypto::population::Lot;
+use crate::crypto::{Credentials, CredentialsId};
 use crate::router::{
     Cargo, Ending, Entry as OutboxEntry, Resumption, Session, bind, enable_management, resume,
     resumption_id,
@@ -332,7 +332,8 @@ impl Connection {
 
     async fn resume(&mut self, previd: &str, h: u32) -> Result<(), End> {
         let account = self.stream.jid().map(Jid::bare);
-        let (Some(id), Some(account), Some(proved)) = (resumption_id(previd), account, self.proved())
+        let (Some(id), Some(account), Some(proved)) =
+            (resumption_id(previd), account, self.proved())
         else {
             self.stream.sm_failed(Condition::ItemNotFound, None);
             return Ok(());

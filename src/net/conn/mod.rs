@@ -312,6 +312,13 @@ impl Connection {
     /// Says the last words, sees to the session, closes the transport.
     async fn finish(mut self: Box<Self>, end: Option<End>) {
         self.front.core.store.commit_soon();
+        // What comes now is read by nobody.
+        self.input = BytesMut::new();
+        let held = self
+            .transport
+            .as_ref()
+            .map_or(0, Transport::incomplete_bytes);
+        let _fits = self.share.set(held);
         self.span.in_scope(|| tell(end.as_ref()));
         if end.is_none() {
             let error = StreamError::new(

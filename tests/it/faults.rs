@@ -40,6 +40,8 @@ fn a_panic_ends_one_session_with_a_stream_error_and_is_logged() {
     bob.say("alice@cairn.example", "still there?");
     other.message_with_body("still there?");
     let mut alice = server.online("alice", "a");
+    alice.settle();
+    bob.settle();
     alice.say("bob@cairn.example", "here again");
     bob.message_with_body("here again");
 }

@@ -36,8 +36,8 @@ pub const DAMAGED: &str = "the store is damaged: what is listed is lost, unless 
 /// Compaction that takes longer is left to the background.
 const COMPACTED_WITHIN: Duration = Duration::from_secs(600);
 
-/// Background work is done once it was found idle so often in a row: another
-/// thread may be in the middle of a step.
+/// Background work is done once it was found idle so often in a row: a commit of
+/// others may leave more to do.
 const IDLE_STEPS: u32 = 50;
 
 /// Longest line that is looked at for a password.
@@ -188,7 +188,7 @@ impl Operator {
                 Err(error) => return Err(error.to_string()),
                 Ok(Step::Took) => idle = 0,
                 Ok(Step::Idle { until_ms }) => {
-                    let waits = until_ms.is_some() || store.stat().log.checkpoint_is_running;
+                    let waits = until_ms.is_some() || store.is_tidying();
                     idle = if waits { 0 } else { idle + 1 };
                     thread::sleep(LOOK_EVERY);
                 }

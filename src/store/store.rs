@@ -79,6 +79,10 @@ pub(super) struct Inner {
     stopping: bool,
     /// Checkpoints that were asked for by hand.
     checkpoints_wanted: u8,
+    /// Chores that some thread is in the middle of.
+    chores: u32,
+    /// The last append when a chore was done: its result, or one of before.
+    chores_end: Position,
     /// A record is being folded: a panic then leaves log and state apart.
     folding: bool,
     failure_told: bool,
@@ -149,6 +153,8 @@ impl Store {
                 unretired: Vec::new(),
                 unseen_bytes: 0,
                 eager: EAGER_COMMITS,
+                chores: 0,
+                chores_end: Position(0),
                 retired_at_ms: None,
                 due: true,
                 stopping: false,

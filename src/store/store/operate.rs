@@ -59,6 +59,15 @@ impl Store {
         self.background_wake.notify_one();
     }
 
+    /// Whether background work is under way: a checkpoint, a step in some thread, or the result of
+    /// one that is still to be written. After that there may be more to do.
+    pub fn is_tidying(&self) -> bool {
+        let inner = self.lock();
+        inner.chores > 0
+            || inner.log.checkpoint_is_running()
+            || inner.log.durable() < inner.chores_end
+    }
+
     /// Does all background work there is and writes it: for a store on which
     /// no loop runs.
     pub fn tidy(&self, now_ms: &dyn Fn() -> u64) -> Result<(), StoreError> {

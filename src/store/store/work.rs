@@ -107,14 +107,17 @@ impl Store {
             Next::Idle { .. } => Step::Took,
             Next::Again => Step::Took,
             Next::Chore(chore) => {
+                inner.chores += 1;
                 drop(inner);
                 let done = chore.perform(&*self.device);
                 inner = self.lock();
+                inner.chores -= 1;
                 inner.background(|log, state| log.finish(state, done, now_ms));
                 Step::Took
             }
         };
         inner.due = true;
+        inner.chores_end = inner.log.position();
         inner.eager = EAGER_COMMITS;
         drop(self.working(inner)?);
         self.commit_wake.notify_one();

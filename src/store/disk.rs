@@ -136,6 +136,12 @@ impl FileDevice {
         if !block_device && len == 0 && access == Access::Create {
             sync_parent(path)?;
         }
+        if !block_device && (1..ALIGN as u64).contains(&len) && !is_zeroed(&file)? {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "it is neither a store nor empty",
+            ));
+        }
         let physical = if block_device {
             rustix::fs::ioctl_blkpbszget(&file)?
         } else {
@@ -205,6 +211,14 @@ impl Device for FileDevice {
     fn physical_block_bytes(&self) -> u32 {
         self.physical_block_bytes
     }
+}
+
+/// Whether the first block of a file holds nothing. A crash while a store is made can leave that;
+/// anything else in a file that is too short for a store is somebody else's.
+fn is_zeroed(file: &File) -> io::Result<bool> {
+    let mut block = Buffer::zeroed(ALIGN);
+    file.read_at(block.as_mut_slice(), 0)?;
+    Ok(block.as_slice().iter().all(|byte| *byte == 0))
 }
 
 fn lock(file: &File, access: Access) -> io::Result<()> {

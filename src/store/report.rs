@@ -45,7 +45,7 @@ impl std::fmt::Display for OpenError {
             }
             OpenError::NotAStore => write!(
                 f,
-                "this is neither a store nor empty: give another path, or erase it first"
+                "this is neither a store nor empty: give another path, or, where it was a store, bring back a copy of it"
             ),
             OpenError::Newer { found, supported } => write!(
                 f,

@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
@@ -59,7 +60,13 @@ impl Config {
         };
         let text = fs::read_to_string(path).map_err(|error| ConfigError {
             path: Some(path.to_owned()),
-            ..ConfigError::new(format!("cannot be read: {error}"))
+            ..ConfigError::new(match error.kind() {
+                io::ErrorKind::NotFound => "there is no such file: write one (`domain = \
+                    \"chat.example\"` is enough) or name another with --config"
+                    .to_owned(),
+                io::ErrorKind::InvalidData => "it is not UTF-8, as TOML has to be".to_owned(),
+                _ => format!("cannot be read: {error}"),
+            })
         })?;
         let mut config = Self::parse(&text, machine).map_err(|error| ConfigError {
             path: Some(path.to_owned()),
@@ -139,6 +146,16 @@ impl Config {
                     .to_owned(),
             );
         }
+        let paths = [
+            ("store.path", Some(&self.store.path)),
+            ("tls.certificate", self.tls.certificate.as_ref()),
+            ("tls.key", self.tls.key.as_ref()),
+        ];
+        for (key, path) in paths {
+            if path.is_some_and(|path| path.file_name().is_none()) {
+                return fail(key, "must be the path of a file".to_owned());
+            }
+        }
         for (name, addresses) in self.contact.fields() {
             for address in addresses {
                 if !is_uri(address) {
@@ -194,7 +211,7 @@ impl ConfigError {
 
     /// A parser's or serde's complaint, with the key that it is about.
     fn of(error: &toml::de::Error, text: &str, key: Option<String>) -> Self {
-        let message = error.message().replace('\n', ", ");
+        let message = in_plain_words(&error.message().replace('\n', ", "));
         Self {
             path: None,
             line: error.span().map(|span| line_at(text, span.start)),
@@ -252,6 +269,22 @@ fn refuse_unknown_keys(table: &DeTable<'_>, text: &str) -> Result<(), ConfigErro
             ..ConfigError::new(message)
         }),
     }
+}
+
+/// serde names the types of the program; people know those of TOML.
+fn in_plain_words(message: &str) -> String {
+    let (what, expected) = match message.rsplit_once("expected ") {
+        Some(parts) => parts,
+        None => return message.to_owned(),
+    };
+    let plain = match expected {
+        "usize" | "u64" | "u32" | "u16" | "u8" => "a whole number that is not negative or too big",
+        "a sequence" => "a list: [\"…\"]",
+        "path string" => "a string",
+        expected if expected.starts_with("struct ") => "a section",
+        expected => expected,
+    };
+    format!("{what}expected {plain}")
 }
 
 /// Says what was probably meant by `key` in `section` ("" is the top).

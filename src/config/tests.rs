@@ -122,7 +122,7 @@ fn an_invalid_value_is_named_with_its_line_and_what_to_do() {
         ),
         (
             "domain = \"a.example\"\n[limits]\nping_s = -1",
-            "line 3: limits.ping_s: invalid value: integer `-1`",
+            "line 3: limits.ping_s: invalid value: integer `-1`, expected a whole number",
         ),
         (
             "domain = \"a.example\"\n[limits]\nstanza_bytes = 500",
@@ -150,7 +150,19 @@ fn an_invalid_value_is_named_with_its_line_and_what_to_do() {
         ),
         (
             "domain = \"a.example\"\nlisten = 4",
-            "line 2: listen: invalid type",
+            "line 2: listen: invalid type: integer `4`, expected a section;",
+        ),
+        (
+            "domain = \"a.example\"\n[listen]\nc2s = \"[::]:5222\"",
+            "expected a list",
+        ),
+        (
+            "domain = \"a.example\"\n[store]\npath = \"\"",
+            "line 3: store.path must be the path of a file",
+        ),
+        (
+            "domain = \"a.example\"\n[tls]\nkey = \"\"\ncertificate = \"c.pem\"",
+            "line 3: tls.key must be the path of a file",
         ),
         ("domain = ", "line 1: "),
     ] {
@@ -181,7 +193,7 @@ fn a_file_that_is_not_there_is_named() {
     let said = Config::load(Some(missing), &machine()).expect_err("missing");
     assert!(
         said.to_string()
-            .starts_with("/nowhere/cairn.toml: cannot be read")
+            .starts_with("/nowhere/cairn.toml: there is no such file: write one")
     );
 }
 

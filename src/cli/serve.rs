@@ -40,7 +40,10 @@ pub(super) fn run(cli: &Cli) -> Result<(), Failure> {
     if listens {
         drop(fs::remove_file(&socket));
     }
-    done.map_err(Failure::refused)
+    done.map_err(|failure| match failure {
+        server::Failure::Store(sentence) => Failure::store(sentence),
+        server::Failure::Other(sentence) => Failure::refused(sentence),
+    })
 }
 
 /// Takes the operator's commands from now on.

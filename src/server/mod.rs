@@ -18,7 +18,6 @@ use tokio_util::sync::CancellationToken;
 use crate::addr::Jid;
 use crate::config::{Config, RegistrationMode};
 use crate::net::admit::Admissions;
-use crate::net::certificate::Pem;
 use crate::net::conn::{self, Front, Inbound, Passwords};
 use crate::net::listen::{self, Listener};
 use crate::net::throttle::{Throttle, ThrottleLimits};
@@ -35,12 +34,27 @@ pub use allocator::tune as tune_allocator;
 /// How long connections have to say their last words when the server stops.
 const STOPPING: Duration = Duration::from_secs(8);
 
+/// Why the server did not start or has to stop: one sentence for the operator.
+#[derive(Debug)]
+pub enum Failure {
+    /// The store cannot be opened.
+    Store(String),
+    /// Anything else.
+    Other(String),
+}
+
+impl From<String> for Failure {
+    fn from(sentence: String) -> Failure {
+        Failure::Other(sentence)
+    }
+}
+
 /// Runs until it is told to stop (SIGTERM, SIGINT) or the store fails. `control` opens the
-/// operator's socket. The error is a sentence for the operator.
+/// operator's socket.
 pub fn run(
     config: Config,
     control: impl FnOnce(&Arc<Core>) -> Result<(), String>,
-) -> Result<(), String> {
+) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("cairn")
@@ -59,7 +73,7 @@ pub fn run(
     let stopped = runtime.block_on(server.serve(signals));
     let ended = server.stop(&runtime);
     runtime.shutdown_timeout(Duration::from_secs(1));
-    stopped.and(ended)
+    Ok(stopped.and(ended)?)
 }
 
 /// Milliseconds since 1970.
@@ -138,9 +152,9 @@ impl Server {
         runtime: &Runtime,
         signals: &mut Signals,
         control: impl FnOnce(&Arc<Core>) -> Result<(), String>,
-    ) -> Result<Option<Server>, String> {
-        let opened =
-            open::open(&config, Access::Create, now_ms()).map_err(|error| error.to_string())?;
+    ) -> Result<Option<Server>, Failure> {
+        let opened = open::open(&config, Access::Create, now_ms())
+            .map_err(|error| Failure::Store(error.to_string()))?;
         opened.report();
         let store = Arc::new(opened.store);
         let domain = Jid::parse(&config.domain)
@@ -427,9 +441,4 @@ async fn accept(
             drop(alive);
         });
     }
-}
-
-/// The certificate that is shown to clients, for `./dev run` and the console.
-pub fn certificate(config: &Config, store: &Store) -> Result<Pem, String> {
-    settings::certificate(config, store)
 }

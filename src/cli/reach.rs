@@ -83,8 +83,8 @@ fn access_for(words: &[String]) -> Access {
 impl From<CallError> for Failure {
     fn from(error: CallError) -> Self {
         match error {
-            CallError::Refused(sentence) => Self::refused(sentence),
-            other => Self::store(other.to_string()),
+            CallError::Unreachable(_) | CallError::Broken(_) => Self::store(error.to_string()),
+            _ => Self::refused(error.to_string()),
         }
     }
 }

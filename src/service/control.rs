@@ -155,6 +155,10 @@ pub enum CallError {
     Unreachable(io::Error),
     /// The connection broke before the end.
     Broken(io::Error),
+    /// What was to be sent cannot be read.
+    Input(io::Error),
+    /// What was answered cannot be written.
+    Output(io::Error),
     /// The server says why.
     Refused(String),
 }
@@ -168,27 +172,14 @@ pub fn call(
 ) -> Result<(), CallError> {
     let stream =
         within_reach(path, |path| UnixStream::connect(path)).map_err(CallError::Unreachable)?;
-    match converse(&stream, words, input, output) {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(sentence)) => Err(CallError::Refused(sentence)),
-        Err(error) => Err(CallError::Broken(error)),
-    }
-}
-
-fn converse(
-    stream: &UnixStream,
-    words: &[String],
-    input: &mut dyn Read,
-    output: &mut dyn Write,
-) -> io::Result<Result<(), String>> {
-    let mut frames = stream;
+    let mut frames = &stream;
     for word in words {
-        send(&mut frames, Tag::Word, word.as_bytes())?;
+        send(&mut frames, Tag::Word, word.as_bytes()).map_err(CallError::Broken)?;
     }
-    send(&mut frames, Tag::Start, &[])?;
+    send(&mut frames, Tag::Start, &[]).map_err(CallError::Broken)?;
     let mut chunk = vec![0; FRAME_BYTES_MAX];
     loop {
-        let bytes = input.read(&mut chunk)?;
+        let bytes = input.read(&mut chunk).map_err(CallError::Input)?;
         // A server that has refused already reads no more data; its reason waits.
         let sent = match bytes {
             0 => send(&mut frames, Tag::End, &[]),
@@ -199,12 +190,15 @@ fn converse(
         }
     }
     loop {
-        let (tag, bytes) = receive(&mut frames)?;
+        let (tag, bytes) = receive(&mut frames).map_err(CallError::Broken)?;
         match Tag::of(tag) {
-            Some(Tag::Data) => output.write_all(&bytes)?,
-            Some(Tag::End) => return Ok(Ok(())),
-            Some(Tag::Refused) => return Ok(Err(String::from_utf8_lossy(&bytes).into_owned())),
-            _ => return Err(broken()),
+            Some(Tag::Data) => output.write_all(&bytes).map_err(CallError::Output)?,
+            Some(Tag::End) => return Ok(()),
+            Some(Tag::Refused) => {
+                let sentence = String::from_utf8_lossy(&bytes).into_owned();
+                return Err(CallError::Refused(sentence));
+            }
+            _ => return Err(CallError::Broken(broken())),
         }
     }
 }
@@ -336,6 +330,8 @@ impl fmt::Display for CallError {
                 f,
                 "the server went away before it had answered ({error}): look at its log, then try again"
             ),
+            Self::Input(error) => write!(f, "the input cannot be read: {error}"),
+            Self::Output(error) => write!(f, "cannot write the output: {error}"),
             Self::Refused(sentence) => f.write_str(sentence),
         }
     }

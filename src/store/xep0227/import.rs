@@ -114,7 +114,7 @@ pub fn import<'a>(
             let why = match error {
                 ReadError::Ends => "it ends before it is complete".to_owned(),
                 ReadError::Unexpected(why) => why,
-                ReadError::Xml(error) => format!("{error:?}"),
+                ReadError::Xml(error) => error.to_string(),
                 ReadError::Input(error) => error.to_string(),
             };
             Err(ImportError::Document {

@@ -70,8 +70,8 @@ const MINIMAL: &str = "domain = \"chat.example\"\n";
 fn accounts_are_kept_from_one_command_to_the_next() {
     let place = Place::new(MINIMAL);
     assert_eq!(place.done("user list", ""), "");
-    place.done("user add --password-stdin alice@chat.example", "pencil\n");
-    place.done("user add --password-stdin bob", "paper\n");
+    place.done("user add --password-stdin alice@chat.example", "a pencil\n");
+    place.done("user add --password-stdin bob", "of paper\n");
     assert_eq!(
         place.done("user list", ""),
         "alice@chat.example\nbob@chat.example\n"
@@ -79,10 +79,10 @@ fn accounts_are_kept_from_one_command_to_the_next() {
     let said = place.refused(
         1,
         "user add --password-stdin alice@chat.example",
-        "pencil\n",
+        "a pencil\n",
     );
     assert!(said.contains("exists already"), "{said}");
-    place.done("user passwd --password-stdin alice", "brush\n");
+    place.done("user passwd --password-stdin alice", "a brush!\n");
     place.done("user remove alice", "");
     assert_eq!(place.done("user list", ""), "bob@chat.example\n");
     assert!(place.0.path().join("data/cairn.log").exists());
@@ -91,9 +91,9 @@ fn accounts_are_kept_from_one_command_to_the_next() {
 #[test]
 fn a_name_that_looks_like_another_is_not_added() {
     let place = Place::new(MINIMAL);
-    place.done("user add --password-stdin müller", "pencil\n");
+    place.done("user add --password-stdin müller", "a pencil\n");
     // Latin letters with one of Cyrillic among them.
-    let said = place.refused(1, "user add --password-stdin pаypal", "pencil\n");
+    let said = place.refused(1, "user add --password-stdin pаypal", "a pencil\n");
     assert!(said.contains("could be taken for another"), "{said}");
     assert_eq!(place.done("user list", ""), "müller@chat.example\n");
 }
@@ -101,9 +101,9 @@ fn a_name_that_looks_like_another_is_not_added() {
 #[test]
 fn an_export_creates_the_accounts_elsewhere() {
     let (here, there) = (Place::new(MINIMAL), Place::new(MINIMAL));
-    here.done("user add --password-stdin alice", "pencil\n");
+    here.done("user add --password-stdin alice", "a pencil\n");
     let export = here.done("store export", "");
-    assert!(!export.contains("pencil"));
+    assert!(!export.contains("a pencil"));
     let said = there.done("store import -", &export);
     assert!(said.starts_with("1 accounts"), "{said}");
     assert_eq!(there.done("user list", ""), "alice@chat.example\n");
@@ -112,10 +112,39 @@ fn an_export_creates_the_accounts_elsewhere() {
 #[test]
 fn without_a_terminal_a_password_comes_from_standard_input() {
     let place = Place::new(MINIMAL);
-    let said = place.refused(1, "user add alice", "pencil\n");
+    let said = place.refused(1, "user add alice", "a pencil\n");
     assert!(said.contains("--password-stdin"), "{said}");
     let said = place.refused(1, "user add --password-stdin alice", "");
     assert!(said.contains("holds no password"), "{said}");
+}
+
+#[test]
+fn a_password_without_end_is_not_read_to_its_end() {
+    let place = Place::new(MINIMAL);
+    let endless = "a".repeat(1 << 20);
+    let said = place.refused(1, "user add --password-stdin alice", &endless);
+    assert!(said.contains("longer than 1024 bytes"), "{said}");
+}
+
+#[test]
+fn an_import_that_cannot_be_read_is_told_in_words() {
+    let place = Place::new(MINIMAL);
+    place.done("user add --password-stdin alice", "a pencil\n");
+    let nested = format!(
+        "<server-data xmlns='urn:xmpp:pie:0'>{}",
+        "<a>".repeat(10_000)
+    );
+    for (document, why) in [
+        ("nonsense", "not well-formed XML"),
+        ("<!DOCTYPE x><x/>", "XML that XMPP does not allow"),
+        (&*nested, "nested too deep"),
+        ("<a/>", "instead of <server-data/>"),
+    ] {
+        let said = place.refused(1, "store import -", document);
+        assert!(said.contains(why), "{said}");
+    }
+    let said = place.refused(1, "store import .", "");
+    assert!(said.contains("Is a directory"), "{said}");
 }
 
 #[test]
@@ -164,11 +193,16 @@ fn limits_beyond_the_machine_are_refused_by_check_and_serve() {
 #[test]
 fn a_file_that_is_no_store_is_exit_code_4_and_stays_as_it_is() {
     let place = Place::new("domain = \"a.example\"\n[store]\npath = \"notes.txt\"\n");
-    let notes = "important\n".repeat(10_000);
     let file = place.0.path().join("notes.txt");
-    fs::write(&file, &notes).expect("writable");
-    place.refused(4, "user add --password-stdin alice", "pencil\n");
-    assert_eq!(fs::read_to_string(&file).expect("readable"), notes);
+    for times in [1, 400, 500, 10_000] {
+        let notes = "important\n".repeat(times);
+        fs::write(&file, &notes).expect("writable");
+        for line in ["user add --password-stdin alice", "serve"] {
+            let said = place.refused(4, line, "a pencil\n");
+            assert!(said.contains("neither a store nor empty"), "{said}");
+        }
+        assert_eq!(fs::read_to_string(&file).expect("readable"), notes);
+    }
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! `cairn user`: accounts.
 
-use std::io::{self, BufRead, IsTerminal};
+use std::io::{self, BufRead, IsTerminal, Read};
 
 use clap::{Args, Subcommand};
 use zeroize::Zeroizing;
 
 use super::{Cli, Failure, reach};
+use crate::service::operator::PASSWORD_LINE_BYTES_MAX;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum User {
@@ -73,6 +74,7 @@ impl WithPassword {
             let mut line = Zeroizing::new(String::new());
             io::stdin()
                 .lock()
+                .take(PASSWORD_LINE_BYTES_MAX)
                 .read_line(&mut line)
                 .map_err(|error| Failure::refused(format!("cannot read the password: {error}")))?;
             let end = line.trim_end_matches(['\r', '\n']).len();

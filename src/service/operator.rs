@@ -41,7 +41,7 @@ const COMPACTED_WITHIN: Duration = Duration::from_secs(600);
 const IDLE_STEPS: u32 = 50;
 
 /// Longest line that is looked at for a password.
-const PASSWORD_LINE_BYTES_MAX: u64 = 4096;
+pub const PASSWORD_LINE_BYTES_MAX: u64 = 4096;
 
 /// Notes of an import that are printed.
 const NOTES_MAX: usize = 50;
@@ -88,10 +88,11 @@ impl Operator {
         account::check_name(&jid)
             .and_then(|()| account::check_neighbours(&self.core.store, &jid))
             .map_err(|refusal| format!("{jid} is not added: {refusal}"))?;
-        let credentials = self.credentials(&read_password(input)?);
+        let credentials = self.credentials(&read_password(input, &jid)?);
         self.update(&jid, |tx| {
             tx.put_account(jid.as_str(), &credentials, self.now_ms())
         })?;
+        tracing::info!(account = %jid, "an account was added by the operator");
         say(output, &format!("{jid} is added"))
     }
 
@@ -102,8 +103,9 @@ impl Operator {
         output: &mut dyn Write,
     ) -> Result<(), String> {
         let jid = self.account(jid)?;
-        let credentials = self.credentials(&read_password(input)?);
+        let credentials = self.credentials(&read_password(input, &jid)?);
         self.update(&jid, |tx| tx.set_credentials(jid.as_str(), &credentials))?;
+        tracing::info!(account = %jid, "a password was changed by the operator");
         say(output, &format!("{jid} has a new password"))
     }
 
@@ -139,6 +141,7 @@ impl Operator {
         account::remove(&mut cx, &jid, None)
             .map_err(|error| format!("{jid} cannot be removed: {}", error.text))?;
         self.wait(cx.after())?;
+        tracing::info!(account = %jid, "an account was removed by the operator");
         say(output, &format!("{jid} is removed"))
     }
 
@@ -349,14 +352,14 @@ fn no_account(jid: &Jid) -> String {
     format!("there is no account {jid}; `cairn user list` shows all")
 }
 
-/// The first line, prepared.
-fn read_password(input: &mut dyn Read) -> Result<Password, String> {
+/// The first line, prepared: the new password of that account.
+fn read_password(input: &mut dyn Read, owner: &Jid) -> Result<Password, String> {
     let mut line = Zeroizing::new(String::new());
     BufReader::new(input.take(PASSWORD_LINE_BYTES_MAX))
         .read_line(&mut line)
         .map_err(|error| format!("the password cannot be read: {error}"))?;
-    Password::prepare(line.trim_end_matches(['\r', '\n']))
-        .map_err(|error| format!("this cannot be a password: {error}"))
+    account::password(line.trim_end_matches(['\r', '\n']), owner)
+        .map_err(|refusal| format!("this cannot be its password: {refusal}"))
 }
 
 fn say(output: &mut dyn Write, line: &str) -> Result<(), String> {

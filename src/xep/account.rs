@@ -14,7 +14,7 @@ use crate::store::{Account, Position, Store, StoreError};
 /// every client's window.
 const USERNAME_BYTES_MAX: usize = 64;
 
-/// Shorter passwords are not taken from clients (NIST SP 800-63B §5.1.1.2).
+/// Shorter passwords are not taken from anybody (NIST SP 800-63B §5.1.1.2).
 const PASSWORD_CHARS_MIN: usize = 8;
 
 /// Why there is no such account now.
@@ -80,11 +80,13 @@ pub fn address(domain: &Jid, username: &str) -> Result<Jid, Refusal> {
     Jid::from_parts(Some(username), domain.domain(), None).map_err(|_| Refusal::Username)
 }
 
-/// Refuses a name that by itself could be taken for another one (UTS #39).
+/// Refuses a name that is too long, or by itself could be taken for another one (UTS #39).
 pub fn check_name(address: &Jid) -> Result<(), Refusal> {
-    match address.local().is_some_and(is_lookalike_risk) {
-        true => Err(Refusal::LookAlike),
-        false => Ok(()),
+    let local = address.local().unwrap_or_default();
+    match local {
+        _ if local.len() > USERNAME_BYTES_MAX => Err(Refusal::Username),
+        _ if is_lookalike_risk(local) => Err(Refusal::LookAlike),
+        _ => Ok(()),
     }
 }
 
@@ -124,7 +126,7 @@ pub fn scheme(auth: &Auth) -> Scheme {
     }
 }
 
-/// A new password that a client has sent. What is too short is guessed.
+/// A new password, from a client or the operator. What is too short is guessed.
 pub fn password(typed: &str, address: &Jid) -> Result<Password, Refusal> {
     let password = Password::prepare(typed).map_err(Refusal::Password)?;
     let is_name = address.local() == Some(typed) || address.as_str() == typed;

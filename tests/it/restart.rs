@@ -93,7 +93,7 @@ fn an_account_of_another_domain_or_a_malformed_one_is_refused() {
         "a b@cairn.example",
         "alice@cairn.example/r",
     ] {
-        let output = server.cli_with_input(&["user", "add", "--password-stdin", jid], "secret\n");
+        let output = server.cli_with_input(&["user", "add", "--password-stdin", jid], "secretly\n");
         assert!(!output.status.success(), "{jid}");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(
@@ -180,9 +180,18 @@ fn what_was_exported_can_be_imported_elsewhere() {
 fn two_servers_never_share_a_store() {
     let server = Server::start();
     let output = server.cli_with_input(&["serve"], "");
-    assert!(!output.status.success());
+    assert_eq!(output.status.code(), Some(4));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("store"), "{said}");
+}
+
+#[test]
+fn what_a_command_cannot_read_is_not_blamed_on_the_server() {
+    let server = Server::start();
+    let output = server.cli_with_input(&["store", "import", "."], "");
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("the input cannot be read: Is a"), "{said}");
 }
 
 #[test]

@@ -45,11 +45,11 @@ impl Place {
 fn accounts_come_change_and_go() {
     let place = Place::new();
     place
-        .run("user add Alice@Chat.Example", "pencil\n")
+        .run("user add Alice@Chat.Example", "a pencil\n")
         .expect("new");
-    place.run("user add bob", "paper").expect("new");
+    place.run("user add bob", "of paper").expect("new");
     let said = place
-        .run("user add alice", "pencil")
+        .run("user add alice", "a pencil")
         .expect_err("it exists");
     assert!(said.contains("exists already"), "{said}");
     let list = place.run("user list", "").expect("a list");
@@ -64,9 +64,11 @@ fn accounts_come_change_and_go() {
         let password = Password::prepare(password).expect("a password");
         credentials().check_plain(&password, &mut Argon2Memory::new())
     };
-    assert!(check("pencil") && !check("paper"));
-    place.run("user passwd alice", "brush\n").expect("changed");
-    assert!(check("brush") && !check("pencil"));
+    assert!(check("a pencil") && !check("of paper"));
+    place
+        .run("user passwd alice", "a brush!\n")
+        .expect("changed");
+    assert!(check("a brush!") && !check("a pencil"));
     place
         .run("user remove alice@chat.example", "")
         .expect("removed");
@@ -79,8 +81,8 @@ fn accounts_come_change_and_go() {
 #[test]
 fn who_shared_presence_with_a_removed_account_shares_it_no_more() {
     let place = Place::new();
-    place.run("user add alice", "pencil").expect("new");
-    place.run("user add bob", "paper").expect("new");
+    place.run("user add alice", "a pencil").expect("new");
+    place.run("user add bob", "of paper").expect("new");
     let befriend = |owner: &str, contact: &str| {
         let entry = RosterEntry {
             subscription: Subscription::Both,
@@ -108,19 +110,22 @@ fn what_cannot_be_is_refused_in_one_sentence() {
     for (words, input, said) in [
         (
             "user add alice@other.example",
-            "pencil",
+            "a pencil",
             "this server's domain is chat.example",
         ),
-        ("user add chat.example/a@b", "pencil", "is no address"),
+        ("user add chat.example/a@b", "a pencil", "is no address"),
         (
             "user add a@chat.example/phone",
-            "pencil",
+            "a pencil",
             "is no address of an account",
         ),
-        ("user add alice", "", "cannot be a password"),
+        ("user add alice", "", "cannot be its password"),
+        ("user add alice", "pencil", "8 characters or more"),
+        ("user add maryjane", "maryjane", "that is not the username"),
+        ("user add LONG", "a pencil", "up to 64"),
         (
             "user passwd alice",
-            "pencil",
+            "a pencil",
             "there is no account alice@chat.example",
         ),
         (
@@ -131,6 +136,7 @@ fn what_cannot_be_is_refused_in_one_sentence() {
         ("user dance", "", "does not know the command"),
         ("store import", "<nonsense/>", ""),
     ] {
+        let words = &words.replace("LONG", &"l".repeat(65));
         let refusal = place.run(words, input).expect_err(words);
         assert!(refusal.contains(said), "{words}: {refusal}");
         assert!(!refusal.contains('\n'), "{refusal}");
@@ -140,8 +146,8 @@ fn what_cannot_be_is_refused_in_one_sentence() {
 #[test]
 fn an_export_is_imported_elsewhere() {
     let (here, there) = (Place::new(), Place::new());
-    here.run("user add alice", "pencil").expect("new");
-    there.run("user add bob", "paper").expect("new");
+    here.run("user add alice", "a pencil").expect("new");
+    there.run("user add bob", "of paper").expect("new");
     let export = here.run("store export", "").expect("an export");
     let said = there.run("store import", &export).expect("an import");
     assert!(said.starts_with("1 accounts"), "{said}");
@@ -152,7 +158,7 @@ fn an_export_is_imported_elsewhere() {
 #[test]
 fn what_was_done_is_there_after_the_store_was_opened_again() {
     let place = Place::new();
-    place.run("user add alice", "pencil").expect("new");
+    place.run("user add alice", "a pencil").expect("new");
     let Place {
         office,
         operator,
@@ -185,12 +191,12 @@ fn the_socket_leads_to_the_same_commands() {
             .map(|()| String::from_utf8(output).expect("text"))
             .map_err(|error| error.to_string())
     };
-    call("user add alice", "pencil\n").expect("new");
+    call("user add alice", "a pencil\n").expect("new");
     assert_eq!(
         call("user list", "").expect("a list"),
         "alice@chat.example\n"
     );
-    let said = call("user add alice", "pencil\n").expect_err("it exists");
+    let said = call("user add alice", "a pencil\n").expect_err("it exists");
     assert!(said.contains("exists already"), "{said}");
 }
 
@@ -199,7 +205,7 @@ fn the_store_is_told_verified_and_compacted() {
     let place = Place::new();
     for n in 0..20 {
         place
-            .run(&format!("user add user{n}"), "pencil")
+            .run(&format!("user add user{n}"), "a pencil")
             .expect("new");
     }
     let stat = place.run("store stat", "").expect("a report");
@@ -219,7 +225,7 @@ fn a_damaged_store_is_told() {
     let place = Place::new();
     for n in 0..20 {
         place
-            .run(&format!("user add user{n}"), "pencil")
+            .run(&format!("user add user{n}"), "a pencil")
             .expect("new");
     }
     let path = place.folder.path().join("data/cairn.log");
@@ -320,9 +326,9 @@ fn ruin_checkpoints(path: &std::path::Path) {
 #[test]
 fn a_store_without_a_readable_checkpoint_is_salvaged_and_opens_again() {
     let place = Place::new();
-    place.run("user add alice", "pencil").expect("new");
+    place.run("user add alice", "a pencil").expect("new");
     place.run("store compact", "").expect("done");
-    place.run("user add bob", "pencil").expect("new");
+    place.run("user add bob", "a pencil").expect("new");
     place.run("store compact", "").expect("done");
     let Place {
         office,
@@ -352,7 +358,7 @@ fn a_store_without_a_readable_checkpoint_is_salvaged_and_opens_again() {
 #[test]
 fn what_is_only_read_is_not_written() {
     let place = Place::new();
-    place.run("user add alice", "pencil").expect("new");
+    place.run("user add alice", "a pencil").expect("new");
     let Place {
         office,
         operator,

@@ -182,6 +182,17 @@ fn the_printed_defaults_are_a_valid_configuration() {
 }
 
 #[test]
+fn a_check_tells_where_the_server_will_listen() {
+    let config = "domain = \"a.example\"\n[listen]\nc2s = []\nc2s_tls = [\"127.0.0.1:5223\"]";
+    let said = Place::new(config).done("config check", "");
+    assert!(said.contains("c2s                   off"), "{said}");
+    assert!(
+        said.contains("c2s_tls               127.0.0.1:5223"),
+        "{said}"
+    );
+}
+
+#[test]
 fn limits_beyond_the_machine_are_refused_by_check_and_serve() {
     let place = Place::new("domain = \"a.example\"\n[limits]\naccounts = 900000000000\n");
     for line in ["config check", "serve"] {

@@ -42,6 +42,17 @@ fn check(config: &Config, machine: &Machine, out: &mut dyn Write) -> Result<(), 
     let limits = &config.limits;
     writeln!(out, "domain                {}", config.domain)?;
     writeln!(out, "store                 {}", config.store.path.display())?;
+    for (name, addresses) in [
+        ("c2s", &config.listen.c2s),
+        ("c2s_tls", &config.listen.c2s_tls),
+    ] {
+        let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        let addresses = match addresses.is_empty() {
+            true => "off".to_owned(),
+            false => addresses.join(", "),
+        };
+        writeln!(out, "{name:<22}{addresses}")?;
+    }
     writeln!(
         out,
         "at once               {} connections, {} accounts",

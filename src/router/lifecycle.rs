@@ -342,7 +342,7 @@ fn end_surplus(core: &Core) {
     for session in core.table.take_surplus(sessions_max) {
         let waits = session.link().connection == 0;
         if waits {
-            tracing::info!(session = %session.jid, "too many sessions wait to be resumed");
+            tracing::info!(session = %session.jid, "logged out: too many sessions wait to be resumed");
             end(&mut core.cx(), &session, None);
         }
     }
@@ -359,6 +359,7 @@ pub fn end_overdue(core: &Core) {
             link.connection == 0 && is_late
         };
         if waits {
+            tracing::info!(session = %session.jid, "logged out: it was not resumed in time");
             end_of_many(core, &session, None);
         }
     }

@@ -423,6 +423,9 @@ fn bind(config: &Config) -> Result<Vec<(Arc<Listener>, Entry)>, String> {
             listeners.push((Arc::new(listener), entry));
         }
     }
+    if listeners.is_empty() {
+        tracing::warn!("no client can connect: both lists of [listen] are empty");
+    }
     Ok(listeners)
 }
 

@@ -372,8 +372,14 @@ fn tell(end: Option<&End>) {
     match end {
         Some(End::Stream(Closed::ByPeer)) => tracing::info!("logged out"),
         Some(End::Stream(Closed::Error(error))) => tracing::info!(%error, "the stream was ended"),
+        Some(End::Stream(Closed::PeerError)) => {
+            tracing::info!("logged out: the client ended the stream with an error");
+        }
         Some(End::Transport(error)) => tracing::info!(why = %error, "the connection was lost"),
-        Some(other) => tracing::info!(why = ?other, "disconnected"),
+        Some(End::Replaced) => {
+            tracing::info!("disconnected: another connection resumed the session, or it was over");
+        }
+        Some(End::Shutdown) => tracing::info!("disconnected: the server stops"),
         None => tracing::error!("a session has panicked and is ended"),
     }
 }

@@ -46,7 +46,8 @@ Example:
     Export,
     /// Create the accounts of an export (XEP-0227); those that exist are left alone
     #[command(after_help = "\
-Takes exports of Cairn and of other servers that keep to XEP-0227.
+Takes exports of Cairn and of other servers that keep to XEP-0227. Accounts for which those
+kept keys for SCRAM-SHA-1 alone get better ones when they first log in with PLAIN.
 
 Examples:
   cairn store import accounts.xml

@@ -123,6 +123,11 @@ pub enum Scheme {
     },
     /// An argon2id hash: guessing costs memory, and only PLAIN can be offered.
     Argon2id,
+    /// As other servers kept it (XEP-0227), and never configured.
+    ScramSha1 {
+        /// Iterations of the keys.
+        iterations: NonZeroU32,
+    },
 }
 
 impl Default for Scheme {
@@ -148,6 +153,12 @@ pub enum Credentials {
     Argon2id {
         /// The string.
         phc: String,
+    },
+    /// Keys for SCRAM-SHA-1 alone, from a server that had no others. PLAIN is checked against
+    /// them, and then there are better ones.
+    ScramSha1 {
+        /// The keys.
+        keys: ScramKeys,
     },
 }
 
@@ -181,6 +192,7 @@ impl Credentials {
                 hmac_sha256(b"both", &[&of_keys(sha256), &sha1])
             }
             Credentials::Argon2id { phc } => hmac_sha256(b"argon2id", &[phc.as_bytes()]),
+            Credentials::ScramSha1 { keys } => hmac_sha256(b"SHA-1 alone", &[&of_keys(keys)]),
         })
     }
 
@@ -202,6 +214,9 @@ impl Credentials {
             Scheme::Argon2id => Credentials::Argon2id {
                 phc: argon2id::hash(password, &salt, memory),
             },
+            Scheme::ScramSha1 { iterations } => Credentials::ScramSha1 {
+                keys: ScramKeys::derive(Hash::Sha1, password, &other_salt, iterations),
+            },
         }
     }
 
@@ -210,6 +225,7 @@ impl Credentials {
         match self {
             Credentials::Scram { sha256, .. } => Kind::Scram(sha256.iterations),
             Credentials::Argon2id { .. } => Kind::Argon2id,
+            Credentials::ScramSha1 { keys } => Kind::ScramSha1(keys.iterations),
         }
     }
 
@@ -218,7 +234,10 @@ impl Credentials {
         match (self, hash) {
             (Credentials::Scram { sha256, .. }, Hash::Sha256) => Some(sha256),
             (Credentials::Scram { sha1, .. }, Hash::Sha1) => sha1.as_ref(),
-            (Credentials::Argon2id { .. }, _) => None,
+            (Credentials::ScramSha1 { keys }, Hash::Sha1) => Some(keys),
+            (Credentials::ScramSha1 { .. }, Hash::Sha256) | (Credentials::Argon2id { .. }, _) => {
+                None
+            }
         }
     }
 
@@ -228,6 +247,7 @@ impl Credentials {
         match self {
             Credentials::Scram { sha256, .. } => sha256.check(password),
             Credentials::Argon2id { phc } => argon2id::verify(password, phc, memory),
+            Credentials::ScramSha1 { keys } => keys.check(password),
         }
     }
 
@@ -261,25 +281,26 @@ pub fn fake_credentials(secret: &[u8; 32], username: &str, scheme: Scheme) -> Cr
     let derive =
         |what: &[u8]| hmac_sha256(secret, &[b"fake credentials", what, username.as_bytes()]);
     let (salt, other_salt) = halves(&derive(b"salts"));
-    match scheme {
-        Scheme::Scram { sha1, iterations } => {
-            let keys = |hash: Hash, salt: &[u8]| {
-                let key = derive(b"key");
-                let stored_key = Digest::from_bytes(hash, &key[..hash.length()]);
-                let stored_key = stored_key.expect("a SHA-256 is no shorter than a digest");
-                ScramKeys {
-                    hash,
-                    salt: salt.into(),
-                    iterations,
-                    server_key: stored_key.clone(),
-                    stored_key,
-                }
-            };
-            Credentials::Scram {
-                sha256: keys(Hash::Sha256, &salt),
-                sha1: sha1.then(|| keys(Hash::Sha1, &other_salt)),
-            }
+    let keys = |hash: Hash, salt: &[u8], iterations| {
+        let key = derive(b"key");
+        let stored_key = Digest::from_bytes(hash, &key[..hash.length()]);
+        let stored_key = stored_key.expect("a SHA-256 is no shorter than a digest");
+        ScramKeys {
+            hash,
+            salt: salt.into(),
+            iterations,
+            server_key: stored_key.clone(),
+            stored_key,
         }
+    };
+    match scheme {
+        Scheme::Scram { sha1, iterations } => Credentials::Scram {
+            sha256: keys(Hash::Sha256, &salt, iterations),
+            sha1: sha1.then(|| keys(Hash::Sha1, &other_salt, iterations)),
+        },
+        Scheme::ScramSha1 { iterations } => Credentials::ScramSha1 {
+            keys: keys(Hash::Sha1, &other_salt, iterations),
+        },
         Scheme::Argon2id => Credentials::Argon2id {
             phc: argon2id::unmatchable(&salt, &derive(b"hash")),
         },
@@ -328,10 +349,12 @@ impl PasswordCheck {
             return None;
         }
         let scheme = match (scheme, self.credentials.kind()) {
-            (Scheme::Scram { sha1, iterations }, Kind::Scram(kept)) => Scheme::Scram {
-                sha1,
-                iterations: iterations.max(kept),
-            },
+            (Scheme::Scram { sha1, iterations }, Kind::Scram(kept) | Kind::ScramSha1(kept)) => {
+                Scheme::Scram {
+                    sha1,
+                    iterations: iterations.max(kept),
+                }
+            }
             _ => scheme,
         };
         Some(Credentials::new(scheme, &self.password, random, memory))
@@ -380,6 +403,25 @@ mod tests {
         let upgraded = check.upgrade(sha256_only, &[2; 32], &mut memory).unwrap();
         assert_eq!(upgraded.scram(Hash::Sha1), None);
         assert!(credentials.is_outdated(Scheme::Argon2id));
+    }
+
+    #[test]
+    fn keys_for_sha_1_alone_check_a_password_and_give_way_to_better_ones() {
+        let (mut memory, kept) = (Argon2Memory::new(), NonZeroU32::new(20_000).unwrap());
+        let scheme = Scheme::ScramSha1 { iterations: kept };
+        let credentials = Credentials::new(scheme, &password("pencil"), &[1; 32], &mut memory);
+        assert_eq!(credentials.scram(Hash::Sha256), None);
+        assert!(credentials.scram(Hash::Sha1).is_some());
+        assert!(!credentials.check_plain(&password("pencils"), &mut memory));
+        let check = PasswordCheck::new(credentials.clone(), password("pencil"));
+        assert!(check.run(&mut memory));
+        let upgraded = check.upgrade(SCRAM, &[2; 32], &mut memory).unwrap();
+        assert_eq!(upgraded.kind(), Kind::Scram(kept));
+        assert_ne!(upgraded.id(), credentials.id());
+        let hash = check.upgrade(Scheme::Argon2id, &[2; 32], &mut memory);
+        assert_eq!(hash.unwrap().kind(), Kind::Argon2id);
+        let fake = fake_credentials(&[3; 32], "nobody", scheme);
+        assert_eq!(fake.kind(), credentials.kind());
     }
 
     #[test]

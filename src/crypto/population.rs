@@ -26,6 +26,8 @@ pub enum Kind {
     Scram(NonZeroU32),
     /// An argon2id hash.
     Argon2id,
+    /// SCRAM keys for SHA-1 alone, which a wrong password takes less time to be told from.
+    ScramSha1(NonZeroU32),
 }
 
 impl Population {
@@ -53,6 +55,7 @@ impl Population {
                 sha1: true,
                 iterations,
             },
+            Some(Kind::ScramSha1(iterations)) => Scheme::ScramSha1 { iterations },
         }
     }
 
@@ -79,8 +82,8 @@ impl Population {
             None => drawn(),
         };
         let iterations = match kind {
-            Some(Kind::Scram(iterations)) => iterations,
-            _ => iterations,
+            Some(Kind::Scram(iterations) | Kind::ScramSha1(iterations)) => iterations,
+            Some(Kind::Argon2id) | None => iterations,
         };
         Scheme::Scram { sha1, iterations }
     }
@@ -176,6 +179,19 @@ mod tests {
         let near = |seen: i32, of: i32| (seen - of).abs() < 60;
         assert!(near(plain[0], 500) && near(plain[1], 250), "{plain:?}");
         assert!(near(shown[0], 667) && near(shown[1], 333), "{shown:?}");
+    }
+
+    #[test]
+    fn a_name_looks_like_an_imported_account_for_plain_and_for_scram() {
+        let mut population = Population::default();
+        let iterations = NonZeroU32::new(4_096).unwrap();
+        population.add(Kind::ScramSha1(iterations));
+        for lot in lots() {
+            let plain = population.imitated_for_plain(lot, configured(10_000));
+            assert_eq!(plain, Scheme::ScramSha1 { iterations });
+            let scram = population.imitated_for_scram(lot, None, configured(10_000));
+            assert_eq!(scram, configured(4_096));
+        }
     }
 
     #[test]

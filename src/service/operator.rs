@@ -268,6 +268,17 @@ impl Operator {
         if let Some(more) = imported.notes.len().checked_sub(NOTES_MAX + 1) {
             say(output, &format!("note: and {} more", more + 1))?;
         }
+        if imported.sha1_alone > 0 {
+            say(
+                output,
+                &format!(
+                    "note: {} of the accounts have keys for SCRAM-SHA-1 alone: a client that insists on \
+                     SCRAM-SHA-256 is refused until the account has logged in with PLAIN once, or \
+                     has a new password",
+                    imported.sha1_alone
+                ),
+            )?;
+        }
         say(
             output,
             &format!(

@@ -94,8 +94,11 @@ impl Offer {
         let works = |mechanism: &Mechanism| match (mechanism.hash(), config.scheme) {
             (None, _) => true,
             (Some(_), Scheme::Argon2id) => false,
-            (Some(Hash::Sha1), Scheme::Scram { sha1: false, .. }) => false,
-            (Some(_), Scheme::Scram { .. }) => !mechanism.is_plus() || !bindings.is_empty(),
+            (Some(Hash::Sha1), Scheme::Scram { sha1: false, .. })
+            | (Some(Hash::Sha256), Scheme::ScramSha1 { .. }) => false,
+            (Some(_), Scheme::Scram { .. } | Scheme::ScramSha1 { .. }) => {
+                !mechanism.is_plus() || !bindings.is_empty()
+            }
         };
         let mut mechanisms = Mechanism::ALL.to_vec();
         mechanisms.retain(|mechanism| config.mechanisms.contains(mechanism) && works(mechanism));

@@ -32,9 +32,14 @@ fn iterations(server: &Server, name: &str, hash: Hash) -> u32 {
 
 #[track_caller]
 fn log_in_by_scram(server: &Server) -> Element {
+    log_in_by(server, "SCRAM-SHA-256", Hash::Sha256)
+}
+
+#[track_caller]
+fn log_in_by(server: &Server, mechanism: &str, hash: Hash) -> Element {
     let (mut wire, _) = server.stream();
-    let mut exchange = Scram::new(Hash::Sha256, "alice", PASSWORD, &Binding::None);
-    scram(&mut wire, "SCRAM-SHA-256", &mut exchange)
+    let mut exchange = Scram::new(hash, "alice", PASSWORD, &Binding::None);
+    scram(&mut wire, mechanism, &mut exchange)
 }
 
 #[track_caller]
@@ -85,4 +90,35 @@ fn a_hash_gives_way_to_keys_for_scram_at_a_plain_log_in() {
     server.login("alice", "a").expect_nothing();
     assert!(log_in_by_scram(&server).is("success", ns::SASL));
     assert!(!export(&server).contains("$argon2id$"));
+}
+
+/// As it comes from a server that keeps keys for SHA-1 only.
+#[test]
+fn an_imported_account_with_keys_for_sha_1_alone_logs_in_and_gets_better_ones() {
+    let server = Server::start();
+    server.add("alice");
+    let export = export(&server);
+    let from = export.find("<scram-credentials").expect("keys");
+    let until = export.rfind("<scram-credentials").expect("other keys");
+    let export = format!("{}{}", &export[..from], &export[until..]);
+    assert!(export.contains("'SCRAM-SHA-1'") && !export.contains("SCRAM-SHA-256"));
+    server.cli(&["user", "remove", "alice"], "");
+    let said = server.cli(&["store", "import", "-"], &export);
+    assert!(
+        said.contains("1 of the accounts have keys for SCRAM-SHA-1 alone"),
+        "{said}"
+    );
+    let by_sha1 = || log_in_by(&server, "SCRAM-SHA-1", Hash::Sha1);
+    assert!(by_sha1().is("success", ns::SASL));
+    // The server has not seen the password, so there are no other keys.
+    assert_eq!(
+        log_in_by_scram(&server).sasl_failure(),
+        Some("not-authorized")
+    );
+    fail_by_plain(&server, "alice");
+    let told = |name: &str| [Hash::Sha256, Hash::Sha1].map(|hash| iterations(&server, name, hash));
+    assert_eq!(told("alice"), told("nobody"));
+    server.login("alice", "a").expect_nothing();
+    assert!(log_in_by_scram(&server).is("success", ns::SASL));
+    assert!(by_sha1().is("success", ns::SASL));
 }

@@ -45,6 +45,10 @@ impl PackedCredentials {
                 phc: view.argon2id.to_owned(),
             });
         }
+        if view.sha256.iterations == 0 {
+            let keys = keys_of(Hash::Sha1, &view.sha1)?;
+            return Some(Credentials::ScramSha1 { keys });
+        }
         let sha256 = keys_of(Hash::Sha256, &view.sha256)?;
         Some(Credentials::Scram {
             sha256,
@@ -56,9 +60,12 @@ impl PackedCredentials {
     /// argon2id.
     pub(crate) fn kind(&self) -> Kind {
         let view = self.view();
-        match NonZeroU32::new(view.sha256.iterations) {
-            Some(iterations) if view.argon2id.is_empty() => Kind::Scram(iterations),
-            _ => Kind::Argon2id,
+        let of = |scram: &ScramV1<'_>| NonZeroU32::new(scram.iterations);
+        match (of(&view.sha256), of(&view.sha1)) {
+            _ if !view.argon2id.is_empty() => Kind::Argon2id,
+            (Some(iterations), _) => Kind::Scram(iterations),
+            (None, Some(iterations)) => Kind::ScramSha1(iterations),
+            (None, None) => Kind::Argon2id,
         }
     }
 
@@ -91,6 +98,10 @@ pub(crate) fn record_of(credentials: &Credentials) -> CredentialsV1<'_> {
         },
         Credentials::Argon2id { phc } => CredentialsV1 {
             argon2id: phc,
+            ..CredentialsV1::default()
+        },
+        Credentials::ScramSha1 { keys } => CredentialsV1 {
+            sha1: scram_record(keys),
             ..CredentialsV1::default()
         },
     }

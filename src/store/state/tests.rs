@@ -101,6 +101,12 @@ impl Bench {
 }
 
 pub(super) fn credentials(of: u8) -> Credentials {
+    if of % 7 == 6 {
+        let keys = ScramKeys::from_parts(Hash::Sha1, &[of, 1], 4096, &[of; 20], &[of; 20]);
+        return Credentials::ScramSha1 {
+            keys: keys.expect("the lengths are right"),
+        };
+    }
     if of % 3 == 2 {
         return Credentials::Argon2id {
             phc: format!("$argon2id$v=19$m=19456,t=2,p=1$c2FsdA$aGFzaA{of}"),

@@ -127,6 +127,7 @@ impl Export<'_> {
                 sha1.iter()
                     .try_for_each(|keys| self.put(&scram("SCRAM-SHA-1", keys)))
             }
+            Some(Credentials::ScramSha1 { keys }) => self.put(&scram("SCRAM-SHA-1", &keys)),
             Some(Credentials::Argon2id { phc }) => self.put(
                 &Writer::new()
                     .open_ns("argon2id", NS_OWN)

@@ -46,6 +46,8 @@ pub enum Existing {
 pub struct Imported {
     /// Accounts that were created.
     pub accounts: u64,
+    /// Of those, accounts with keys for SCRAM-SHA-1 alone.
+    pub sha1_alone: u64,
     /// Accounts that existed and were kept as they were.
     pub kept: u64,
     /// Waiting messages.
@@ -436,12 +438,9 @@ impl Import<'_> {
             Login::None => None,
         };
         let Some(credentials) = credentials else {
-            let why = if user.sha1.is_some() {
-                "it has keys for SCRAM-SHA-1 only"
-            } else {
-                "it has no credentials"
-            };
-            self.note(format!("{owner}: the account was left out, {why}"));
+            self.note(format!(
+                "{owner}: the account was left out, it has no credentials"
+            ));
             return Ok(());
         };
         let created_at_ms = user.created_at_ms.unwrap_or(self.options.now_ms);
@@ -477,6 +476,7 @@ impl Import<'_> {
             }
         }
         self.imported.accounts += 1;
+        self.imported.sha1_alone += u64::from(matches!(credentials, Credentials::ScramSha1 { .. }));
         self.imported.messages += messages;
         user.notes
             .iter()

@@ -359,3 +359,23 @@ fn what_is_over_a_limit_is_left_out_and_noted() {
         Some(1_000)
     );
 }
+
+#[test]
+fn an_account_with_keys_for_sha_1_alone_is_taken_over_with_them() {
+    let document = exported(&filled());
+    let from = document.find("<scram-credentials").expect("juliet's");
+    let until = document.find("mechanism='SCRAM-SHA-1'").expect("juliet's");
+    let until = document[..until].rfind('<').expect("its start");
+    let document = format!("{}{}", &document[..from], &document[until..]);
+    assert!(!document.contains("SCRAM-SHA-256"));
+    let other = store();
+    let report = imported(&other, &document).expect("it is sound");
+    assert_eq!(
+        (report.accounts, report.sha1_alone, report.notes),
+        (2, 1, Vec::new())
+    );
+    let credentials = other.read(|state| state.account("juliet@capulet.example")?.credentials());
+    let keys = keys(Hash::Sha1);
+    assert_eq!(credentials, Some(Credentials::ScramSha1 { keys }));
+    assert_eq!(exported(&other), document);
+}

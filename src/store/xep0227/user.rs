@@ -83,7 +83,12 @@ impl User {
         if let Some(phc) = self.argon2id.take() {
             return Login::Credentials(Credentials::Argon2id { phc });
         }
-        self.password.take().map_or(Login::None, Login::Password)
+        if let Some(password) = self.password.take() {
+            return Login::Password(password);
+        }
+        self.sha1.take().map_or(Login::None, |keys| {
+            Login::Credentials(Credentials::ScramSha1 { keys })
+        })
     }
 
     /// Takes one child of `<user/>` over.

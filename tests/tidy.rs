@@ -32,6 +32,8 @@ const IMPURE: &[(&str, &str)] = &[
     ("UnixStream", "a socket"),
     ("std::fs", "files"),
     ("std::env", "the environment"),
+    ("std::thread", "threads"),
+    ("std::os::unix::net", "a socket"),
     ("SystemTime::now", "the wall clock"),
     ("Instant::now", "a clock"),
     ("SystemRandom", "a source of randomness"),
@@ -107,7 +109,7 @@ fn root() -> PathBuf {
 
 fn sources() -> Vec<Source> {
     let mut sources = Vec::new();
-    for folder in ["src", "tests", "benches", "examples", "fuzz/fuzz_targets"] {
+    for folder in ["src", "tests", "benches", "examples", "fuzz"] {
         collect(&root().join(folder), &mut sources);
     }
     assert!(
@@ -124,6 +126,9 @@ fn collect(folder: &Path, sources: &mut Vec<Source>) {
     };
     for entry in entries {
         let path = entry.expect("a readable folder").path();
+        if path.is_dir() && path.ends_with("target") {
+            continue;
+        }
         if path.is_dir() {
             collect(&path, sources);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
@@ -163,6 +168,9 @@ fn a_layer_names_no_higher_one() {
             continue;
         };
         for (line, code) in source.code() {
+            if code.contains("crate::{") {
+                findings.push(format!("{}:{line}: one `use` for each layer", source.path));
+            }
             for named in code.split("crate::").skip(1) {
                 let end = named.find(|c: char| !c.is_alphanumeric() && c != '_');
                 let named = &named[..end.unwrap_or(named.len())];
@@ -361,6 +369,92 @@ fn the_map_in_lib_rs_names_every_module() {
         .map(str::to_owned)
         .collect();
     none(&findings, "src/lib.rs maps every module");
+}
+
+/// The texts that people read, and the names of files in them.
+#[test]
+fn the_maps_name_files_that_are_there() {
+    let mut findings = Vec::new();
+    for map in ["ARCHITECTURE.md", "README.md", "docs/extensions.md"] {
+        let text = fs::read_to_string(root().join(map)).expect("a map");
+        let quoted = text.split('`').skip(1).step_by(2);
+        for path in quoted.filter(|text| text.ends_with(".rs") || text.ends_with('/')) {
+            let is_there = ["", "src/"]
+                .iter()
+                .any(|above| root().join(above).join(path).exists());
+            if !is_there {
+                findings.push(format!("{map}: {path}"));
+            }
+        }
+    }
+    none(&findings, "what a map names exists");
+}
+
+/// Names of other people's hosts, and of places on somebody's machine, have no place in examples
+/// (RFC 2606, RFC 6761).
+#[test]
+fn examples_name_nobody() {
+    let mut texts: Vec<Source> = sources();
+    for path in [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CHANGELOG.md",
+        "docs/extensions.md",
+        "docs/log-format.md",
+        "docs/security.md",
+        "dev",
+        ".ci/run",
+    ] {
+        let text = fs::read_to_string(root().join(path)).expect("it is there");
+        let path = path.to_owned();
+        texts.push(Source { path, text });
+    }
+    let mut findings = Vec::new();
+    let own = "tests/tidy.rs";
+    for source in texts.iter().filter(|source| source.path != own) {
+        for (index, line) in source.text.lines().enumerate() {
+            let place = || format!("{}:{}", source.path, index + 1);
+            for place_of_one in ["/home/", "/root/", "/work/", "/tmp/"] {
+                if line.contains(place_of_one) {
+                    findings.push(format!("{}: {place_of_one}", place()));
+                }
+            }
+            for host in line.split('@').skip(1).map(host_of) {
+                let host = host.to_ascii_lowercase();
+                if host.contains('.') && !is_reserved(&host) {
+                    findings.push(format!("{}: {host}", place()));
+                }
+            }
+        }
+    }
+    none(&findings, "examples use reserved names");
+}
+
+/// The domain name that a text begins with.
+fn host_of(text: &str) -> &str {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == '-';
+    let end = text.find(|c| !is_part(c)).unwrap_or(text.len());
+    text[..end].trim_end_matches(['.', '-'])
+}
+
+fn is_reserved(host: &str) -> bool {
+    let last = host.rsplit('.').next().unwrap_or_default();
+    // What does not end in a word is no name of a host.
+    let is_word = last.len() > 1 && last.chars().all(|c| c.is_ascii_alphabetic());
+    let reserved = [
+        "example",
+        "invalid",
+        "test",
+        "localhost",
+        "com",
+        "net",
+        "org",
+    ];
+    !is_word
+        || reserved[..4].contains(&last)
+        || reserved[4..].iter().any(|top| {
+            host == format!("example.{top}") || host.ends_with(&format!(".example.{top}"))
+        })
 }
 
 #[test]

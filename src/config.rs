@@ -273,9 +273,8 @@ fn refuse_unknown_keys(table: &DeTable<'_>, text: &str) -> Result<(), ConfigErro
 
 /// serde names the types of the program; people know those of TOML.
 fn in_plain_words(message: &str) -> String {
-    let (what, expected) = match message.rsplit_once("expected ") {
-        Some(parts) => parts,
-        None => return message.to_owned(),
+    let Some((what, expected)) = message.rsplit_once("expected ") else {
+        return message.to_owned();
     };
     let plain = match expected {
         "usize" | "u64" | "u32" | "u16" | "u8" => "a whole number that is not negative or too big",

@@ -107,7 +107,8 @@ fn the_time_to_authenticate_is_not_prolonged_by_a_trickle() {
     let server = server_with(&[("limits.authentication_s", "1")]);
     let mut wire = server.wire();
     wire.open();
-    // The reading side waits for the end; the writing side trickles until then.
+    // The reading side waits for the end; the writing side trickles until then. Nothing depends on
+    // how long it pauses: without a pause the limit on bytes would end it first.
     let trickle = wire.socket().try_clone().expect("a socket");
     let writer = std::thread::spawn(move || {
         use std::io::Write;

@@ -155,6 +155,38 @@ fn the_bytes_of_a_roster_item_are_limited() {
 }
 
 #[test]
+fn the_bytes_of_vcards_and_private_elements_and_their_number_are_limited() {
+    let server = Server::with(&[
+        ("limits.vcard_bytes", "200"),
+        ("limits.private_bytes", "200"),
+        ("limits.private_elements", "2"),
+    ]);
+    server.add("alice");
+    let mut alice = server.login("alice", "a");
+    let vcard = |bytes: usize| {
+        format!(
+            "<vCard xmlns='vcard-temp'><FN>{}</FN></vCard>",
+            "n".repeat(bytes)
+        )
+    };
+    let private = |name: &str, bytes: usize| {
+        format!(
+            "<query xmlns='jabber:iq:private'><{name} xmlns='urn:example'>{}</{name}></query>",
+            "p".repeat(bytes)
+        )
+    };
+    alice.iq_ok("set", None, &vcard(100));
+    alice.iq_ok("set", None, &private("one", 100));
+    alice.iq_ok("set", None, &private("two", 100));
+    for too_much in [vcard(200), private("one", 200), private("three", 1)] {
+        alice.iq_error("set", None, &too_much);
+    }
+    // What was there before is as it was.
+    let kept = alice.iq_ok("get", None, "<vCard xmlns='vcard-temp'/>");
+    assert!(kept.to_string().contains(&"n".repeat(100)), "{kept}");
+}
+
+#[test]
 fn big_rosters_share_one_pool_and_small_ones_always_fit() {
     let mut server = Server::with(&[("limits.roster_bytes", "65536")]);
     server.add("alice");

@@ -4,6 +4,9 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::time::SystemTime;
+
+use cairn::net::certificate::Pem;
 
 /// A folder with a configuration.
 struct Place(tempfile::TempDir);
@@ -190,6 +193,20 @@ fn a_check_tells_where_the_server_will_listen() {
         said.contains("c2s_tls               127.0.0.1:5223"),
         "{said}"
     );
+}
+
+#[test]
+fn a_check_complains_about_a_certificate_for_another_domain() {
+    let config = "domain = \"a.example\"\n[tls]\ncertificate = \"c.pem\"\nkey = \"k.pem\"\n";
+    let place = Place::new(config);
+    for (domain, complains) in [("a.example", false), ("b.example", true)] {
+        let pem = Pem::self_signed(domain, SystemTime::now()).expect("an ASCII domain");
+        fs::write(place.0.path().join("c.pem"), &pem.chain).expect("writable");
+        fs::write(place.0.path().join("k.pem"), pem.key.as_bytes()).expect("writable");
+        let said = place.done("config check", "");
+        let complaint = "warning               the certificate is not for a.example";
+        assert_eq!(said.contains(complaint), complains, "{said}");
+    }
 }
 
 #[test]

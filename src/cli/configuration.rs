@@ -1,11 +1,14 @@
 //! `cairn config`: is it valid, does it fit, and what is there to set?
 
 use std::io::{self, Write};
+use std::time::SystemTime;
 
 use clap::Subcommand;
 
 use super::{Cli, Failure};
 use crate::config::{self, Config, Machine};
+use crate::net::certificate::Pem;
+use crate::net::tls::TlsAcceptor;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigCommand {
@@ -61,8 +64,15 @@ fn check(config: &Config, machine: &Machine, out: &mut dyn Write) -> Result<(), 
     writeln!(out, "memory, at worst\n{admission}")?;
     admission.check().map_err(Failure::config)?;
     if let (Some(certificate), Some(key)) = (&config.tls.certificate, &config.tls.key) {
-        crate::net::tls::TlsAcceptor::from_files(certificate, key).map_err(Failure::config)?;
+        let pem = Pem::read(certificate, key).map_err(Failure::config)?;
+        TlsAcceptor::new(&pem).map_err(Failure::config)?;
         writeln!(out, "certificate           {}", certificate.display())?;
+        for complaint in pem.complaints(&config.domain, SystemTime::now()) {
+            writeln!(
+                out,
+                "warning               {complaint}: clients will not trust it"
+            )?;
+        }
     } else {
         writeln!(
             out,

@@ -10,6 +10,7 @@ use rcgen::{
 };
 use ring::digest;
 use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 use x509_parser::signature_algorithm::SignatureAlgorithm;
 use zeroize::Zeroizing;
@@ -46,6 +47,36 @@ impl Pem {
             chain: read(certificate)?,
             key: Zeroizing::new(read(key)?),
         })
+    }
+
+    /// Why clients will not trust the certificate, though it can be served: sentences for the
+    /// operator.
+    #[must_use]
+    pub fn complaints(&self, domain: &str, now: SystemTime) -> Vec<String> {
+        let now_s = now
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or(Duration::ZERO)
+            .as_secs()
+            .cast_signed();
+        let Ok((_, pem)) = x509_parser::pem::parse_x509_pem(self.chain.as_bytes()) else {
+            return Vec::new();
+        };
+        let Ok(certificate) = pem.parse_x509() else {
+            return Vec::new();
+        };
+        let validity = certificate.validity();
+        let mut complaints = Vec::new();
+        if validity.not_after.timestamp() < now_s {
+            complaints.push(format!("the certificate ended on {}", validity.not_after));
+        }
+        if validity.not_before.timestamp() > now_s {
+            complaints.push(format!("the certificate begins on {}", validity.not_before));
+        }
+        // Certificates spell an internationalised domain in another way.
+        if domain.is_ascii() && !names(&certificate).any(|name| covers(name, domain)) {
+            complaints.push(format!("the certificate is not for {domain}"));
+        }
+        complaints
     }
 
     /// Generates a self-signed certificate for `domain`: ECDSA on P-256, which
@@ -105,12 +136,23 @@ pub fn server_end_point(der: &[u8]) -> Option<Vec<u8>> {
     Some(digest::digest(hash, der).as_ref().to_vec())
 }
 
-/// The time after which the first certificate of `der` is no longer valid, in
-/// seconds since 1970.
-#[must_use]
-pub fn not_after_s(der: &[u8]) -> Option<i64> {
-    let (_, certificate) = X509Certificate::from_der(der).ok()?;
-    Some(certificate.validity().not_after.timestamp())
+/// The domains that a certificate is for (RFC 6125 §6.4).
+fn names<'c>(certificate: &'c X509Certificate<'_>) -> impl Iterator<Item = &'c str> {
+    let names = certificate.subject_alternative_name().ok().flatten();
+    let names = names.map_or(&[][..], |extension| &extension.value.general_names);
+    names.iter().filter_map(|name| match name {
+        GeneralName::DNSName(name) => Some(*name),
+        _ => None,
+    })
+}
+
+/// RFC 6125 §6.4.3: an asterisk stands for one label, the first.
+fn covers(name: &str, domain: &str) -> bool {
+    let parent = domain.split_once('.').map(|(_, parent)| parent);
+    match name.strip_prefix("*.") {
+        Some(rest) => parent.is_some_and(|parent| parent.eq_ignore_ascii_case(rest)),
+        None => name.eq_ignore_ascii_case(domain),
+    }
 }
 
 fn by_signature_oid(oid: &str) -> Option<&'static digest::Algorithm> {
@@ -159,6 +201,28 @@ fn civil(days: u64) -> (i32, u8, u8) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_certificate_of_another_time_or_domain_is_complained_about() {
+        let made = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        let year = Duration::from_secs(365 * 86_400);
+        let pem = Pem::self_signed("chat.example", made).expect("an ASCII domain");
+        let of = |domain: &str, now| pem.complaints(domain, now).join("; ");
+        assert_eq!(of("chat.example", made), "");
+        assert_eq!(of("Chat.Example", made), "");
+        assert_eq!(
+            of("a.example", made),
+            "the certificate is not for a.example"
+        );
+        let late = of("chat.example", made + 11 * year);
+        assert!(late.starts_with("the certificate ended on "), "{late}");
+        let early = of("chat.example", made - year);
+        assert!(early.starts_with("the certificate begins on "), "{early}");
+        let wild = Pem::self_signed("*.chat.example", made).expect("an ASCII domain");
+        assert_eq!(wild.complaints("a.chat.example", made).len(), 0);
+        assert_eq!(wild.complaints("chat.example", made).len(), 1);
+        assert_eq!(wild.complaints("a.b.chat.example", made).len(), 1);
+    }
 
     #[test]
     fn civil_dates_of_leap_days_and_year_ends() {

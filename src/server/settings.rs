@@ -39,7 +39,13 @@ pub(super) fn secret(store: &Arc<Store>) -> Result<[u8; 32], String> {
 /// for another domain.
 pub(super) fn certificate(config: &Config, store: &Store) -> Result<Pem, String> {
     match (&config.tls.certificate, &config.tls.key) {
-        (Some(certificate), Some(key)) => Pem::read(certificate, key),
+        (Some(certificate), Some(key)) => {
+            let pem = Pem::read(certificate, key)?;
+            for complaint in pem.complaints(&config.domain, SystemTime::now()) {
+                tracing::warn!("{complaint}: clients will not trust it");
+            }
+            Ok(pem)
+        }
         (None, None) => self_signed(&config.domain, store),
         _ => Err("[tls] needs both `certificate` and `key`, or neither".to_owned()),
     }

@@ -1,6 +1,5 @@
 //! The server's side of the configuration: certificate, versions, tickets.
 
-use std::path::Path;
 use std::sync::{Arc, RwLock};
 
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring as provider};
@@ -49,11 +48,6 @@ impl TlsAcceptor {
         Ok(Self {
             epoch: RwLock::new(Arc::new(Epoch::new(pem)?)),
         })
-    }
-
-    /// With the certificate and key in these files.
-    pub fn from_files(certificate: &Path, key: &Path) -> Result<Self, String> {
-        Self::new(&Pem::read(certificate, key)?)
     }
 
     /// Uses another certificate from now on and drops all tickets. Sessions and

@@ -9,8 +9,6 @@ pub mod bind;
 pub mod caps;
 pub mod contact;
 pub mod disco;
-#[cfg(debug_assertions)]
-mod fault;
 pub mod form;
 pub mod last;
 pub mod offline;
@@ -48,6 +46,4 @@ pub const ALL: &[&Module] = &[
     &vcard::MODULE,
     &register::MODULE,
     &bind::MODULE,
-    #[cfg(debug_assertions)]
-    &fault::MODULE,
 ];

@@ -6,7 +6,6 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod admission;
 mod bind;
 mod channel_binding;
 mod crash;
@@ -14,7 +13,6 @@ mod credentials;
 mod dev_run;
 mod device;
 mod extensions;
-mod faults;
 mod hibernation;
 mod iq;
 mod limits;

@@ -204,7 +204,6 @@ fn later(core: &Arc<Core>, from: Jid, stanza: Stanza, job: Job) -> Result<(), St
         ));
     };
     (core.spawn)(Box::new(move || {
-        let _place = place;
         let mut cx = owned.cx();
         // A request is answered whatever happens to what works on it.
         let work = AssertUnwindSafe(|| job(&mut cx));
@@ -214,6 +213,8 @@ fn later(core: &Arc<Core>, from: Jid, stanza: Stanza, job: Job) -> Result<(), St
                 "something went wrong here",
             ))
         });
+        // Whoever has the answer may ask again.
+        drop(place);
         if let Err(error) = reply_with(&owned, &mut cx, &from, &stanza, answer) {
             send(&cx, &from, ready(stanza.error_reply_to(&error, &from)));
         }

@@ -2,6 +2,8 @@
 //! everything stopped again in order.
 
 mod allocator;
+#[cfg(debug_assertions)]
+mod fault;
 mod housekeeping;
 mod settings;
 
@@ -22,7 +24,7 @@ use crate::net::conn::{self, Front, Inbound, Passwords};
 use crate::net::listen::{self, Listener};
 use crate::net::throttle::{Throttle, ThrottleLimits};
 use crate::net::tls::{Entry, TlsAcceptor};
-use crate::router::{self, Core, Ending, OutboxLimits, Parts, Registry};
+use crate::router::{self, Core, Ending, Module, OutboxLimits, Parts, Registry};
 use crate::service::open;
 use crate::store::disk::Access;
 use crate::store::{Position, Store};
@@ -364,7 +366,7 @@ fn core(
         config,
         domain,
         store,
-        registry: Registry::new(xep::ALL),
+        registry: Registry::new(modules()),
         outbox_limits,
         spawn: Box::new(move |job| {
             let passwords = passwords.clone();
@@ -373,6 +375,14 @@ fn core(
         clock: now_ms,
         ticks: router::ticks_ms,
     })
+}
+
+/// What the server can do besides routing.
+fn modules() -> &'static [&'static Module] {
+    #[cfg(debug_assertions)]
+    return fault::modules();
+    #[cfg(not(debug_assertions))]
+    xep::ALL
 }
 
 fn streams(core: &Core, secret: [u8; 32]) -> C2sConfig {

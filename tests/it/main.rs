@@ -13,6 +13,9 @@ mod credentials;
 mod dev_run;
 mod device;
 mod extensions;
+// A release has no faults on demand.
+#[cfg(debug_assertions)]
+mod faults;
 mod hibernation;
 mod iq;
 mod limits;

@@ -82,6 +82,16 @@ impl Wire {
         Wire::over(socket)
     }
 
+    /// The same, and the kernel keeps next to nothing of what is not read.
+    pub fn connect_with_little_room(address: SocketAddr) -> Wire {
+        use socket2::{Domain, Socket, Type};
+        let family = Domain::for_address(address);
+        let socket = Socket::new(family, Type::STREAM, None).expect("a socket");
+        socket.set_recv_buffer_size(4_096).expect("a socket");
+        socket.connect(&address.into()).expect("the server listens");
+        Wire::over(socket.into())
+    }
+
     /// Over a socket that the test made.
     pub fn over(socket: TcpStream) -> Wire {
         socket.set_nodelay(true).expect("a TCP socket");

@@ -326,6 +326,11 @@ impl Connection {
                 "something went wrong here",
             );
             self.out.push(error.to_bytes());
+            // A client that reads nothing does not put this off: whoever waits for the turn that
+            // the panic broke off would wait as well.
+            if let Some(session) = &self.session {
+                self.settle(session, None);
+            }
         }
         if !matches!(end, Some(End::Transport(_))) {
             // Whether the client heard the last words is nothing that can be helped.
@@ -334,11 +339,8 @@ impl Connection {
         }
         if let Some(session) = self.session.take() {
             session.outbox.let_go();
+            self.settle(&session, end.as_ref());
             let _entered = self.span.enter();
-            let settle = AssertUnwindSafe(|| self.settle(&session, end.as_ref()));
-            if std::panic::catch_unwind(settle).is_err() {
-                tracing::error!("the end of a session has panicked");
-            }
             // Whatever happened: somebody may wait for what this connection still held.
             router::give_up(&self.front.core, &session);
         }
@@ -347,8 +349,18 @@ impl Connection {
         }
     }
 
-    /// RFC 6121 §4.5.2 and XEP-0198 §5: a lost connection may come back, an ended stream not.
+    /// Sees to the session; a panic on the way goes no further.
     fn settle(&self, session: &Arc<Session>, end: Option<&End>) {
+        let _entered = self.span.enter();
+        let settle = AssertUnwindSafe(|| self.detach_or_end(session, end));
+        if std::panic::catch_unwind(settle).is_err() {
+            tracing::error!("the end of a session has panicked");
+        }
+    }
+
+    /// RFC 6121 §4.5.2 and XEP-0198 §5: a lost connection may come back, an ended stream not, and
+    /// one that has panicked neither: its client would send what caused that again.
+    fn detach_or_end(&self, session: &Arc<Session>, end: Option<&End>) {
         let core = &self.front.core;
         let timed_out =
             |error: &StreamError| error.condition == StreamErrorCondition::ConnectionTimeout;

@@ -29,7 +29,7 @@ use crate::service::open;
 use crate::store::disk::Access;
 use crate::store::{Position, Store};
 use crate::stream::C2sConfig;
-use crate::xep::{self, account, caps, disco};
+use crate::xep::{account, caps, disco};
 
 pub use allocator::tune as tune_allocator;
 
@@ -382,7 +382,7 @@ fn modules() -> &'static [&'static Module] {
     #[cfg(debug_assertions)]
     return fault::modules();
     #[cfg(not(debug_assertions))]
-    xep::ALL
+    crate::xep::ALL
 }
 
 fn streams(core: &Core, secret: [u8; 32]) -> C2sConfig {

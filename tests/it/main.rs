@@ -27,6 +27,7 @@ mod presence;
 mod quotas;
 mod real_clients;
 mod restart;
+mod room;
 mod roster;
 mod sasl;
 mod slow_readers;

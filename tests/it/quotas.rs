@@ -154,6 +154,80 @@ fn the_bytes_of_a_roster_item_are_limited() {
     assert_eq!(roster[0].attr("name"), Some(&*"n".repeat(left)));
 }
 
+/// The same and a byte more, of what may have 1,000 bytes.
+#[track_caller]
+fn has_a_thousand_bytes(alice: &mut Client, start: &str, end: &str) {
+    let filled = |bytes: usize| {
+        let text = "x".repeat(bytes - start.len() - end.len());
+        format!("{start}{text}{end}")
+    };
+    alice.iq_ok("set", None, &filled(1_000));
+    let (kind, condition) = alice.iq_error("set", None, &filled(1_001));
+    assert_eq!((&*kind, &*condition), ("modify", "policy-violation"));
+}
+
+#[test]
+fn the_bytes_of_a_vcard_are_limited() {
+    let server = Server::with(&[("limits.vcard_bytes", "1000")]);
+    server.add("alice");
+    let mut alice = server.login("alice", "a");
+    has_a_thousand_bytes(
+        &mut alice,
+        "<vCard xmlns='vcard-temp'><FN>",
+        "</FN></vCard>",
+    );
+}
+
+#[test]
+fn private_elements_are_limited_in_bytes_and_number() {
+    let server = Server::with(&[
+        ("limits.private_bytes", "1000"),
+        ("limits.private_elements", "3"),
+    ]);
+    server.add("alice");
+    let mut alice = server.login("alice", "a");
+    let query = |n: u32, text: &str| {
+        format!("<query xmlns='jabber:iq:private'><n xmlns='urn:n:{n}'>{text}</n></query>")
+    };
+    let (start, end) = ("<n xmlns='urn:n:0'>", "</n>");
+    // The name that it is looked up by counts too.
+    let fits = "x".repeat(1_000 - start.len() - end.len() - "nurn:n:0".len());
+    alice.iq_ok("set", None, &query(0, &fits));
+    let (kind, condition) = alice.iq_error("set", None, &query(0, &format!("{fits}x")));
+    assert_eq!((&*kind, &*condition), ("modify", "policy-violation"));
+    alice.iq_ok("set", None, &query(1, "one"));
+    alice.iq_ok("set", None, &query(2, "two"));
+    let (kind, condition) = alice.iq_error("set", None, &query(3, "three"));
+    assert_eq!((&*kind, &*condition), ("wait", "resource-constraint"));
+    alice.iq_ok("set", None, &query(2, "what is there may change"));
+}
+
+#[test]
+fn a_subscription_request_that_is_too_long_waits_without_its_text() {
+    let server = Server::with(&[("limits.subscription_request_bytes", "500")]);
+    server.add("alice");
+    server.add("bob");
+    let mut alice = server.online("alice", "a");
+    let asks = |status: &str| {
+        format!("<presence type='subscribe' to='{BOB}'><status>{status}</status></presence>")
+    };
+    for (status, is_kept) in [("let me in".to_owned(), true), ("x".repeat(600), false)] {
+        alice.send(&asks(&status));
+        alice.settle();
+        let mut bob = server.online("bob", "b");
+        let waiting = bob.settle();
+        let request = waiting
+            .iter()
+            .find(|stanza| stanza.attr("type") == Some("subscribe"))
+            .expect("the request that waits");
+        let told = request.child("status", ns::CLIENT).map(Element::text);
+        assert_eq!(told, is_kept.then_some(status));
+        bob.log_out();
+        alice.presence_to("unsubscribe", BOB);
+        alice.settle();
+    }
+}
+
 #[test]
 fn the_bytes_of_vcards_and_private_elements_and_their_number_are_limited() {
     let server = Server::with(&[

@@ -69,6 +69,31 @@ fn a_header_without_to_is_refused() {
 }
 
 #[test]
+fn a_to_that_is_no_domain_is_improper_addressing() {
+    for to in [
+        "alice@cairn.example",
+        "cairn.example/r",
+        "@cairn.example",
+        "cairn example",
+        "",
+    ] {
+        before_tls(&header_to(to), "improper-addressing");
+    }
+}
+
+#[test]
+fn a_from_that_is_no_address_is_improper_addressing() {
+    let header = header_to(DOMAIN);
+    for from in ["@cairn.example", "alice@", "a b@cairn.example"] {
+        let from = format!("<stream:stream from='{from}'");
+        before_tls(
+            &header.replace("<stream:stream", &from),
+            "improper-addressing",
+        );
+    }
+}
+
+#[test]
 fn a_stanza_from_somebody_else_is_invalid_from() {
     after_login(
         "<message from='bob@cairn.example' to='alice@cairn.example'/>",

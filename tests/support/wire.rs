@@ -234,6 +234,15 @@ impl Wire {
         let _ = self.socket().shutdown(std::net::Shutdown::Both);
     }
 
+    /// Whether something has come from the server that was not read yet, or the end.
+    pub fn has_more(&self) -> bool {
+        let socket = self.socket();
+        socket.set_nonblocking(true).expect("a TCP socket");
+        let peeked = socket.peek(&mut [0]);
+        socket.set_nonblocking(false).expect("a TCP socket");
+        !matches!(peeked, Err(error) if error.kind() == ErrorKind::WouldBlock)
+    }
+
     /// What comes next, whatever it is.
     #[track_caller]
     pub fn next(&mut self) -> Seen {

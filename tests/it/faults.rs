@@ -105,6 +105,21 @@ fn a_panic_in_a_transaction_leaves_nothing_of_it() {
     assert!(is_absent(&server));
 }
 
+#[test]
+fn a_panic_is_told_in_the_format_of_the_log() {
+    let mut server = Server::prepare(&[("log.format", "\"json\"")]);
+    run(&mut server);
+    server.add("alice");
+    dies_of(&mut server.login("alice", "a"), &fault("handler"));
+    server.wait_for_log(&["a session has panicked"]);
+    let log = server.log();
+    let told = log.iter().find(|line| line.contains("on purpose"));
+    assert!(told.is_some_and(|line| line.contains("fault.rs") && line.contains("number")));
+    for line in &log {
+        assert!(line.starts_with("{\"") && line.ends_with('}'), "{line}");
+    }
+}
+
 /// RFC 6120 §8.3.3.6: the session is not at fault and goes on.
 #[test]
 fn a_panic_of_work_on_another_thread_answers_the_request_with_internal_server_error() {

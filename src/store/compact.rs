@@ -219,8 +219,9 @@ impl Log {
             .map(|segment| segment.id)
     }
 
-    /// Whether nothing is added to a segment any more and it can be given back
-    /// once it is empty.
+    /// Whether nothing is added to a segment any more, all of it is written, and
+    /// it can be given back once it is empty. A record that still waits to be
+    /// written is not on the device for compaction to read.
     pub(super) fn can_be_emptied(&self, segment: &Segment) -> bool {
         let filled = match segment.class {
             Use::Chain => segment.id < self.needed_from,
@@ -229,7 +230,7 @@ impl Log {
             }
             Use::Checkpoint | Use::Wiping => false,
         };
-        filled && !segment.damaged
+        filled && !segment.damaged && self.written_end(segment.id).is_none()
     }
 }
 

@@ -248,8 +248,9 @@ impl Log {
         }
     }
 
-    /// From where a segment's content still waits to be written.
-    fn written_end(&self, id: u32) -> Option<u32> {
+    /// From where a segment's content still waits to be written; `None` when
+    /// all of it is.
+    pub(super) fn written_end(&self, id: u32) -> Option<u32> {
         let sealed = self.sealed.iter().flat_map(|group| &group.writes);
         let waiting = sealed.chain(self.flying.iter().flat_map(super::commit::Flying::blocks));
         let waiting = waiting

@@ -6,6 +6,7 @@
 )]
 
 mod basic;
+mod compaction;
 mod crash;
 mod damage;
 mod erasure;

@@ -293,7 +293,7 @@ impl Log {
             .collect();
         let record = Record {
             kind: own::MAP,
-            version: 1,
+            version: own::VERSION,
             seq: 0,
             body: &body,
             payload: &[],
@@ -311,7 +311,7 @@ impl Log {
             let (body, names) = lost.encode();
             let record = Record {
                 kind: own::LOST,
-                version: 1,
+                version: own::VERSION,
                 seq: 0,
                 body: &body,
                 payload: names.as_bytes(),
@@ -329,7 +329,7 @@ impl Log {
         }
         let record = Record {
             kind: own::SWEEP,
-            version: 1,
+            version: own::VERSION,
             seq: 0,
             body: &self.map.sweep_ms.to_le_bytes(),
             payload: &[],
@@ -342,7 +342,7 @@ impl Log {
         let body: Vec<u8> = running.runs.iter().flat_map(Run::encode).collect();
         let record = Record {
             kind: own::ROOT,
-            version: 1,
+            version: own::VERSION,
             seq: 0,
             body: &body,
             payload: &[],

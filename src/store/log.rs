@@ -444,7 +444,7 @@ impl Log {
         let (kind, body) = own.encode();
         let record = Record {
             kind,
-            version: 1,
+            version: own::VERSION,
             seq: 0,
             body: &body,
             payload: &[],

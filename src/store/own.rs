@@ -68,6 +68,8 @@ pub(super) struct Extent {
     pub last: u32,
 }
 
+/// Version of all their bodies.
+pub(super) const VERSION: u8 = 1;
 /// The longest body of them, and more than the frame of one takes.
 pub(super) const BODY_MAX: usize = 24;
 pub(super) const FRAME_MAX: usize = super::format::FRAME_HEADER + BODY_MAX;
@@ -124,10 +126,10 @@ impl Own {
         (kind, body)
     }
 
-    /// `None` for a kind or content that this version does not know.
+    /// `None` for a kind, version or content that this program does not know.
     pub fn decode(record: &Record<'_>) -> Option<Own> {
         let body = record.body;
-        if body.len() != BODY_MAX {
+        if record.version != VERSION || body.len() != BODY_MAX {
             return None;
         }
         Some(match record.kind {

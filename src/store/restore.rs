@@ -49,7 +49,7 @@ pub(super) fn restore<F: Fold + ?Sized>(
     let (mut whole, mut renew, mut holes) = (false, false, false);
     for pointer in &pointers {
         let loaded = if whole {
-            runs_of(replay, pointer)
+            runs_of(replay, pointer)?
         } else {
             load(replay, pointer)?
         };
@@ -135,19 +135,37 @@ struct Loaded {
 }
 
 /// The runs that a checkpoint's root names.
-fn runs_of<F: Fold + ?Sized>(replay: &Replay<'_, '_, F>, pointer: &Pointer) -> Option<Loaded> {
+fn runs_of<F: Fold + ?Sized>(
+    replay: &Replay<'_, '_, F>,
+    pointer: &Pointer,
+) -> Result<Option<Loaded>, Unreadable> {
     let Geometry { segment_bytes, .. } = replay.geometry;
-    if pointer.slot >= replay.map.slots || pointer.offset.checked_add(pointer.len)? > segment_bytes
-    {
-        return None;
+    let end = u64::from(pointer.offset) + u64::from(pointer.len);
+    if pointer.slot >= replay.map.slots || end > u64::from(segment_bytes) {
+        return Ok(None);
     }
     let at = replay.geometry.slot_at(pointer.slot) + u64::from(pointer.offset);
-    let bytes = read_range(replay.device, at, pointer.len as usize).ok()?;
-    let root = decode_frame(&bytes, replay.salt, pointer.segment, pointer.offset)?;
-    (root.record.kind == own::ROOT).then(|| Loaded {
+    let bytes = read_range(replay.device, at, pointer.len as usize).unwrap_or_default();
+    let frame = decode_frame(&bytes, replay.salt, pointer.segment, pointer.offset);
+    let Some(root) = frame.filter(|frame| frame.record.kind == own::ROOT) else {
+        return Ok(None);
+    };
+    is_known(&root.record)?;
+    Ok(Some(Loaded {
         runs: Run::decode_all(root.record.body),
         whole: true,
-    })
+    }))
+}
+
+/// An item of the log's own that a later program wrote may mean anything.
+fn is_known(record: &Record<'_>) -> Result<(), Unreadable> {
+    let Record { kind, version, .. } = *record;
+    let known = [own::MAP, own::ROOT, own::LOST, own::SWEEP];
+    if kind <= Record::KIND_MAX || (known.contains(&kind) && version == own::VERSION) {
+        Ok(())
+    } else {
+        Err(Unreadable::Newer { kind, version })
+    }
 }
 
 /// Restores a checkpoint, as far as it can be read.
@@ -155,7 +173,7 @@ fn load<F: Fold + ?Sized>(
     replay: &mut Replay<'_, '_, F>,
     pointer: &Pointer,
 ) -> Result<Option<Loaded>, OpenError> {
-    let Some(mut loaded) = runs_of(replay, pointer) else {
+    let Some(mut loaded) = runs_of(replay, pointer)? else {
         return Ok(None);
     };
     for run in &loaded.runs {
@@ -206,10 +224,15 @@ fn restore_item<F: Fold + ?Sized>(
     frame: &Frame<'_>,
 ) -> Result<(), OpenError> {
     let mut record = frame.record;
+    is_known(&record)?;
     match record.kind {
         own::MAP => {
+            let Record { kind, version, .. } = record;
             let (entries, _) = record.body.as_chunks::<{ Segment::BYTES }>();
-            for segment in entries.iter().filter_map(|bytes| Segment::decode(bytes)) {
+            for bytes in entries {
+                // Of an unknown class; its slot must not count as free.
+                let newer = Unreadable::Newer { kind, version };
+                let segment = Segment::decode(bytes).ok_or(newer)?;
                 if segment.slot >= replay.map.slots || segment.end > replay.geometry.segment_bytes {
                     replay.report.invalid += 1;
                     continue;
@@ -233,13 +256,6 @@ fn restore_item<F: Fold + ?Sized>(
                 None => replay.report.invalid += 1,
             }
             return Ok(());
-        }
-        kind if kind > Record::KIND_MAX => {
-            return Err(Unreadable::Newer {
-                kind,
-                version: record.version,
-            }
-            .into());
         }
         _ => {}
     }

@@ -49,6 +49,8 @@ pub struct Faults {
     pub syncs_left: Option<u64>,
     /// Growing fails.
     pub no_space: bool,
+    /// Reads fail that touch the bytes from the first to the second.
+    pub unreadable: Option<(u64, u64)>,
 }
 
 /// What was done to a device, in order.
@@ -281,6 +283,10 @@ impl Device for SimDevice {
         let inner = self.lock();
         if at + buf.len() as u64 > inner.len {
             return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let touches = |&(from, until): &(u64, u64)| at < until && from < at + buf.len() as u64;
+        if inner.faults.unreadable.as_ref().is_some_and(touches) {
+            return Err(io::Error::other("the simulated read fails"));
         }
         for (chunk, index) in buf.chunks_mut(BLOCK).zip((at / BLOCK as u64) as usize..) {
             match inner.cache.block(index) {

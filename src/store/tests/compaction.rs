@@ -48,7 +48,10 @@ fn a_full_segment_is_emptied_only_when_all_of_it_is_written() {
     rig.settle();
     assert_eq!(rig.log.stat().segments_damaged, 0);
     assert_ne!(place(&rig, 4).segment, first, "it was moved once written");
-    assert!(rig.log.map.of(first).is_none(), "and its segment given back");
+    assert!(
+        rig.log.map.of(first).is_none(),
+        "and its segment given back"
+    );
     rig.check(&model);
     Rig::open(rig.device.kill()).check(&model);
 }

@@ -155,9 +155,8 @@ fn a_torn_batch_is_dropped_with_its_length() {
         .next_write(NOW_MS)
         .expect("there is something to write");
     rig.device.fail(crate::store::sim::Faults {
-        syncs_left: None,
         writes_left: Some(0),
-        no_space: false,
+        ..crate::store::sim::Faults::default()
     });
     drop(write.perform(&rig.device));
     // Half of it was carried out, and reached the medium.

@@ -15,6 +15,7 @@ mod golden;
 mod harness;
 mod lost;
 mod model;
+mod newer;
 mod pace;
 mod reopen;
 mod space;

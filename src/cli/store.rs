@@ -25,8 +25,8 @@ Example:
     /// Open a store that cannot be opened otherwise, with what is left of it
     #[command(after_help = "\
 For the case that the server refuses to start because neither of the store's checkpoints can be
-read. Goes through everything the store holds, keeps what it can read, and writes new
-checkpoints, so that the server starts again.
+read, or the place where its log ends. Goes through what the store holds, keeps what it can read,
+and writes new checkpoints, so that the server starts again.
 
 What lay in damaged places is lost, and what was removed lately may be back: contacts, messages
 that were delivered, accounts, old passwords. What is not damaged is overwritten in the course

@@ -46,8 +46,8 @@ pub fn open(config: &Config, access: Access, now_ms: u64) -> Result<Opened, Open
     open_with(config, access, options, now_ms)
 }
 
-/// Opens a store of which no checkpoint can be read, with what there is. One that
-/// can be opened otherwise is opened as ever.
+/// Opens a store of which no checkpoint or not the end can be read, with what there
+/// is. One that can be opened otherwise is opened as ever.
 pub fn salvage(config: &Config, now_ms: u64) -> Result<Opened, OpenFailure> {
     let options = Options {
         salvage: true,
@@ -127,7 +127,9 @@ impl Opened {
             );
         }
         if recovery.salvaged {
-            tracing::error!("no checkpoint could be read: what was removed lately may be back");
+            tracing::error!(
+                "no checkpoint or not the end of the log could be read: what was removed lately may be back"
+            );
         }
     }
 }

@@ -3,10 +3,11 @@
 //! A batch is written only once the one before it is durable. So a hole with a
 //! later batch behind it is damage, and so is one at or below the durable mark
 //! of the superblock. Any other hole is where the last batch was torn, or never
-//! written.
+//! written; but only if all was read that could say otherwise.
 
 use super::fold::Fold;
-use super::format::{SegmentHeader, Use};
+use super::format::{Geometry, SegmentHeader, Use};
+use super::own::Extent;
 use super::replay::{At, Found, Replay};
 use super::report::{Damage, DamageKind, Dropped};
 use super::walk::{Step, Walk};
@@ -125,6 +126,51 @@ impl<F: Fold + ?Sized> Replay<'_, '_, F> {
         }
         hit.dedup();
         hit
+    }
+
+    /// Why it cannot be told whether the chain ends here: something does not
+    /// read where the next batch may lie, or what the batch at hand names.
+    pub(super) fn unreadable_end(&mut self, whole: Option<&Found>) -> Option<String> {
+        let At {
+            slot, offset, next, ..
+        } = self.at;
+        if self.clean && self.durable_batch < self.at.number {
+            return None;
+        }
+        let Geometry {
+            segment_bytes,
+            block,
+        } = self.geometry;
+        // Looking for a later batch has gone through these.
+        let mut places = vec![
+            (slot, offset.max(block), segment_bytes),
+            (next.slot, block, segment_bytes),
+        ];
+        for extent in whole.map(|found| self.extents(found)).unwrap_or_default() {
+            let Extent { offset, len, .. } = extent;
+            let Some(slot) = self.slot_of(extent.segment) else {
+                continue;
+            };
+            self.window(slot).bytes(offset, len as usize);
+            places.push((slot, offset, offset.saturating_add(len)));
+        }
+        places.retain(|(slot, ..)| *slot < self.map.slots);
+        places.into_iter().find_map(|(slot, from, until)| {
+            let at = self.geometry.slot_at(slot);
+            let (offset, why) = self.window(slot).unreadable_in(from, until)?;
+            Some(format!(
+                "byte {} of its device does not read ({why}), and what was accepted last may lie there",
+                at + u64::from(offset)
+            ))
+        })
+    }
+
+    /// What lies at the end is given up. Its numbers are used again, in the next
+    /// segment: should it read once more, the later epoch is what counts.
+    pub(super) fn pass_unreadable_end(&mut self) {
+        let last = self.at.number.max(self.durable_batch);
+        self.note_damage(self.geometry.segment_bytes, last, None);
+        self.at.leave = true;
     }
 
     pub(super) fn end_of_chain(&mut self) {

@@ -45,7 +45,8 @@ pub struct Options {
     /// Nothing is ever written.
     pub read_only: bool,
     /// When no checkpoint can be read, go through every segment and take what
-    /// there is, instead of refusing to open.
+    /// there is, and when the end of the log does not read, give it up, instead
+    /// of refusing to open.
     pub salvage: bool,
     /// Random bytes, for the name and the salt of a store that is created.
     pub random: [u8; 24],

@@ -45,6 +45,7 @@ impl Log {
         };
         let created = superblock.epoch == 0;
         let mut replay = Replay::new(device, fold, &superblock);
+        replay.salvage = options.salvage;
         replay.report.superblocks = verified;
         replay.report.created = created;
         replay.report.clean = superblock.clean;

@@ -9,7 +9,7 @@ use super::format::{
 };
 use super::lost::Lost;
 use super::own::{Extent, Freed, Own};
-use super::report::{Damage, DamageKind, Recovery};
+use super::report::{Damage, DamageKind, OpenError, Recovery};
 use super::segment::{Map, Segment};
 use super::superblock::{Superblock, TailStart};
 use super::walk::Window;
@@ -35,6 +35,8 @@ pub(super) struct Replay<'d, 'f, F: Fold + ?Sized> {
     pub tail_bytes: u64,
     /// Nothing can lie behind the last durable batch.
     pub clean: bool,
+    /// An end that does not read is passed as damage.
+    pub salvage: bool,
     /// Segments that the batch at hand announces.
     announced: Vec<(u32, u32)>,
     windows: HashMap<u32, Window<'d>>,
@@ -103,6 +105,7 @@ impl<'d, 'f, F: Fold + ?Sized> Replay<'d, 'f, F> {
             lost: Vec::new(),
             tail_bytes: 0,
             clean: superblock.clean,
+            salvage: false,
             announced: Vec::new(),
             windows: HashMap::new(),
             suspects: Vec::new(),
@@ -117,7 +120,7 @@ impl<'d, 'f, F: Fold + ?Sized> Replay<'d, 'f, F> {
     }
 
     /// Folds everything from where it is to the end of the chain.
-    pub fn run(&mut self) -> Result<(), Unreadable> {
+    pub fn run(&mut self) -> Result<(), OpenError> {
         self.enter(self.at.segment, self.at.slot);
         self.enter(self.at.next.segment, self.at.next.slot);
         loop {
@@ -135,10 +138,23 @@ impl<'d, 'f, F: Fold + ?Sized> Replay<'d, 'f, F> {
                 // It was durable once; only what it names elsewhere is damaged.
                 (Some(_), Some(found)) => self.take(&found)?,
                 (Some(later), None) => self.skip_damage(&later),
-                (None, _) => break,
+                (None, whole) => match self.unreadable_end(whole.as_ref()) {
+                    None => {
+                        self.end_of_chain();
+                        break;
+                    }
+                    Some(why) if !self.salvage => return Err(OpenError::Unreadable(why)),
+                    Some(_) => {
+                        self.report.salvaged = true;
+                        let Some(found) = whole else {
+                            self.pass_unreadable_end();
+                            break;
+                        };
+                        self.take(&found)?;
+                    }
+                },
             }
         }
-        self.end_of_chain();
         self.report.damage.append(&mut self.suspects);
         Ok(())
     }
@@ -246,7 +262,7 @@ impl<'d, 'f, F: Fold + ?Sized> Replay<'d, 'f, F> {
             .all(|extent| self.extent_bytes(extent).is_some())
     }
 
-    fn extents(&mut self, found: &Found) -> Vec<Extent> {
+    pub(super) fn extents(&mut self, found: &Found) -> Vec<Extent> {
         let frames = std::mem::take(&mut self.frames);
         let bytes = self
             .window(found.slot)
@@ -297,7 +313,7 @@ impl<'d, 'f, F: Fold + ?Sized> Replay<'d, 'f, F> {
     }
 
     /// The slot of a segment: of the map, or announced in the batch at hand.
-    fn slot_of(&mut self, segment: u32) -> Option<u32> {
+    pub(super) fn slot_of(&mut self, segment: u32) -> Option<u32> {
         let known = self.map.of(segment).map(|segment| segment.slot);
         let announced = self
             .announced
@@ -497,7 +513,7 @@ impl<'d, 'f, F: Fold + ?Sized> Replay<'d, 'f, F> {
         });
     }
 
-    fn window(&mut self, slot: u32) -> &mut Window<'d> {
+    pub(super) fn window(&mut self, slot: u32) -> &mut Window<'d> {
         const WINDOWS_MAX: usize = 6;
         if self.windows.len() >= WINDOWS_MAX && !self.windows.contains_key(&slot) {
             // Each batch asks for both of these.

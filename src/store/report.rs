@@ -90,8 +90,8 @@ pub struct Recovery {
     pub damage: Vec<Damage>,
     /// Records that verify and that the state did not understand.
     pub invalid: u64,
-    /// Every segment was gone through, because no checkpoint could be read:
-    /// what was removed may be back.
+    /// It was opened with what is left of it, because no checkpoint or not the
+    /// end of the log could be read: what was removed may be back.
     pub salvaged: bool,
 }
 

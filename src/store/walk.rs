@@ -1,5 +1,8 @@
 //! Reading a segment frame by frame, past whatever is damaged in it.
 
+use std::collections::BTreeMap;
+use std::io;
+
 use super::buffer::{ALIGN, Buffer};
 use super::disk::Device;
 use super::format::{
@@ -9,6 +12,8 @@ use super::format::{
 /// A stretch of one segment in memory, read in large pieces.
 ///
 /// Blocks that the device cannot read count as zeros: nothing verifies there.
+/// Whoever would take that for proof that nothing lies there asks
+/// [`unreadable_in`](Window::unreadable_in).
 pub(super) struct Window<'d> {
     device: &'d dyn Device,
     at: u64,
@@ -16,7 +21,8 @@ pub(super) struct Window<'d> {
     from: u32,
     buffer: Buffer,
     piece: usize,
-    pub unreadable: u32,
+    /// Blocks that could not be read at some time, and why.
+    unreadable: BTreeMap<u32, io::Error>,
 }
 
 impl<'d> Window<'d> {
@@ -31,7 +37,7 @@ impl<'d> Window<'d> {
             from: 0,
             buffer: Buffer::default(),
             piece: Self::PIECE.min(geometry.segment_bytes as usize),
-            unreadable: 0,
+            unreadable: BTreeMap::new(),
         }
     }
 
@@ -45,6 +51,14 @@ impl<'d> Window<'d> {
             (offset - self.from) as usize
         });
         &self.buffer.as_slice()[start..start + len]
+    }
+
+    /// The first block between two offsets that was asked for and could not be
+    /// read, and why.
+    pub fn unreadable_in(&self, from: u32, until: u32) -> Option<(u32, &io::Error)> {
+        let first = from - from % ALIGN as u32;
+        let found = self.unreadable.range(first..until.max(first)).next();
+        found.map(|(&offset, why)| (offset, why))
     }
 
     fn fill(&mut self, offset: u32, len: usize) {
@@ -63,13 +77,10 @@ impl<'d> Window<'d> {
             return;
         }
         for (block, index) in self.buffer.as_mut_slice().chunks_mut(ALIGN).zip(0_u64..) {
-            if self
-                .device
-                .read_at(block, at + index * ALIGN as u64)
-                .is_err()
-            {
+            let skip = index * ALIGN as u64;
+            if let Err(why) = self.device.read_at(block, at + skip) {
                 block.fill(0);
-                self.unreadable += ALIGN as u32;
+                self.unreadable.insert(self.from + skip as u32, why);
             }
         }
     }

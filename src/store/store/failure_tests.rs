@@ -138,6 +138,26 @@ fn a_record_that_the_state_refuses_is_told_at_once() {
 }
 
 #[test]
+fn a_message_that_does_not_read_is_told_from_one_that_is_not_there() {
+    let device = device();
+    let store = store(&device);
+    let id = put(&store, b"one").expect("it fits");
+    commit(&store);
+    device.fail(Faults {
+        unreadable: Some((0, device.len())),
+        ..Faults::default()
+    });
+    let read = store.message(OWNER, id);
+    assert!(matches!(read, Err(StoreError::Unreadable(_))), "{read:?}");
+    assert_eq!(waiting(&store), [id], "it is still there");
+    put(&store, b"two").expect("the store goes on");
+    commit(&store);
+    device.fail(Faults::default());
+    let read = store.message(OWNER, id).expect("it reads again");
+    assert_eq!(read.as_deref(), Some(&b"one"[..]));
+}
+
+#[test]
 fn a_retirement_waits_while_the_device_is_full() {
     let len = 65536 + 14 * u64::from(SEGMENT);
     let device = SimDevice::new(len, len);

@@ -17,5 +17,6 @@ mod lost;
 mod model;
 mod newer;
 mod pace;
+mod reads;
 mod reopen;
 mod space;

@@ -132,6 +132,12 @@ impl Log {
         }
     }
 
+    /// Removals may use what is kept free for background work: the log is about
+    /// to be closed, so none follows, and they take a segment of it at most.
+    pub fn give_up_reserve(&mut self) {
+        self.reserve_given_up = true;
+    }
+
     /// Takes no more appends; once [`Log::next_write`] has nothing left, the
     /// log is closed in order.
     pub fn close(&mut self) {

@@ -120,6 +120,8 @@ pub struct Log {
     pub(super) superblock_due: bool,
     /// A checkpoint was found damaged: write a new one soon.
     pub(super) renew: bool,
+    /// Removals are taken as long as there is any room at all.
+    pub(super) reserve_given_up: bool,
     pub(super) closing: bool,
     pub(super) closed: bool,
     pub(super) poisoned: Option<String>,
@@ -299,6 +301,7 @@ impl Log {
         }
         let reserve = match batch.purpose {
             Purpose::Store => self.reserve_ordinary(),
+            Purpose::Remove if self.reserve_given_up => 0,
             Purpose::Remove => self.reserve_internal(),
         };
         let heads = Self::heads_of(batch);

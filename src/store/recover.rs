@@ -226,6 +226,7 @@ fn settle<F: Fold + ?Sized>(
         lost,
         compaction: None,
         superblock_due: false,
+        reserve_given_up: false,
         closing: false,
         closed: false,
         poisoned: None,

@@ -157,11 +157,9 @@ fn a_message_that_does_not_read_is_told_from_one_that_is_not_there() {
     assert_eq!(read.as_deref(), Some(&b"one"[..]));
 }
 
-#[test]
-fn a_retirement_waits_while_the_device_is_full() {
-    let len = 65536 + 14 * u64::from(SEGMENT);
-    let device = SimDevice::new(len, len);
-    let store = store(&device);
+/// Fills a store and the reserve that removals have, which ends as well where nothing is tidied;
+/// returns a message whose retirement is refused.
+fn fill_up(store: &Store) -> MessageId {
     let ids: Vec<_> = (0..300)
         .map(|_| put(&store, b"one").expect("it fits"))
         .collect();
@@ -171,7 +169,6 @@ fn a_retirement_waits_while_the_device_is_full() {
         filler.err()
     });
     assert_eq!(filled, Some(StoreError::Full));
-    // Removals have a reserve; it ends as well where nothing is tidied.
     let retired = ids.iter().find_map(|&id| {
         commit(&store);
         let retired = store.update(|tx| tx.retire_messages(OWNER, &[id]));
@@ -179,12 +176,67 @@ fn a_retirement_waits_while_the_device_is_full() {
     });
     let (id, refusal) = retired.expect("the reserve ends");
     assert_eq!(refusal, StoreError::Full);
+    id
+}
+
+#[test]
+fn a_retirement_waits_while_the_device_is_full() {
+    let len = 65536 + 14 * u64::from(SEGMENT);
+    let device = SimDevice::new(len, len);
+    let store = store(&device);
+    let id = fill_up(&store);
     store
         .retire_later(OWNER, &[id], NOW_MS)
         .expect("it is put off");
     settle(&store);
     assert!(!waiting(&store).contains(&id));
     assert!(!waiting(&open(&device.kill())).contains(&id));
+}
+
+#[test]
+fn a_retirement_is_written_when_the_file_has_grown_and_nobody_else_commits() {
+    let device = SimDevice::new(0, 1 << 30);
+    let store = store(&device);
+    device.fail(Faults {
+        no_space: true,
+        ..Faults::default()
+    });
+    let id = fill_up(&store);
+    store
+        .retire_later(OWNER, &[id], NOW_MS)
+        .expect("it is put off");
+    let free = store.stat().log.segments_free;
+    device.fail(Faults::default());
+    let grown = store.background_step(NOW_MS + 120_000);
+    assert_eq!(grown, Ok(Step::Took));
+    assert!(store.stat().log.segments_free > free, "it has grown");
+    store.flush_retirements(NOW_MS + 120_000);
+    commit(&store);
+    assert!(!waiting(&store).contains(&id));
+    assert!(!waiting(&open(&device.kill())).contains(&id));
+}
+
+#[test]
+fn what_was_put_off_for_want_of_room_is_written_before_the_log_is_closed() {
+    let len = 65536 + 14 * u64::from(SEGMENT);
+    let device = SimDevice::new(len, len);
+    let store = store(&device);
+    let id = fill_up(&store);
+    store
+        .retire_later(OWNER, &[id], NOW_MS)
+        .expect("it is put off");
+    store.stop();
+    assert_eq!(store.commit_loop(&|| NOW_MS), Ok(()));
+    let reopened = open(&device);
+    assert!(!waiting(&reopened).contains(&id));
+    // The reserve was not eaten up by that.
+    let rest = waiting(&reopened);
+    assert!(!rest.is_empty());
+    reopened
+        .retire_later(OWNER, &rest, NOW_MS)
+        .expect("it is put off");
+    settle(&reopened);
+    put(&reopened, b"again").expect("there is room again");
 }
 
 #[test]

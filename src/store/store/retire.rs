@@ -36,14 +36,15 @@ impl Store {
         })
     }
 
-    /// Writes lazy retirements that have waited long enough. The background
-    /// loop does this too.
+    /// Writes lazy retirements that have waited long enough, and those for which
+    /// there is room again. The background loop does this too.
     pub fn flush_retirements(&self, now_ms: u64) {
         let mut inner = self.lock();
-        if inner
+        let waited = inner
             .retired_at_ms
-            .is_some_and(|at| now_ms.saturating_sub(at) >= Store::RETIREMENT_DELAY_MS)
-        {
+            .is_some_and(|at| now_ms.saturating_sub(at) >= Store::RETIREMENT_DELAY_MS);
+        // Room may come without a commit, as when the file has grown.
+        if inner.retire_again(&self.limits) || waited {
             inner.due = true;
             drop(inner);
             self.commit_wake.notify_one();
@@ -68,20 +69,23 @@ impl Inner {
         self.append_draft().map(drop)
     }
 
-    /// Appends what was put off, as far as there is room.
-    pub(super) fn retire_again(&mut self, limits: &StoreLimits) {
+    /// Appends what was put off, as far as there is room; whether any was.
+    pub(super) fn retire_again(&mut self, limits: &StoreLimits) -> bool {
+        let mut any = false;
         while let Some((owner, ids)) = self.unretired.pop() {
             match self.retire(limits, &owner, &ids) {
-                Ok(()) => self.due = true,
+                Ok(()) => any = true,
                 // A full device has room for it once something was given back.
                 Err(StoreError::Overloaded | StoreError::Full) => {
                     self.unretired.push((owner, ids));
-                    return;
+                    break;
                 }
                 // The log says why, to whoever asks it next.
-                Err(StoreError::Failed(_)) => return,
+                Err(StoreError::Failed(_)) => break,
                 Err(error) => debug_assert!(false, "it was refused when it came: {error}"),
             }
         }
+        self.due |= any;
+        any
     }
 }

@@ -140,6 +140,7 @@ impl Store {
         let mut write = inner.log.next_write(now_ms);
         if write.is_none() && inner.stopping && !inner.log.is_writing() {
             // What was put off has room now, or never.
+            inner.log.give_up_reserve();
             inner.retire_again(&self.limits);
             write = inner.log.next_write(now_ms);
             if write.is_none() {

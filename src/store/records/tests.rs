@@ -452,3 +452,43 @@ fn golden_images_of_version_1_restore_what_they_say() {
     assert_eq!(live.segments().count(), 5);
     assert_eq!(state.setting("tls.key"), Some(&[7; 40][..]));
 }
+
+/// Bytes of the structure at the end of a kind's body.
+// One arm a kind: a table.
+fn structure_bytes(kind: Kind) -> usize {
+    match kind {
+        Kind::Account => size_of::<ArchivedAccountV1<'_>>(),
+        Kind::AccountRemoved => size_of::<ArchivedAccountRemovedV1<'_>>(),
+        Kind::CredentialsChanged => size_of::<ArchivedCredentialsChangedV1<'_>>(),
+        Kind::Enabled => size_of::<ArchivedEnabledV1<'_>>(),
+        Kind::RosterItem => size_of::<ArchivedRosterItemV1<'_>>(),
+        Kind::RosterRemoved => size_of::<ArchivedRosterRemovedV1<'_>>(),
+        Kind::SubscriptionRequest | Kind::SubscriptionRequestRemoved => {
+            size_of::<ArchivedSubscriptionRequestV1<'_>>()
+        }
+        Kind::Message => size_of::<ArchivedMessageV1<'_>>(),
+        Kind::Retired => size_of::<ArchivedRetiredV1<'_>>(),
+        Kind::Vcard | Kind::VcardRemoved => size_of::<ArchivedVcardV1<'_>>(),
+        Kind::Private | Kind::PrivateRemoved => size_of::<ArchivedPrivateV1<'_>>(),
+        Kind::LastActivity => size_of::<ArchivedLastActivityV1<'_>>(),
+        Kind::Hibernated => size_of::<ArchivedHibernatedV1<'_>>(),
+        Kind::HibernatedRemoved => size_of::<ArchivedHibernatedRemovedV1<'_>>(),
+        Kind::Setting => size_of::<ArchivedSettingV1<'_>>(),
+        Kind::SettingRemoved => size_of::<ArchivedSettingRemovedV1<'_>>(),
+        Kind::AccountImage => size_of::<ArchivedAccountImageV1<'_>>(),
+        Kind::RosterImage => size_of::<ArchivedRosterImageV1<'_>>(),
+        Kind::SettingsImage => size_of::<ArchivedSettingsImageV1<'_>>(),
+    }
+}
+
+#[test]
+fn the_document_of_the_format_draws_every_kind() {
+    let document = include_str!("../../../docs/log-format.md");
+    for &kind in Kind::ALL {
+        let begins = format!("| {} {kind:?} |", kind as u8);
+        let row = document.lines().find(|line| line.starts_with(&begins));
+        let row = row.unwrap_or_else(|| panic!("{kind:?} stands in no table"));
+        let ends = format!("| {} |", structure_bytes(kind));
+        assert!(row.ends_with(&ends), "{row}\nends with {ends}");
+    }
+}

@@ -161,16 +161,16 @@ fn a_message_that_does_not_read_is_told_from_one_that_is_not_there() {
 /// returns a message whose retirement is refused.
 fn fill_up(store: &Store) -> MessageId {
     let ids: Vec<_> = (0..300)
-        .map(|_| put(&store, b"one").expect("it fits"))
+        .map(|_| put(store, b"one").expect("it fits"))
         .collect();
     let filled = (0..).find_map(|_| {
-        commit(&store);
+        commit(store);
         let filler = store.update(|tx| tx.put_setting("filler", &[b'x'; 8000]));
         filler.err()
     });
     assert_eq!(filled, Some(StoreError::Full));
     let retired = ids.iter().find_map(|&id| {
-        commit(&store);
+        commit(store);
         let retired = store.update(|tx| tx.retire_messages(OWNER, &[id]));
         retired.err().map(|error| (id, error))
     });

@@ -31,6 +31,7 @@ mod room;
 mod roster;
 mod sasl;
 mod slow_readers;
+mod stanza_errors;
 mod starttls;
 mod stream_errors;
 mod stream_management;

@@ -495,13 +495,14 @@ impl<'d, 'f, F: Fold + ?Sized> Replay<'d, 'f, F> {
         Ok(())
     }
 
-    /// A chain segment comes into use.
+    /// A chain segment comes into use. Where the chain has it counts for more than a segment header
+    /// that was found elsewhere: what is appended goes there.
     pub fn enter(&mut self, id: u32, slot: u32) {
         self.map.id_next = self.map.id_next.max(id.saturating_add(1));
         // A slot that was to be overwritten passes that on; no record says of
         // this one that it was none.
         let erase_ms = self.map.sweep_ms;
-        self.map.segments.entry(id).or_insert(Segment {
+        let segment = self.map.segments.entry(id).or_insert(Segment {
             id,
             slot,
             class: Use::Chain,
@@ -511,6 +512,9 @@ impl<'d, 'f, F: Fold + ?Sized> Replay<'d, 'f, F> {
             erase_ms,
             damaged: false,
         });
+        if segment.class == Use::Chain {
+            segment.slot = slot;
+        }
     }
 
     pub(super) fn window(&mut self, slot: u32) -> &mut Window<'d> {

@@ -98,7 +98,7 @@ impl<'a> ClientFinal<'a> {
         let nonce = attributes
             .next()
             .and_then(|a| a.strip_prefix("r="))
-            .filter(|n| is_nonce(n));
+            .filter(|n| is_printable(n));
         if !attributes.all(is_extension) {
             return Err(ScramError::Malformed);
         }
@@ -160,7 +160,12 @@ fn is_binding_name(name: &str) -> bool {
 
 /// `printable` without the comma, which ends an attribute.
 fn is_nonce(nonce: &str) -> bool {
-    (1..=NONCE_BYTES_MAX).contains(&nonce.len()) && nonce.bytes().all(|b| b.is_ascii_graphic())
+    (1..=NONCE_BYTES_MAX).contains(&nonce.len()) && is_printable(nonce)
+}
+
+/// The nonce that comes back is the client's with ours behind it: longer than either.
+fn is_printable(nonce: &str) -> bool {
+    nonce.bytes().all(|b| b.is_ascii_graphic())
 }
 
 /// `attr-val` of an extension: a letter that has no meaning of its own, `=`, a value.

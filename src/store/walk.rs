@@ -44,6 +44,9 @@ impl<'d> Window<'d> {
     /// The bytes from `offset`: `len` of them, or what the segment has left.
     pub fn bytes(&mut self, offset: u32, len: usize) -> &[u8] {
         let len = len.min(self.limit.saturating_sub(offset) as usize);
+        if len == 0 {
+            return &[];
+        }
         let start = offset.checked_sub(self.from).map(|start| start as usize);
         let held = start.filter(|start| start + len <= self.buffer.len());
         let start = held.unwrap_or_else(|| {

@@ -494,4 +494,14 @@ impl Fold for State {
     fn reset(&mut self) {
         self.0.clear();
     }
+
+    fn expired(&mut self, segment: u32, live: &mut Live) {
+        self.0.retain(|_, place| {
+            let stays = place.segment != segment;
+            if !stays {
+                live.release(*place);
+            }
+            stays
+        });
+    }
 }

@@ -29,8 +29,9 @@
 //! | 5 | [`xep`] | one file or folder an extension | sockets |
 //! | 6 | [`net`] | listeners, TLS, one task a connection | what stanzas mean |
 //! | 6 | [`service`] | the operator's socket, accounts, moving in and out | sessions |
-//! | 7 | [`server`] | all of it: wires the parts together | |
-//! | 8 | [`cli`] | the command line | |
+//! | 7 | [`machine`] | PID 1: the machine around the server | XMPP |
+//! | 8 | [`server`] | all of it: wires the parts together | |
+//! | 9 | [`cli`] | the command line | |
 //!
 //! A module names its own and lower layers only. The first three rows are pure:
 //! no runtime, socket, file (but `store/disk.rs`), clock or source of
@@ -40,6 +41,7 @@ pub mod addr;
 pub mod cli;
 pub mod config;
 pub mod crypto;
+pub mod machine;
 pub mod net;
 pub mod router;
 pub mod server;

@@ -16,6 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["router"],
     &["xep"],
     &["net", "service"],
+    &["machine"],
     &["server"],
     &["cli"],
     &["main"],

@@ -4,10 +4,12 @@
 mod allocator;
 #[cfg(debug_assertions)]
 mod fault;
+pub mod handed;
 mod housekeeping;
 mod settings;
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -25,7 +27,7 @@ use crate::net::listen::{self, Listener};
 use crate::net::throttle::{Throttle, ThrottleLimits};
 use crate::net::tls::{Entry, TlsAcceptor};
 use crate::router::{self, Core, Ending, Module, OutboxLimits, Parts, Registry};
-use crate::service::open;
+use crate::service::open::{self, Opened};
 use crate::store::disk::Access;
 use crate::store::{Position, Store};
 use crate::stream::C2sConfig;
@@ -51,11 +53,25 @@ impl From<String> for Failure {
     }
 }
 
-/// Runs until it is told to stop (SIGTERM, SIGINT) or the store fails. `control` opens the
-/// operator's socket.
+/// Opens the store and runs until it is told to stop (SIGTERM, SIGINT) or the store fails.
+/// `control` opens the operator's socket.
 pub fn run(
     config: Config,
     control: impl FnOnce(&Arc<Core>) -> Result<(), String>,
+) -> Result<(), Failure> {
+    let opened = open::open(&config, Access::Create, now_ms())
+        .map_err(|error| Failure::Store(error.to_string()))?;
+    run_opened(config, opened, CancellationToken::new(), control, |_, _| {})
+}
+
+/// The same with a store that is open. `stop` is another way to tell it to stop; `listening` hears
+/// the addresses once clients are accepted there.
+pub fn run_opened(
+    config: Config,
+    opened: Opened,
+    stop: CancellationToken,
+    control: impl FnOnce(&Arc<Core>) -> Result<(), String>,
+    listening: impl FnOnce(&Arc<Core>, &[SocketAddr]),
 ) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -66,12 +82,13 @@ pub fn run(
         .map_err(|error| format!("cannot start threads: {error}"))?;
     let mut signals = {
         let _entered = runtime.enter();
-        Signals::listen().map_err(|error| format!("cannot listen for signals: {error}"))?
+        Signals::listen(stop).map_err(|error| format!("cannot listen for signals: {error}"))?
     };
-    let Some(server) = Server::start(config, &runtime, &mut signals, control)? else {
+    let Some(server) = Server::start(config, opened, &runtime, &mut signals, control)? else {
         tracing::info!("stopped before it was ready");
         return Ok(());
     };
+    listening(&server.core, &server.addresses());
     let stopped = runtime.block_on(server.serve(signals));
     let ended = server.stop(&runtime);
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -92,6 +109,7 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    stop: CancellationToken,
 }
 
 #[derive(PartialEq, Eq)]
@@ -103,13 +121,14 @@ enum Told {
 
 impl Signals {
     /// Called within the runtime.
-    fn listen() -> io::Result<Signals> {
+    fn listen(stop: CancellationToken) -> io::Result<Signals> {
         // A file that may not grow is a full store. The signal that goes with it must not kill.
         drop(signal(SignalKind::from_raw(nix::libc::SIGXFSZ))?);
         Ok(Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
+            stop,
         })
     }
 
@@ -117,6 +136,7 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => Told::Stop,
             _ = self.interrupt.recv() => Told::Stop,
+            () = self.stop.cancelled() => Told::Stop,
             _ = self.hangup.recv() => Told::Reload,
         }
     }
@@ -151,12 +171,11 @@ impl Server {
     /// `None` when it is told to stop before it is ready.
     fn start(
         config: Config,
+        opened: Opened,
         runtime: &Runtime,
         signals: &mut Signals,
         control: impl FnOnce(&Arc<Core>) -> Result<(), String>,
     ) -> Result<Option<Server>, Failure> {
-        let opened = open::open(&config, Access::Create, now_ms())
-            .map_err(|error| Failure::Store(error.to_string()))?;
         opened.report();
         let store = Arc::new(opened.store);
         let domain = Jid::parse(&config.domain)
@@ -213,6 +232,14 @@ impl Server {
             failed,
             alive: watch::Sender::new(()),
         }))
+    }
+
+    /// Where clients are accepted.
+    fn addresses(&self) -> Vec<SocketAddr> {
+        let addresses = self.listeners.iter();
+        addresses
+            .filter_map(|(listener, _)| listener.local_addr().ok())
+            .collect()
     }
 
     /// Serves until there is a reason to stop; the error is why it has to.

@@ -13,7 +13,7 @@ use super::report;
 use crate::config::Config;
 use crate::store::disk::{Access, Device, FileDevice};
 use crate::store::log::Options;
-use crate::store::{OpenError, Recovery, Store};
+use crate::store::{OpenError, Recovery, Store, StoreLimits};
 
 /// An open store, and what opening it found.
 pub struct Opened {
@@ -56,10 +56,20 @@ pub fn salvage(config: &Config, now_ms: u64) -> Result<Opened, OpenFailure> {
     open_with(config, Access::Write, options, now_ms)
 }
 
+/// Opens the store on a device that is open already; `name` is what people call it.
+pub fn open_device(
+    device: FileDevice,
+    name: &str,
+    limits: StoreLimits,
+    now_ms: u64,
+) -> Result<Opened, OpenFailure> {
+    recover(device, name, Options::default(), limits, now_ms)
+}
+
 fn open_with(
     config: &Config,
     access: Access,
-    mut options: Options,
+    options: Options,
     now_ms: u64,
 ) -> Result<Opened, OpenFailure> {
     let path = &config.store.path;
@@ -70,11 +80,21 @@ fn open_with(
     if options.read_only && device.is_empty() {
         return Err(OpenFailure::Missing);
     }
+    let name = path.display().to_string();
+    recover(device, &name, options, config.limits.store(), now_ms)
+}
+
+fn recover(
+    device: FileDevice,
+    name: &str,
+    mut options: Options,
+    limits: StoreLimits,
+    now_ms: u64,
+) -> Result<Opened, OpenFailure> {
     let is_direct = device.is_direct();
     SystemRandom::new()
         .fill(&mut options.random)
         .map_err(|_| OpenFailure::Unusable("the kernel gives no random bytes".to_owned()))?;
-    let limits = config.limits.store();
     let (store, recovery) =
         Store::open(Arc::new(device), options, limits, now_ms).map_err(|error| {
             let advice = match &error {
@@ -83,7 +103,7 @@ fn open_with(
                 }
                 _ => "",
             };
-            OpenFailure::Unusable(format!("{}: {error}{advice}", path.display()))
+            OpenFailure::Unusable(format!("{name}: {error}{advice}"))
         })?;
     Ok(Opened {
         store,

@@ -91,6 +91,25 @@ impl FileDevice {
         }
     }
 
+    /// A device that was opened by somebody else, with O_DIRECT, for reading and writing. Locks it.
+    pub fn of_file(mut file: File) -> io::Result<FileDevice> {
+        lock(&file, Access::Write)?;
+        let block_device = file.metadata()?.file_type().is_block_device();
+        let len = file.seek(SeekFrom::End(0))?;
+        let physical_block_bytes = if block_device {
+            rustix::fs::ioctl_blkpbszget(&file)?
+        } else {
+            4096
+        };
+        Ok(FileDevice {
+            file,
+            len: (len - len % ALIGN as u64).into(),
+            block_device,
+            direct: true,
+            physical_block_bytes,
+        })
+    }
+
     /// Opens `path` through the page cache, as file systems without O_DIRECT
     /// need it.
     pub fn open_buffered(path: &Path, access: Access) -> io::Result<FileDevice> {

@@ -293,6 +293,11 @@ impl Store {
         &self.limits
     }
 
+    /// Other limits from now on: the configuration may be in the store itself.
+    pub fn set_limits(&mut self, limits: StoreLimits) {
+        self.limits = limits;
+    }
+
     /// Is told the position that has become durable, after every commit, on
     /// the commit thread and outside the lock.
     pub fn on_durable(&self, callback: OnDurable) {

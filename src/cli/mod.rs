@@ -14,6 +14,7 @@ use crate::config::{Config, ConfigError, Machine};
 
 mod configuration;
 mod log;
+mod machine;
 mod reach;
 mod serve;
 mod store;
@@ -58,6 +59,9 @@ enum Command {
     /// Check the configuration, or print every key
     #[command(subcommand)]
     Config(configuration::ConfigCommand),
+    /// What PID 1 starts
+    #[command(subcommand, hide = true)]
+    Machine(machine::MachineCommand),
 }
 
 /// Why a command was not done.
@@ -76,6 +80,7 @@ pub fn main() -> ExitCode {
         Command::User(command) => user::run(&cli, command),
         Command::Store(command) => store::run(&cli, command),
         Command::Config(command) => configuration::run(&cli, command),
+        Command::Machine(command) => machine::run(command),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -6,4 +6,29 @@
 //! files of cloud-init) is parsed in short-lived children without rights, which return one small
 //! structure.
 
+pub mod boot_state;
+pub mod bundle;
+pub mod console;
+pub mod health;
+pub mod inherit;
+pub mod init;
+pub mod layout;
+pub mod link;
+pub mod mount;
 pub mod plan;
+pub mod power;
+pub mod release;
+pub mod sandbox;
+pub mod slot;
+pub mod supervise;
+pub mod upgrade;
+pub mod watchdog;
+
+/// Whether this process, which is PID 1, was started by the kernel for the whole machine, and not
+/// as the only process of a container.
+#[must_use]
+pub fn is_the_machine() -> bool {
+    std::env::args_os()
+        .next()
+        .is_some_and(|name| name == "/init")
+}

@@ -1,0 +1,194 @@
+//! The console: a screen that shows how the machine does, and takes no input.
+//!
+//! On the video console the screen is redrawn in place; on the serial line, where there may be
+//! only paper, its lines are printed when they change, between the lines of the log.
+
+use std::collections::VecDeque;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+
+use nix::libc;
+
+/// Columns and rows of the smallest screen.
+pub const COLUMNS: usize = 80;
+/// Rows, the last of which stays empty: writing there would scroll.
+pub const ROWS: usize = 24;
+/// Lines of the log that are kept.
+const LINES_KEPT: usize = 200;
+
+/// What the screen says: a name and a text each; a text with line ends is continued below.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// The first line.
+    pub title: String,
+    /// What follows.
+    pub rows: Vec<(String, String)>,
+}
+
+impl Page {
+    /// Adds a row, unless its text is empty.
+    pub fn row(&mut self, name: &str, text: impl Into<String>) {
+        let text = text.into();
+        if !text.is_empty() {
+            self.rows.push((name.to_owned(), text));
+        }
+    }
+
+    /// The page's lines, none longer than `columns`.
+    pub fn lines(&self, columns: usize) -> Vec<String> {
+        const NAME: usize = 13;
+        let mut lines = vec![cut(&self.title, columns), String::new()];
+        for (name, text) in &self.rows {
+            for (index, part) in text.lines().enumerate() {
+                let name = if index == 0 { name.as_str() } else { "" };
+                lines.push(cut(&format!(" {name:<NAME$} {part}"), columns));
+            }
+        }
+        lines
+    }
+}
+
+/// The whole screen: the page, and below it the last lines of the log as far as there is room.
+pub fn screen(page: &Page, log: &VecDeque<String>) -> Vec<String> {
+    let mut lines = page.lines(COLUMNS);
+    lines.truncate(ROWS - 1);
+    let room = (ROWS - 1).saturating_sub(lines.len() + 1);
+    if room > 0 {
+        lines.push(String::new());
+        let skipped = log.len().saturating_sub(room);
+        lines.extend(log.iter().skip(skipped).map(|line| cut(line, COLUMNS)));
+    }
+    lines
+}
+
+/// Printable characters only, at most `columns` of them: what a log line holds may come from
+/// anybody, and must not steer the terminal.
+fn cut(line: &str, columns: usize) -> String {
+    line.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(columns)
+        .collect()
+}
+
+/// Both consoles, as far as the machine has them.
+#[derive(Debug)]
+pub struct Console {
+    video: Option<File>,
+    serial: Option<File>,
+    shown: Vec<String>,
+    printed: Vec<String>,
+    log: VecDeque<String>,
+}
+
+impl Console {
+    /// Opens `tty1` and `ttyS0` for writing that never waits.
+    pub fn open() -> Console {
+        let open = |path| {
+            OpenOptions::new()
+                .write(true)
+                .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+                .open(path)
+                .ok()
+        };
+        Console {
+            video: open("/dev/tty1"),
+            serial: open("/dev/ttyS0"),
+            shown: Vec::new(),
+            printed: Vec::new(),
+            log: VecDeque::new(),
+        }
+    }
+
+    /// A line of the log.
+    pub fn log(&mut self, line: &str) {
+        let line = cut(line, 400);
+        self.print(&line);
+        if self.log.len() == LINES_KEPT {
+            self.log.pop_front();
+        }
+        self.log.push_back(line);
+    }
+
+    /// Draws the page anew where it has changed.
+    pub fn draw(&mut self, page: &Page) {
+        let lines = screen(page, &self.log);
+        if lines != self.shown {
+            if let Some(video) = &mut self.video {
+                // The whole screen at once, without clearing first, so that it does not flicker.
+                let mut bytes = String::from("\x1b[?25l\x1b[H");
+                for line in &lines {
+                    bytes.push_str(line);
+                    bytes.push_str("\x1b[K\r\n");
+                }
+                bytes.push_str("\x1b[J");
+                // A console that takes nothing is none.
+                drop(video.write_all(bytes.as_bytes()));
+            }
+            self.shown = lines;
+        }
+        let plain = page.lines(COLUMNS);
+        if plain != self.printed {
+            let fresh: Vec<String> = plain
+                .iter()
+                .filter(|line| !line.is_empty() && !self.printed.contains(line))
+                .cloned()
+                .collect();
+            fresh.iter().for_each(|line| self.print(line));
+            self.printed = plain;
+        }
+    }
+
+    fn print(&mut self, line: &str) {
+        if let Some(serial) = &mut self.serial {
+            drop(serial.write_all(format!("{line}\r\n").as_bytes()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page() -> Page {
+        let mut page = Page {
+            title: "Cairn 0.1.0".to_owned(),
+            rows: Vec::new(),
+        };
+        page.row("domain", "chat.example");
+        page.row("addresses", "192.0.2.1\n2001:db8::1");
+        page.row("nothing", "");
+        page
+    }
+
+    #[test]
+    fn the_screen_fits_into_80_by_24() {
+        let log: VecDeque<String> = (0..100)
+            .map(|n| format!("{n} {}", "x".repeat(200)))
+            .collect();
+        let screen = screen(&page(), &log);
+        assert_eq!(screen.len(), ROWS - 1);
+        assert!(screen.iter().all(|line| line.chars().count() <= COLUMNS));
+        assert!(screen.last().is_some_and(|line| line.starts_with("99 ")));
+    }
+
+    #[test]
+    fn rows_are_named_once() {
+        let lines = page().lines(COLUMNS);
+        assert_eq!(
+            lines,
+            [
+                "Cairn 0.1.0",
+                "",
+                " domain        chat.example",
+                " addresses     192.0.2.1",
+                "               2001:db8::1",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_log_line_does_not_steer_the_terminal() {
+        assert_eq!(cut("a\x1b[2Jb\u{9b}c\n", 80), "a [2Jb c ");
+    }
+}

@@ -1,0 +1,132 @@
+//! The server as PID 1 sees it: a process with a line to talk on, and what it writes to its log.
+
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, ChildStderr, Command, Stdio};
+
+use crate::machine::inherit;
+use crate::machine::link::{self, Line, ToMachine, ToServer};
+
+/// The program of this very process, from the verified root.
+pub const PROGRAM: &str = "/init";
+/// Bytes of a line of the log that are kept.
+const LINE_MAX: usize = 4096;
+
+/// A running server.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+    line: Line,
+    upload: UnixStream,
+    log: ChildStderr,
+    partial: Vec<u8>,
+}
+
+impl Server {
+    /// Starts it with the device of the store.
+    pub fn start(data: &OwnedFd) -> io::Result<Server> {
+        let (line, theirs) = link::pair()?;
+        let (upload, upload_theirs) = UnixStream::pair()?;
+        upload.set_nonblocking(true)?;
+        let lent = [
+            inherit::lend(&theirs)?,
+            inherit::lend(data)?,
+            inherit::lend(&upload_theirs.into())?,
+        ];
+        let numbers = lent.each_ref().map(|fd| fd.as_raw_fd().to_string());
+        let mut child = Command::new(PROGRAM)
+            .arg0("cairn-server")
+            .env_clear()
+            .args(["machine", "server"])
+            .args(numbers)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let log = child
+            .stderr
+            .take()
+            .ok_or_else(|| io::Error::other("the server has no standard error"))?;
+        rustix::io::ioctl_fionbio(&log, true)?;
+        Ok(Server {
+            child,
+            line,
+            upload,
+            log,
+            partial: Vec::new(),
+        })
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Says something; a server that does not listen any more is found out otherwise.
+    pub fn tell(&self, message: &ToServer) -> io::Result<()> {
+        self.line.send(message)
+    }
+
+    /// What it says, if it says something.
+    pub fn hear(&self) -> io::Result<Option<ToMachine>> {
+        self.line.try_receive()
+    }
+
+    /// Bytes of a bundle that have come, if any. The end is an empty answer.
+    pub fn uploaded(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        match self.upload.read(buffer) {
+            Ok(len) => Ok(Some(len)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whole lines of its log that have come. `is_last`: it has ended, so is the last line.
+    pub fn log_lines(&mut self, is_last: bool) -> Vec<String> {
+        let mut lines = Vec::new();
+        let mut buffer = [0; 4096];
+        // Bounded: a server that never stops writing must not keep PID 1.
+        for _ in 0..16 {
+            let Ok(len @ 1..) = self.log.read(&mut buffer) else {
+                break;
+            };
+            for byte in &buffer[..len] {
+                if *byte == b'\n' || self.partial.len() == LINE_MAX {
+                    lines.push(String::from_utf8_lossy(&self.partial).into_owned());
+                    self.partial.clear();
+                }
+                if *byte != b'\n' {
+                    self.partial.push(*byte);
+                }
+            }
+        }
+        if is_last && !self.partial.is_empty() {
+            lines.push(String::from_utf8_lossy(&self.partial).into_owned());
+            self.partial.clear();
+        }
+        lines
+    }
+
+    /// Descriptors to wait on: the line, the log, and the upload where one is on its way.
+    pub fn fds(&self, uploads: bool) -> Vec<BorrowedFd<'_>> {
+        let mut fds = vec![self.line.fd(), self.log.as_fd()];
+        if uploads {
+            fds.push(self.upload.as_fd());
+        }
+        fds
+    }
+
+    /// Ends it at once.
+    pub fn kill(&mut self) {
+        // It is gone already, or goes now.
+        drop(self.child.kill());
+    }
+
+    /// How it ended, if it did.
+    pub fn ended(&mut self) -> Option<String> {
+        let status = self.child.try_wait().ok()??;
+        Some(status.to_string())
+    }
+}

@@ -1,0 +1,355 @@
+//! PID 1: one thread that waits for whatever happens and does what follows.
+//!
+//! A panic here ends PID 1, which ends the kernel, which starts the machine again: an attempt of
+//! this slot is spent, and after three the other one runs. So nothing that comes from outside may
+//! cause one; what can fail is told on the console and tried again or left.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Instant;
+
+use nix::libc;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+use super::boot_state::{self, BootState};
+use super::console::Console;
+use super::health::Health;
+use super::layout::{Partition, SystemDisk};
+use super::link::{Configured, Figures, Start, ToServer};
+use super::mount;
+use super::power::{self, Buttons, End};
+use super::release::{LogFormats, Release};
+use super::slot::{Boot, Slot};
+use super::supervise::{self, Deaths};
+use super::upgrade::Upgrade;
+use super::watchdog::Watchdog;
+
+mod child;
+mod page;
+mod sources;
+mod told;
+mod turn;
+
+use child::Server;
+
+/// The server has so long to stop.
+const STOPPING_MS: u64 = 15_000;
+
+/// Everything that PID 1 knows.
+struct Init {
+    since: Instant,
+    boot: Boot,
+    release: Release,
+    disk: Option<SystemDisk>,
+    boot_state: Option<File>,
+    /// The device of the store; without it there is no server.
+    data: Option<OwnedFd>,
+    /// What it is, or what is wrong with it, for people.
+    data_said: String,
+    console: Console,
+    watchdog: Option<Watchdog>,
+    pinged_ms: u64,
+    buttons: Buttons,
+    signals: SignalFd,
+    server: Option<Server>,
+    deaths: Deaths,
+    restart_ms: Option<u64>,
+    health: Health,
+    configured: Option<Configured>,
+    /// Why the server waits for a person.
+    waits: Option<String>,
+    figures: Figures,
+    notices: BTreeMap<String, String>,
+    upgrade: Option<(Upgrade, u64)>,
+    /// How the machine ends, and when it does at the latest.
+    ending: Option<(End, u64)>,
+}
+
+/// Runs as PID 1, for ever.
+pub fn main() -> ! {
+    let since = Instant::now();
+    let troubles = mount::all();
+    let mut init = match Init::new(since) {
+        Ok(init) => init,
+        // Without signals or a console there is no way to go on.
+        Err(error) => panic!("PID 1 cannot start: {error}"),
+    };
+    init.say(&format!(
+        "Cairn {} starts, {}",
+        init.release.version,
+        init.origin()
+    ));
+    for trouble in troubles {
+        init.say(&trouble);
+    }
+    init.open_data();
+    init.start_server();
+    loop {
+        init.turn();
+    }
+}
+
+impl Init {
+    fn new(since: Instant) -> io::Result<Init> {
+        let mut mask = SigSet::empty();
+        for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT] {
+            mask.add(signal);
+        }
+        mask.thread_block()?;
+        let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+        let cmdline = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+        let disk = SystemDisk::find();
+        let boot_state = disk.as_ref().and_then(|disk| {
+            OpenOptions::new()
+                .read(true)
+                .write(true)
+                .open(disk.partition(Partition::BootState))
+                .ok()
+        });
+        // Ctrl-Alt-Del is a signal then, and not the end at once.
+        let _ = nix::sys::reboot::set_cad_enabled(false);
+        Ok(Init {
+            since,
+            boot: Boot::parse(&cmdline),
+            release: release(),
+            disk,
+            boot_state,
+            data: None,
+            data_said: String::new(),
+            console: Console::open(),
+            watchdog: Watchdog::open(),
+            pinged_ms: 0,
+            buttons: Buttons::open(),
+            signals,
+            server: None,
+            deaths: Deaths::default(),
+            restart_ms: None,
+            health: Health::default(),
+            configured: None,
+            waits: None,
+            figures: Figures::default(),
+            notices: BTreeMap::new(),
+            upgrade: None,
+            ending: None,
+        })
+    }
+
+    /// Milliseconds since PID 1 began.
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn say(&mut self, line: &str) {
+        let now_ms = self.now_ms();
+        self.console.log(&format!(
+            "[{:4}.{:03}] {line}",
+            now_ms / 1000,
+            now_ms % 1000
+        ));
+    }
+
+    /// How this boot came about, for people.
+    fn origin(&self) -> String {
+        match (self.boot.slot, self.boot.fell_back) {
+            (Some(slot), false) => format!("from slot {slot}"),
+            (Some(slot), true) => {
+                format!(
+                    "from slot {slot}, because slot {} did not boot",
+                    slot.other()
+                )
+            }
+            (None, _) => "without a slot".to_owned(),
+        }
+    }
+
+    fn open_data(&mut self) {
+        let Some(disk) = &self.disk else {
+            self.data_said = "the root is not on a disk of Cairn".to_owned();
+            return;
+        };
+        let path = disk.partition(Partition::Data);
+        let name = path.display().to_string();
+        match open_device(&path) {
+            Ok(device) => {
+                self.data = Some(device);
+                self.data_said = name;
+            }
+            Err(error) => {
+                self.data_said = format!("cannot open {name}: {error}");
+                let said = self.data_said.clone();
+                self.say(&said);
+            }
+        }
+    }
+
+    fn start_server(&mut self) {
+        let Some(data) = &self.data else {
+            return;
+        };
+        let now_ms = self.now_ms();
+        self.restart_ms = None;
+        self.deaths.started(now_ms);
+        match Server::start(data) {
+            Ok(server) => {
+                let start = Start {
+                    release: self.release.clone(),
+                    slot: self.boot.slot,
+                    fell_back: self.boot.fell_back,
+                    data: self.data_said.clone(),
+                };
+                self.health.server_started(now_ms);
+                // One that cannot hear it will be found out by its silence.
+                drop(server.tell(&ToServer::Start(Box::new(start))));
+                self.server = Some(server);
+            }
+            Err(error) => {
+                self.say(&format!("cannot start the server: {error}"));
+                self.server_died(now_ms);
+            }
+        }
+    }
+
+    fn server_died(&mut self, now_ms: u64) {
+        self.health.server_ended();
+        self.upgrade = None;
+        if self.ending.is_some() {
+            return;
+        }
+        match self.deaths.died(now_ms, self.health.is_confirmed()) {
+            supervise::Verdict::Restart { at_ms } => self.restart_ms = Some(at_ms),
+            supervise::Verdict::GiveUp if self.can_go_back() => {
+                self.give_up("the server keeps dying");
+            }
+            supervise::Verdict::GiveUp => self.restart_ms = Some(now_ms + 30_000),
+        }
+    }
+
+    /// Whether the other slot holds a system that once proved itself.
+    fn can_go_back(&self) -> bool {
+        let (Some(slot), Some(state)) = (self.boot.slot, self.read_state()) else {
+            return false;
+        };
+        is_good(&state, slot.other())
+    }
+
+    fn give_up(&mut self, why: &str) {
+        let Some(slot) = self.boot.slot else {
+            return;
+        };
+        self.say(&format!("{why}: going back to slot {}", slot.other()));
+        self.change_state(|state| state.given_up(slot));
+        self.end(End::Reboot);
+    }
+
+    fn read_state(&self) -> Option<BootState> {
+        boot_state::read(self.boot_state.as_ref()?).ok()
+    }
+
+    /// Rewrites the boot state; a damaged one is made anew.
+    fn change_state(&mut self, change: impl FnOnce(BootState) -> BootState) {
+        let Some(file) = &self.boot_state else {
+            return;
+        };
+        let state = boot_state::read(file).unwrap_or_default();
+        if let Err(error) = boot_state::write(file, &change(state)) {
+            self.say(&format!("cannot write the boot state: {error}"));
+        }
+    }
+
+    /// The system has proved itself.
+    fn confirm(&mut self) {
+        self.health.confirmed();
+        let Some(slot) = self.boot.slot else {
+            return;
+        };
+        self.change_state(|state| {
+            let mut state = state.confirmed(slot);
+            mark_good(&mut state, slot, true);
+            state
+        });
+        self.say(&format!("slot {slot} has proved itself"));
+    }
+
+    /// Ends the machine in an orderly way: the server first.
+    fn end(&mut self, how: End) {
+        if self.ending.is_some() {
+            return;
+        }
+        self.ending = Some((how, self.now_ms() + STOPPING_MS));
+        if let Some(server) = &self.server {
+            drop(server.tell(&ToServer::Stop));
+        }
+    }
+
+    /// The server is gone, or too late.
+    fn finish(&mut self, how: End) -> ! {
+        if let (Some(slot), false) = (self.boot.slot, self.health.is_confirmed()) {
+            // An orderly stop is no failure.
+            self.change_state(|state| {
+                if state.left == 0 {
+                    state
+                } else {
+                    state.stopped(slot)
+                }
+            });
+        }
+        self.say(match how {
+            End::Reboot => "starting again",
+            End::PowerOff => "switching off",
+        });
+        nix::unistd::sync();
+        let errno = power::end(how);
+        panic!("the kernel does not end the machine: {errno}");
+    }
+}
+
+/// Slots that once proved themselves stand in the boot state as `good`.
+fn is_good(state: &BootState, slot: Slot) -> bool {
+    state
+        .other("good")
+        .is_some_and(|good| good.contains(slot.name()))
+}
+
+fn mark_good(state: &mut BootState, slot: Slot, good: bool) {
+    let value: String = [Slot::A, Slot::B]
+        .into_iter()
+        .filter(|other| {
+            if *other == slot {
+                good
+            } else {
+                is_good(state, *other)
+            }
+        })
+        .map(Slot::name)
+        .collect();
+    state.set_other("good", &value);
+}
+
+/// What the root says it is. A root without it is one of a developer.
+fn release() -> Release {
+    fs::read_to_string("/etc/cairn-release")
+        .ok()
+        .and_then(|text| Release::parse(&text).ok())
+        .unwrap_or_else(|| Release {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            floor: "0.0.0".to_owned(),
+            log: LogFormats::OURS,
+            keys: Vec::new(),
+            kernel: String::new(),
+        })
+}
+
+/// The device of the store, past the page cache.
+fn open_device(path: &Path) -> io::Result<OwnedFd> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_DIRECT | libc::O_EXCL)
+        .open(path)?;
+    Ok(file.into())
+}

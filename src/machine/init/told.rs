@@ -1,0 +1,187 @@
+//! What the server tells PID 1, and what PID 1 does about it.
+
+use std::fs::OpenOptions;
+use std::io;
+
+use super::{Init, mark_good};
+use crate::machine::layout::Partition;
+use crate::machine::link::{ToMachine, ToServer};
+use crate::machine::power::End;
+use crate::machine::upgrade::{Target, Upgrade};
+
+/// Messages that are heard in a turn: a server that never stops talking must not keep PID 1.
+const MESSAGES_A_TURN: usize = 64;
+/// Notices that the console keeps.
+const NOTICES_MAX: usize = 8;
+
+impl Init {
+    /// Its messages and the lines of its log.
+    pub(super) fn hear_server(&mut self, now_ms: u64) {
+        for _ in 0..MESSAGES_A_TURN {
+            let Some(server) = &mut self.server else {
+                return;
+            };
+            for line in server.log_lines(false) {
+                self.console.log(&line);
+            }
+            match server.hear() {
+                Ok(None) => return,
+                Ok(Some(message)) => {
+                    self.health.heard(now_ms);
+                    self.told(message, now_ms);
+                }
+                // It ends, or has ended: waiting for it tells how.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return,
+                Err(error) => {
+                    server.kill();
+                    self.say(&format!("the server talks nonsense: {error}"));
+                    return;
+                }
+            }
+        }
+    }
+
+    fn told(&mut self, message: ToMachine, now_ms: u64) {
+        match message {
+            ToMachine::Opened(opened) => {
+                self.health.opened();
+                if !opened.has_configuration {
+                    self.look_for_configuration();
+                }
+            }
+            ToMachine::Configured(configured) => {
+                self.health.waits(false);
+                self.waits = None;
+                self.configured = Some(*configured);
+            }
+            ToMachine::Waiting(why) => {
+                self.health.is_well(now_ms);
+                self.health.waits(true);
+                self.say(&why);
+                self.waits = Some(why);
+            }
+            ToMachine::Serving => {
+                self.health.is_well(now_ms);
+                self.say("the server accepts log-ins");
+            }
+            ToMachine::Alive(figures) => self.figures = *figures,
+            ToMachine::Notice { name, text } => {
+                if text.is_empty() {
+                    self.notices.remove(&name);
+                } else if self.notices.len() < NOTICES_MAX || self.notices.contains_key(&name) {
+                    self.notices.insert(name, text);
+                }
+            }
+            ToMachine::Upgrade { bytes } => self.begin_upgrade(bytes),
+            ToMachine::Rollback => self.roll_back(),
+            ToMachine::Reboot => self.end(End::Reboot),
+            ToMachine::PowerOff => self.end(End::PowerOff),
+        }
+    }
+
+    fn answer(&self, outcome: Result<String, String>) {
+        if let Some(server) = &self.server {
+            // A server that does not hear it has other troubles.
+            drop(server.tell(&ToServer::Done(outcome)));
+        }
+    }
+
+    fn begin_upgrade(&mut self, bytes: u64) {
+        match self.target() {
+            Ok(target) => {
+                self.say("an upgrade comes in");
+                self.upgrade = Some((Upgrade::new(self.release.clone(), target), bytes));
+            }
+            Err(why) => self.answer(Err(why)),
+        }
+    }
+
+    /// The slot that does not run. A system that has not proved itself must not write there: it is
+    /// what the machine would go back to.
+    fn target(&mut self) -> Result<Target, String> {
+        let (Some(disk), Some(slot)) = (self.disk.clone(), self.boot.slot) else {
+            return Err("this machine has no slots".to_owned());
+        };
+        if !self.health.is_confirmed() {
+            return Err("the running system has not proved itself yet: try in a minute".to_owned());
+        }
+        let open = |partition| {
+            let path = disk.partition(partition);
+            OpenOptions::new()
+                .read(true)
+                .write(true)
+                .open(&path)
+                .map_err(|error| format!("cannot open {}: {error}", path.display()))
+        };
+        let other = slot.other();
+        let target = Target {
+            boot: open(Partition::Boot(other))?,
+            root: open(Partition::Root(other))?,
+        };
+        self.change_state(|mut state| {
+            mark_good(&mut state, other, false);
+            state
+        });
+        Ok(target)
+    }
+
+    /// Takes what has come of a bundle.
+    pub(super) fn take_upload(&mut self) {
+        let mut buffer = vec![0; 64 * 1024];
+        for _ in 0..16 {
+            let (Some(server), Some((upgrade, left))) = (&mut self.server, &mut self.upgrade)
+            else {
+                return;
+            };
+            let most = usize::try_from(*left).map_or(buffer.len(), |left| left.min(buffer.len()));
+            let fed = match server.uploaded(&mut buffer[..most]) {
+                Ok(None) => return,
+                Ok(Some(len)) => {
+                    *left -= len as u64;
+                    let fed = upgrade.feed(&buffer[..len]);
+                    if fed.is_ok() && *left > 0 && len > 0 {
+                        continue;
+                    }
+                    fed
+                }
+                Err(error) => Err(format!("the bundle does not come through: {error}")),
+            };
+            self.end_upgrade(fed);
+            return;
+        }
+    }
+
+    fn end_upgrade(&mut self, fed: Result<(), String>) {
+        let (Some((upgrade, _)), Some(slot)) = (self.upgrade.take(), self.boot.slot) else {
+            return;
+        };
+        let outcome = fed.and_then(|()| upgrade.finish()).map(|manifest| {
+            self.change_state(|state| state.activated(slot.other()));
+            format!(
+                "version {} is in slot {} and is tried at the next start",
+                manifest.version,
+                slot.other()
+            )
+        });
+        let said = match &outcome {
+            Ok(said) => said.clone(),
+            Err(why) => format!("the upgrade was refused: {why}"),
+        };
+        self.say(&said);
+        self.answer(outcome);
+    }
+
+    fn roll_back(&mut self) {
+        let outcome = match self.boot.slot {
+            None => Err("this machine has no slots".to_owned()),
+            Some(_) if !self.can_go_back() => {
+                Err("the other slot holds no system that has ever proved itself".to_owned())
+            }
+            Some(slot) => {
+                self.change_state(|state| state.activated(slot.other()));
+                Ok(format!("slot {} is tried at the next start", slot.other()))
+            }
+        };
+        self.answer(outcome);
+    }
+}

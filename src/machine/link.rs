@@ -1,0 +1,263 @@
+//! The line between PID 1 and the server: one message a datagram, as JSON.
+//!
+//! PID 1 believes nothing that comes here: a message is bounded, parsed strictly, and asks at most
+//! for what the server may ask for. What the server can reach by it is a reboot, the other slot,
+//! an upgrade that is signed, and words on the console.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockType, recv, send, setsockopt, socketpair, sockopt,
+};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::plan::Plan;
+use super::release::Release;
+
+/// Bytes of a message at most.
+pub const MESSAGE_MAX: usize = 128 * 1024;
+
+/// What PID 1 says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ToServer {
+    /// First of all.
+    Start(Box<Start>),
+    /// A place that configuration can come from has been asked; `None`: there is nothing anywhere.
+    Source(Option<Source>),
+    /// How an upgrade or a step back went: a sentence.
+    Done(Result<String, String>),
+    /// Stop in an orderly way.
+    Stop,
+}
+
+/// What the server has to know about the machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Start {
+    /// What runs.
+    pub release: Release,
+    /// The slot that runs, if there are slots.
+    pub slot: Option<super::slot::Slot>,
+    /// The other slot was tried before and did not boot.
+    pub fell_back: bool,
+    /// Where the data is, for people.
+    pub data: String,
+}
+
+/// Configuration that was found outside of the store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// Where, for people.
+    pub origin: String,
+    /// Our TOML.
+    pub toml: Option<String>,
+    /// The network, where the place says something about it.
+    pub plan: Option<Plan>,
+}
+
+/// What the server says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ToMachine {
+    /// The store is open. With the configuration that it holds, if it holds one, nothing else is
+    /// asked.
+    Opened(Box<Opened>),
+    /// The configuration that counts from now on.
+    Configured(Box<Configured>),
+    /// It serves nobody until a person does something: what, in a sentence.
+    Waiting(String),
+    /// It listens, and a log-in over the loopback has worked.
+    Serving,
+    /// It is alive: sent every few seconds, or the watchdog bites.
+    Alive(Box<Figures>),
+    /// A line for the console that stays there: a fingerprint, a code to claim the machine with.
+    Notice {
+        /// What it is.
+        name: String,
+        /// Its text; empty: no longer.
+        text: String,
+    },
+    /// So many bytes of a bundle come through the upload line.
+    Upgrade {
+        /// How many.
+        bytes: u64,
+    },
+    /// The other slot, please.
+    Rollback,
+    /// Start again.
+    Reboot,
+    /// Switch off.
+    PowerOff,
+}
+
+/// The store is open.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Opened {
+    /// The store holds a configuration, which wins.
+    pub has_configuration: bool,
+    /// Milliseconds since 1970 of the newest record: the clock is not before that.
+    pub newest_ms: u64,
+}
+
+/// What of the configuration concerns PID 1.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Configured {
+    /// Where it came from, for people.
+    pub origin: String,
+    /// The domain that is served.
+    pub domain: String,
+    /// The network.
+    pub plan: Plan,
+}
+
+/// Figures for the console.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Figures {
+    /// Accounts.
+    pub accounts: u64,
+    /// People who are connected.
+    pub sessions: u64,
+    /// Bytes of the store that are in use.
+    pub used_bytes: u64,
+    /// Bytes of the store.
+    pub store_bytes: u64,
+    /// The certificate, for people.
+    pub certificate: String,
+    /// Addresses that are listened on.
+    pub listening: Vec<SocketAddr>,
+}
+
+/// One end of the line.
+#[derive(Debug)]
+pub struct Line {
+    fd: OwnedFd,
+}
+
+/// Both ends: of PID 1, which never waits, and of the server.
+pub fn pair() -> io::Result<(Line, OwnedFd)> {
+    let (ours, theirs) = socketpair(
+        AddressFamily::Unix,
+        SockType::SeqPacket,
+        None,
+        SockFlag::SOCK_CLOEXEC,
+    )?;
+    for fd in [&ours, &theirs] {
+        setsockopt(fd, sockopt::SndBuf, &(2 * MESSAGE_MAX))?;
+    }
+    Ok((Line { fd: ours }, theirs))
+}
+
+impl Line {
+    /// The server's end, as it was handed over.
+    pub fn of(fd: OwnedFd) -> Line {
+        Line { fd }
+    }
+
+    /// To wait on.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        use std::os::fd::AsFd;
+        self.fd.as_fd()
+    }
+
+    /// Sends a message without waiting: a full line is an error.
+    pub fn send(&self, message: &impl Serialize) -> io::Result<()> {
+        let bytes = serde_json::to_vec(message)?;
+        if bytes.len() > MESSAGE_MAX {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the message is too long",
+            ));
+        }
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        send(self.fd.as_raw_fd(), &bytes, flags)?;
+        Ok(())
+    }
+
+    /// The next message, if one is there. The end of the line is `UnexpectedEof`, and what is no
+    /// message `InvalidData`.
+    pub fn try_receive<T: DeserializeOwned>(&self) -> io::Result<Option<T>> {
+        self.receive_with(MsgFlags::MSG_DONTWAIT)
+    }
+
+    /// Waits for the next message.
+    pub fn receive<T: DeserializeOwned>(&self) -> io::Result<T> {
+        loop {
+            if let Some(message) = self.receive_with(MsgFlags::empty())? {
+                return Ok(message);
+            }
+        }
+    }
+
+    fn receive_with<T: DeserializeOwned>(&self, flags: MsgFlags) -> io::Result<Option<T>> {
+        // One byte more, so that what was cut shows.
+        let mut bytes = vec![0; MESSAGE_MAX + 1];
+        let len = match recv(self.fd.as_raw_fd(), &mut bytes, flags) {
+            Ok(0) | Err(Errno::ECONNRESET) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(len) if len > MESSAGE_MAX => {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "a message is too long",
+                ));
+            }
+            Ok(len) => len,
+            Err(Errno::EAGAIN | Errno::EINTR) => return Ok(None),
+            Err(errno) => return Err(errno.into()),
+        };
+        Ok(Some(serde_json::from_slice(&bytes[..len])?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_pass_one_by_one() {
+        let (ours, theirs) = pair().expect("a pair");
+        let theirs = Line::of(theirs);
+        let messages = [
+            ToMachine::Upgrade { bytes: 7 },
+            ToMachine::Alive(Box::default()),
+            ToMachine::Configured(Box::default()),
+        ];
+        for message in &messages {
+            theirs.send(message).expect("it is sent");
+        }
+        for message in messages {
+            let received: Option<ToMachine> = ours.try_receive().expect("it is received");
+            assert_eq!(received, Some(message));
+        }
+        let nothing: Option<ToMachine> = ours.try_receive().expect("nothing came");
+        assert_eq!(nothing, None);
+    }
+
+    #[test]
+    fn nonsense_and_the_end_are_told_apart() {
+        let (ours, theirs) = pair().expect("a pair");
+        send(
+            theirs.as_raw_fd(),
+            b"{\"reboot\":\"now\"}",
+            MsgFlags::empty(),
+        )
+        .expect("sent");
+        let nonsense = ours.try_receive::<ToMachine>().expect_err("no message");
+        assert_eq!(nonsense.kind(), io::ErrorKind::InvalidData);
+        drop(theirs);
+        let end = ours.try_receive::<ToMachine>().expect_err("the end");
+        assert_eq!(end.kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn a_line_that_is_not_read_fills_up_and_does_not_block() {
+        let (ours, _theirs) = pair().expect("a pair");
+        let long = "x".repeat(MESSAGE_MAX / 2);
+        let full = (0..100).find_map(|_| ours.send(&long).err());
+        assert!(full.is_some());
+        let too_long = ours.send(&"x".repeat(MESSAGE_MAX)).expect_err("too long");
+        assert_eq!(too_long.kind(), io::ErrorKind::InvalidInput);
+    }
+}

@@ -15,7 +15,7 @@ use super::slot::Slot;
 /// Bytes of an environment block.
 pub const BLOCK_BYTES: usize = 1024;
 /// Where the block and its copy stand on the partition, in bytes.
-pub const OFFSETS: [u64; 2] = [7168, 8192];
+pub const OFFSETS: [u64; 2] = [5632, 9728];
 /// Attempts that a slot gets.
 pub const ATTEMPTS: u8 = 3;
 

@@ -1,0 +1,133 @@
+//! The boot loader: one GRUB for BIOS and UEFI, with its script sealed inside.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::layout::{BIOS, PARTITIONS, SECTOR};
+use crate::tool;
+
+const SCRIPT: &[u8] = include_bytes!("../grub/grub.cfg");
+/// The rescue shell, which has no `if`, hands over to the script at once.
+const EARLY: &[u8] = b"set prefix=(memdisk)\nset root=memdisk\nnormal (memdisk)/grub.cfg\n";
+const MODULES: &str = "memdisk tar part_gpt fat normal loadenv serial terminal echo true test regexp \
+                       linux boot reboot sleep probe hashsum gcry_sha256";
+/// Where Debian keeps GRUB's modules.
+const BIOS_FOLDER: &str = "/usr/lib/grub/i386-pc";
+
+/// What was made.
+#[derive(Debug)]
+pub struct Loader {
+    /// The first 440 bytes of the disk.
+    pub boot_sector: Vec<u8>,
+    /// What goes to the start of the BIOS boot partition.
+    pub core: Vec<u8>,
+    /// The program for UEFI.
+    pub efi: Vec<u8>,
+}
+
+/// Makes the loader with GRUB's own tool.
+pub fn make() -> Result<Loader, String> {
+    let folder = tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
+    let folder = folder.path();
+    tool::write(&folder.join("memdisk.tar"), &tar("grub.cfg", SCRIPT))?;
+    tool::write(&folder.join("early.cfg"), EARLY)?;
+    let image = |format: &str, output: &str, extra: &str| {
+        let mut command = Command::new("grub-mkimage");
+        command
+            .current_dir(folder)
+            .args([
+                "-O",
+                format,
+                "-o",
+                output,
+                "-m",
+                "memdisk.tar",
+                "-c",
+                "early.cfg",
+            ])
+            .args(["-p", "(memdisk)"])
+            .args(MODULES.split_whitespace())
+            .arg(extra);
+        tool::run(&mut command)?;
+        tool::read(&folder.join(output))
+    };
+    let core = image("i386-pc", "core.img", "biosdisk")?;
+    let efi = image("x86_64-efi", "boot.efi", "efi_gop")?;
+    let boot = fs::read(Path::new(BIOS_FOLDER).join("boot.img"))
+        .map_err(|error| format!("GRUB's boot.img is missing: {error}; install grub-pc-bin"))?;
+    install(boot, core, efi)
+}
+
+/// Tells the first sector where the rest is, and the rest where it goes on: what GRUB's own
+/// installer does with a disk in hand.
+fn install(mut boot: Vec<u8>, mut core: Vec<u8>, efi: Vec<u8>) -> Result<Loader, String> {
+    let sector = SECTOR as usize;
+    let start = PARTITIONS[BIOS].offset() / SECTOR;
+    core.resize(core.len().next_multiple_of(sector), 0);
+    if boot.len() < 440 || core.len() < 2 * sector || core.len() as u64 > PARTITIONS[BIOS].bytes() {
+        return Err("this GRUB is of another kind than expected".to_owned());
+    }
+    // The sector to load, the drive it was started from, and no check for old BIOSes.
+    boot[0x5c..0x64].copy_from_slice(&start.to_le_bytes());
+    boot[0x64] = 0xff;
+    boot[0x66..0x68].copy_from_slice(&[0x90, 0x90]);
+    boot.truncate(440);
+    let rest = u16::try_from(core.len() / sector - 1).map_err(|error| error.to_string())?;
+    let list = &mut core[sector - 12..sector];
+    list[..8].copy_from_slice(&(start + 1).to_le_bytes());
+    list[8..10].copy_from_slice(&rest.to_le_bytes());
+    list[10..].copy_from_slice(&0x820_u16.to_le_bytes());
+    Ok(Loader {
+        boot_sector: boot,
+        core,
+        efi,
+    })
+}
+
+/// An archive with one file (POSIX.1-1988, ustar).
+fn tar(name: &str, content: &[u8]) -> Vec<u8> {
+    let mut header = vec![0; 512];
+    let mut field = |at: usize, text: &str| {
+        header[at..at + text.len()].copy_from_slice(text.as_bytes());
+    };
+    field(0, name);
+    field(100, "0000644");
+    field(108, "0000000");
+    field(116, "0000000");
+    field(124, &format!("{:011o}", content.len()));
+    field(136, "00000000001");
+    field(148, "        ");
+    field(156, "0");
+    field(257, "ustar\x0000");
+    let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    let mut archive = header;
+    archive.extend(content);
+    archive.resize(archive.len().next_multiple_of(512) + 1024, 0);
+    archive
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_script_is_archived_with_a_sound_header() {
+        let archive = tar("grub.cfg", b"echo");
+        assert_eq!(archive.len(), 512 + 512 + 1024);
+        let sum: u32 = archive[..512]
+            .iter()
+            .enumerate()
+            .map(|(at, byte)| {
+                if (148..156).contains(&at) {
+                    32
+                } else {
+                    u32::from(*byte)
+                }
+            })
+            .sum();
+        assert_eq!(&archive[148..154], format!("{sum:06o}").as_bytes());
+        assert_eq!(&archive[512..516], b"echo");
+    }
+}

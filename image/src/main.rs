@@ -1,0 +1,204 @@
+//! `cairn-image`: builds the disk image that Cairn boots from, and looks into it.
+//!
+//! `image/README.md` draws the way from the firmware to PID 1. Equal inputs give equal bytes: no
+//! time, no path, no user and no chance goes in.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use clap::{Parser, Subcommand};
+
+mod binary;
+mod bundle;
+mod disk;
+mod fat;
+mod gpt;
+mod grub;
+mod kernel;
+mod layout;
+mod look;
+mod sbom;
+mod slot;
+mod tool;
+mod verity;
+
+/// Builds the disk image that Cairn boots from.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Build the image and print its SHA-256 sum
+    Build(Build),
+    /// Say what an image holds
+    Inspect {
+        /// The image, raw
+        image: PathBuf,
+    },
+    /// Check every sum of an image, and that nothing but the program can execute
+    Verify {
+        /// The image, raw
+        image: PathBuf,
+    },
+    /// Say where two images differ; the exit code is 1 when they do
+    Diff {
+        /// An image, raw
+        one: PathBuf,
+        /// Another one
+        other: PathBuf,
+    },
+    /// Put a configuration on the EFI partition of a finished image
+    Personalise {
+        /// The image, raw
+        image: PathBuf,
+        /// A cairn.toml
+        config: PathBuf,
+    },
+    /// Make a pair of keys to sign bundles with: FILE and FILE.pub
+    Keys {
+        /// Where the secret key goes
+        file: PathBuf,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct Build {
+    /// The folder for what is built
+    #[arg(long, default_value = "target/image/out")]
+    out: PathBuf,
+    /// raw, raw.zst, qcow2 or vmdk; may be given several times
+    #[arg(long, default_value = "raw")]
+    format: Vec<String>,
+    /// A kernel, instead of building one
+    #[arg(long)]
+    kernel: Option<PathBuf>,
+    /// A statically linked `cairn`, instead of building it
+    #[arg(long)]
+    binary: Option<PathBuf>,
+    /// Fill both slots, instead of the first alone
+    #[arg(long)]
+    both: bool,
+    /// A public key of minisign (one line of base64) that may sign the next release; may be given
+    /// several times
+    #[arg(long)]
+    trust: Vec<PathBuf>,
+    /// Also make a bundle, signed with this secret key of minisign, which has no password
+    #[arg(long)]
+    sign: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Action::Build(options) => build(&options),
+        Action::Inspect { image } => look::inspect(&image).and_then(|text| print(&text)),
+        Action::Verify { image } => look::verify(&image).and_then(|text| print(&text)),
+        Action::Diff { one, other } => look::diff(&one, &other),
+        Action::Personalise { image, config } => look::personalise(&image, &config),
+        Action::Keys { file } => keys(&file),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(sentence) => {
+            drop(writeln!(std::io::stderr(), "cairn-image: {sentence}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn print(text: &str) -> Result<(), String> {
+    writeln!(std::io::stdout(), "{}", text.trim_end()).map_err(|error| error.to_string())
+}
+
+fn keys(file: &Path) -> Result<(), String> {
+    let (secret, public) = bundle::keys()?;
+    let mut public_file = file.as_os_str().to_owned();
+    public_file.push(".pub");
+    tool::write(file, secret.as_bytes())?;
+    tool::write(Path::new(&public_file), public.as_bytes())
+}
+
+fn build(options: &Build) -> Result<(), String> {
+    let binary = match &options.binary {
+        Some(file) => tool::read(file)?,
+        None => binary::build()?,
+    };
+    let kernel = match &options.kernel {
+        Some(file) => kernel::Kernel {
+            bytes: tool::read(file)?,
+            version: "given".to_owned(),
+            source_sha256: String::new(),
+        },
+        None => kernel::get()?,
+    };
+    let mut release = binary::release(&binary)?;
+    let mut keys = Vec::new();
+    for file in &options.trust {
+        let text = String::from_utf8(tool::read(file)?).map_err(|error| error.to_string())?;
+        keys.push(text.trim().to_owned());
+    }
+    let said = release.clone();
+    release.push_str(&format!("kernel = {:?}\nkeys = {keys:?}\n", kernel.version));
+    let sbom = sbom::make(&kernel, &binary)?;
+    let files = vec![
+        ("etc/cairn-release", release.into_bytes()),
+        ("etc/ssl/certs/ca-certificates.crt", roots()?),
+        ("usr/share/cairn/sbom.cdx.json", sbom.clone().into_bytes()),
+    ];
+    let slot = slot::make(&kernel.bytes, &binary, &files)?;
+    let loader = grub::make()?;
+    let disk = disk::make(&loader, [Some(&slot), options.both.then_some(&slot)])?;
+    fs::create_dir_all(&options.out)
+        .map_err(|error| format!("cannot make {}: {error}", options.out.display()))?;
+    let raw = options.out.join("cairn.raw");
+    tool::write(&raw, &disk)?;
+    tool::write(&options.out.join("cairn.cdx.json"), sbom.as_bytes())?;
+    if let Some(key) = &options.sign {
+        let bundle = bundle::make(&slot, &said, key)?;
+        tool::write(&options.out.join("cairn.bundle"), &bundle)?;
+    }
+    for format in &options.format {
+        convert(&raw, format)?;
+    }
+    print(&format!("{}  {}", tool::sha256(&disk), raw.display()))
+}
+
+/// The certificate authorities that the program trusts.
+fn roots() -> Result<Vec<u8>, String> {
+    tool::read(Path::new("/etc/ssl/certs/ca-certificates.crt"))
+        .map_err(|error| format!("{error}; install ca-certificates"))
+}
+
+fn convert(raw: &Path, format: &str) -> Result<(), String> {
+    let to = raw.with_file_name(format!("cairn.{format}"));
+    match format {
+        "raw" => Ok(()),
+        "raw.zst" => tool::run(
+            Command::new("zstd")
+                .args(["-19", "-q", "-f", "-T1", "-o"])
+                .args([&to, raw]),
+        )
+        .map(drop),
+        "qcow2" | "vmdk" => {
+            let options: &[&str] = match format {
+                "qcow2" => &["-c", "-O", "qcow2"],
+                _ => &["-O", "vmdk", "-o", "subformat=streamOptimized"],
+            };
+            tool::run(
+                Command::new("qemu-img")
+                    .arg("convert")
+                    .args(options)
+                    .args([raw, &to]),
+            )
+            .map(drop)
+        }
+        _ => Err(format!(
+            "{format} is no format: raw, raw.zst, qcow2 and vmdk are"
+        )),
+    }
+}

@@ -6,4 +6,7 @@
 //! files of cloud-init) is parsed in short-lived children without rights, which return one small
 //! structure.
 
+pub mod gpt;
+pub mod guid;
 pub mod plan;
+pub mod read_at;

@@ -6,7 +6,10 @@
 //! files of cloud-init) is parsed in short-lived children without rights, which return one small
 //! structure.
 
+pub mod disk;
 pub mod gpt;
 pub mod guid;
+pub mod kernel_call;
 pub mod plan;
 pub mod read_at;
+pub mod time;

@@ -118,7 +118,7 @@ pub struct Table {
 }
 
 /// The fields that matter of a header.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Header {
     own_lba: u64,
     other_lba: u64,
@@ -265,7 +265,7 @@ impl Header {
     }
 
     /// The sector of this header.
-    fn to_sector(&self) -> Vec<u8> {
+    fn sector(&self) -> Vec<u8> {
         let mut bytes = vec![0; SECTOR];
         bytes[..8].copy_from_slice(SIGNATURE);
         bytes[8..12].copy_from_slice(&REVISION.to_le_bytes());

@@ -74,7 +74,7 @@ pub fn resize_partition(
     let argument = BlkpgArgument {
         operation: BLKPG_RESIZE_PARTITION,
         flags: 0,
-        data_bytes: mem::size_of::<BlkpgPartition>() as libc::c_int,
+        data_bytes: size_of::<BlkpgPartition>() as libc::c_int,
         data: &raw mut partition,
     };
     // SAFETY: both structures have the layout of linux/blkpg.h and outlive the call.
@@ -95,9 +95,7 @@ pub fn slew(offset_us: i64) -> io::Result<()> {
     // SAFETY: zeros are a valid timex.
     let mut timex: libc::timex = unsafe { mem::zeroed() };
     timex.modes = libc::ADJ_OFFSET_SINGLESHOT;
-    timex.offset = offset_us
-        .try_into()
-        .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    timex.offset = offset_us;
     // SAFETY: the structure outlives the call.
     let state = unsafe { libc::adjtimex(&raw mut timex) };
     if state < 0 {
@@ -112,8 +110,8 @@ mod tests {
 
     #[test]
     fn structures_are_as_long_as_the_kernel_s() {
-        assert_eq!(mem::size_of::<RtcTime>(), 36);
-        assert_eq!(mem::size_of::<BlkpgPartition>(), 152);
+        assert_eq!(size_of::<RtcTime>(), 36);
+        assert_eq!(size_of::<BlkpgPartition>(), 152);
     }
 
     #[test]

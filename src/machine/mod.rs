@@ -12,4 +12,5 @@ pub mod guid;
 pub mod kernel_call;
 pub mod plan;
 pub mod read_at;
+pub mod source;
 pub mod time;

@@ -66,7 +66,7 @@ impl Table {
         let of = |header: &Header| {
             [
                 write(header.entries_lba, entries_bytes.clone()),
-                write(header.own_lba, header.to_sector()),
+                write(header.own_lba, header.sector()),
             ]
         };
         // The copy that is intact is overwritten last.
@@ -118,7 +118,7 @@ impl Table {
             own_lba: end,
             other_lba: PRIMARY_LBA,
             entries_lba: last_usable + 1,
-            ..primary.clone()
+            ..primary
         };
         (primary, backup)
     }

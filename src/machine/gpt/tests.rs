@@ -52,15 +52,11 @@ fn disk(sectors: u64) -> Vec<u8> {
         own_lba: sectors - 1,
         other_lba: 1,
         entries_lba: sectors - 33,
-        ..primary.clone()
+        ..primary
     };
     for header in [primary, backup] {
         put(&mut bytes, header.entries_lba * SECTOR_BYTES, &entries);
-        put(
-            &mut bytes,
-            header.own_lba * SECTOR_BYTES,
-            &header.to_sector(),
-        );
+        put(&mut bytes, header.own_lba * SECTOR_BYTES, &header.sector());
     }
     bytes
 }
@@ -152,7 +148,7 @@ fn what_is_not_ours_is_refused() {
     assert!(matches!(table.grow(7 * MIB - 1), Err(GptError::Shrunk)));
     assert!(matches!(table.grow(0), Err(GptError::Shrunk)));
 
-    let mut other = table.clone();
+    let mut other = table;
     other.partitions[2].kind = Guid([9; 16]);
     assert!(matches!(other.grow(sectors), Err(GptError::LastIsNotData)));
 
@@ -173,7 +169,7 @@ fn overlapping_partitions_are_refused() {
     table.entries[ENTRY_BYTES + 32..ENTRY_BYTES + 40].copy_from_slice(&MIB.to_le_bytes());
     table.header.entries_crc = crc32fast::hash(&table.entries);
     put(&mut bytes, 2 * SECTOR_BYTES, &table.entries);
-    put(&mut bytes, SECTOR_BYTES, &table.header.to_sector());
+    put(&mut bytes, SECTOR_BYTES, &table.header.sector());
     assert!(matches!(Table::read(&bytes[..]), Err(GptError::Entries(_))));
 }
 

@@ -9,18 +9,25 @@
 pub mod boot_state;
 pub mod bundle;
 pub mod console;
+pub mod disk;
+pub mod gpt;
+pub mod guid;
 pub mod health;
 pub mod inherit;
 pub mod init;
+pub mod kernel_call;
 pub mod layout;
 pub mod link;
 pub mod mount;
 pub mod plan;
 pub mod power;
+pub mod read_at;
 pub mod release;
 pub mod sandbox;
 pub mod slot;
+pub mod source;
 pub mod supervise;
+pub mod time;
 pub mod upgrade;
 pub mod watchdog;
 

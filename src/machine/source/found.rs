@@ -1,0 +1,427 @@
+//! What a source has for the machine, and the one message in which a child hands it to PID 1.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::user_data::{self, UserData};
+use crate::machine::plan::{Plan, Prefix};
+
+/// No message from a child is longer.
+pub const MESSAGE_BYTES_MAX: usize = 64 << 10;
+/// No configuration is longer. Real ones have less than 1 KiB; doubled by JSON, and with all else, it
+/// fits the message.
+pub const CONFIG_BYTES_MAX: usize = 16 << 10;
+const SENTENCES_MAX: usize = 8;
+const SENTENCE_CHARS_MAX: usize = 300;
+const INTERFACES_MAX: usize = 16;
+const ADDRESSES_MAX: usize = 64;
+const SERVERS_MAX: usize = 8;
+
+/// A place where configuration comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// `opt/org.cairn/config`.
+    FwCfg,
+    /// Strings that begin with `cairn:`.
+    Smbios,
+    /// In the root of the partition.
+    Esp,
+    /// A volume with the label `CIDATA`.
+    NoCloud,
+    /// A volume with the label `config-2`.
+    ConfigDrive,
+    /// A provider's metadata service.
+    Aws,
+    /// See there.
+    Azure,
+    /// See there.
+    DigitalOcean,
+    /// See there.
+    Google,
+    /// See there.
+    Hetzner,
+    /// See there.
+    Linode,
+    /// See there.
+    OpenStack,
+    /// See there.
+    Oracle,
+    /// See there.
+    Scaleway,
+    /// See there.
+    Vultr,
+}
+
+/// The name for the console.
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Origin::FwCfg => "QEMU fw_cfg",
+            Origin::Smbios => "SMBIOS OEM string",
+            Origin::Esp => "cairn.toml on the EFI partition",
+            Origin::NoCloud => "NoCloud volume",
+            Origin::ConfigDrive => "config drive",
+            Origin::Aws => "AWS metadata",
+            Origin::Azure => "Azure metadata",
+            Origin::DigitalOcean => "DigitalOcean metadata",
+            Origin::Google => "Google Cloud metadata",
+            Origin::Hetzner => "Hetzner metadata",
+            Origin::Linode => "Linode metadata",
+            Origin::OpenStack => "OpenStack metadata",
+            Origin::Oracle => "Oracle Cloud metadata",
+            Origin::Scaleway => "Scaleway metadata",
+            Origin::Vultr => "Vultr metadata",
+        })
+    }
+}
+
+/// What a source has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Found {
+    /// Where it is from.
+    pub origin: Origin,
+    /// Cairn's configuration: TOML that has not been looked into but for `revision`. An empty line
+    /// stands for the line `#cairn`, so that lines count as in the source.
+    pub config: Option<String>,
+    /// The number after `revision =` at the top of the configuration.
+    pub revision: Option<u64>,
+    /// A sentence about user-data that is there but is not ours or cannot be read.
+    pub ignored: Option<String>,
+    /// The name of the machine.
+    pub hostname: Option<String>,
+    /// Network settings; absent: DHCP and router advertisements.
+    pub network: Option<Plan>,
+    /// Addresses by which the machine is reached from outside, where the source knows them.
+    pub public_addresses: Vec<IpAddr>,
+    /// Sentences about whatever else could not be used, for the console.
+    pub notes: Vec<String>,
+}
+
+impl Found {
+    /// Nothing yet.
+    #[must_use]
+    pub fn at(origin: Origin) -> Found {
+        Found {
+            origin,
+            config: None,
+            revision: None,
+            ignored: None,
+            hostname: None,
+            network: None,
+            public_addresses: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    /// Takes the bytes of a file that is nothing but configuration. The line `#cairn` may be there.
+    #[must_use]
+    pub fn with_toml(mut self, bytes: &[u8]) -> Found {
+        if user_data::is_marked(bytes) {
+            return self.with_user_data(bytes);
+        }
+        match str::from_utf8(bytes) {
+            Ok(config) => {
+                self.revision = user_data::revision(config);
+                self.config = Some(config.to_owned());
+            }
+            Err(error) => {
+                let place = error.valid_up_to();
+                self.ignored = Some(format!(
+                    "it is not UTF-8 from byte {place} on and is ignored"
+                ));
+            }
+        }
+        self
+    }
+
+    /// Takes user-data: ours becomes the configuration, anything else a sentence.
+    #[must_use]
+    pub fn with_user_data(mut self, bytes: &[u8]) -> Found {
+        match user_data::read(bytes) {
+            UserData::Nothing => {}
+            UserData::Ours(config) => {
+                self.revision = user_data::revision(&config);
+                self.config = Some(config);
+            }
+            UserData::NotOurs(why) => self.ignored = Some(why),
+        }
+        self
+    }
+
+    /// Takes a name if it is one (RFC 1123 §2.1), else notes that it is not.
+    #[must_use]
+    pub fn with_hostname(mut self, name: Option<&str>) -> Found {
+        let Some(name) = name.map(|name| name.trim().trim_end_matches('.')) else {
+            return self;
+        };
+        if is_hostname(name) {
+            self.hostname = Some(name.to_ascii_lowercase());
+        } else if !name.is_empty() {
+            self.note(format!("{name:?} is no name for a machine and is not used"));
+        }
+        self
+    }
+
+    /// Keeps a sentence for the console.
+    pub fn note(&mut self, sentence: impl Into<String>) {
+        if self.notes.len() < SENTENCES_MAX {
+            self.notes.push(sentence.into());
+        }
+    }
+
+    /// Whether there is anything for the machine in it. Where there is not, the next source is
+    /// looked at, and the sentences of this one are kept.
+    #[must_use]
+    pub fn is_of_use(&self) -> bool {
+        self.config.is_some() || self.hostname.is_some() || self.network.is_some()
+    }
+
+    /// Takes over what was said about a source that was of no use.
+    #[must_use]
+    pub fn after(mut self, earlier: Option<Found>) -> Found {
+        if let Some(earlier) = earlier {
+            let origin = earlier.origin;
+            for sentence in earlier.ignored.iter().chain(&earlier.notes) {
+                self.note(format!("{origin}: {sentence}"));
+            }
+        }
+        self
+    }
+
+    /// The message for PID 1: at most [`MESSAGE_BYTES_MAX`] of JSON.
+    #[must_use]
+    pub fn to_message(&self) -> Vec<u8> {
+        let mut found = self.clone();
+        found.trim();
+        let message = serde_json::to_vec(&found).expect("strings, numbers and addresses are JSON");
+        assert!(
+            message.len() <= MESSAGE_BYTES_MAX,
+            "every part has its own bound"
+        );
+        message
+    }
+
+    /// Reads and checks a message from a child, which may have been talked into anything.
+    pub fn from_message(message: &[u8]) -> Result<Found, String> {
+        if message.len() > MESSAGE_BYTES_MAX {
+            return Err("the answer about the configuration is too long".to_owned());
+        }
+        let found: Found = serde_json::from_slice(message)
+            .map_err(|error| format!("the answer about the configuration is broken: {error}"))?;
+        let mut trimmed = found.clone();
+        trimmed.trim();
+        if trimmed != found {
+            return Err("the answer about the configuration leaves its bounds".to_owned());
+        }
+        Ok(found)
+    }
+
+    /// Brings every part within its bounds; what does not fit is told.
+    fn trim(&mut self) {
+        let is_config = |config: &String| {
+            let is_text = |c: char| !c.is_control() || matches!(c, '\t' | '\n' | '\r');
+            config.len() <= CONFIG_BYTES_MAX && config.chars().all(is_text)
+        };
+        if self
+            .config
+            .as_ref()
+            .is_some_and(|config| !is_config(config))
+        {
+            self.config = None;
+            self.revision = None;
+            self.ignored = Some(format!(
+                "the configuration is not text of at most {} KiB and is ignored",
+                CONFIG_BYTES_MAX >> 10
+            ));
+        }
+        self.hostname.take_if(|name| !is_hostname(name));
+        if self.network.as_ref().is_some_and(|plan| !is_bounded(plan)) {
+            self.network = None;
+            let told = "the network settings have impossible prefixes or too many entries";
+            if !self.notes.iter().any(|note| note == told) {
+                self.notes.truncate(SENTENCES_MAX - 1);
+                self.notes.push(told.to_owned());
+            }
+        }
+        self.public_addresses.truncate(ADDRESSES_MAX);
+        self.notes.truncate(SENTENCES_MAX);
+        for sentence in self.notes.iter_mut().chain(&mut self.ignored) {
+            *sentence = plain(sentence);
+        }
+    }
+}
+
+/// A sentence for the console: one line without control characters, which could draw there.
+fn plain(sentence: &str) -> String {
+    let plain = |c: char| if c.is_control() { ' ' } else { c };
+    let mut chars = sentence.chars().map(plain);
+    chars.by_ref().take(SENTENCE_CHARS_MAX).collect()
+}
+
+fn is_hostname(name: &str) -> bool {
+    let is_label = |label: &str| {
+        let is_part = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        (1..=63).contains(&label.len())
+            && label.bytes().all(is_part)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    name.len() <= 253 && name.split('.').all(is_label)
+}
+
+fn is_bounded(plan: &Plan) -> bool {
+    let is_prefix = |prefix: &Prefix| match prefix.address {
+        IpAddr::V4(_) => prefix.bits <= 32,
+        IpAddr::V6(_) => prefix.bits <= 128,
+    };
+    let entries: usize = plan
+        .interfaces
+        .iter()
+        .map(|one| one.addresses.len() + one.routes.len())
+        .sum();
+    let is_name = |name: &String| {
+        // IFNAMSIZ of the kernel, with the byte behind the name.
+        (1..16).contains(&name.len())
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_graphic() && byte != b'/')
+    };
+    plan.hostname.as_deref().is_none_or(is_hostname)
+        && plan.interfaces.len() <= INTERFACES_MAX
+        && entries <= ADDRESSES_MAX
+        && plan.resolvers.len() <= SERVERS_MAX
+        && plan.time_servers.len() <= SERVERS_MAX
+        && plan.interfaces.iter().all(|one| {
+            one.name.as_ref().is_none_or(is_name)
+                && one.addresses.iter().all(is_prefix)
+                && one.routes.iter().all(|route| is_prefix(&route.to))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::machine::plan::{InterfacePlan, Route};
+
+    fn prefix(bits: u8) -> Prefix {
+        Prefix {
+            address: Ipv4Addr::new(192, 0, 2, 1).into(),
+            bits,
+        }
+    }
+
+    fn full() -> Found {
+        let mut found = Found::at(Origin::NoCloud)
+            .with_user_data(b"#cairn\nrevision = 7\ndomain = \"chat.example\"\n")
+            .with_hostname(Some("Chat-1.example."));
+        let route = Route {
+            to: prefix(0),
+            via: Some(Ipv4Addr::new(192, 0, 2, 254).into()),
+            on_link: true,
+            metric: Some(u32::MAX),
+        };
+        found.network = Some(Plan {
+            interfaces: vec![
+                InterfacePlan {
+                    mac: Some([255; 6]),
+                    name: Some("eth0".to_owned()),
+                    mtu: Some(1500),
+                    addresses: vec![prefix(24); 2],
+                    routes: vec![route; 2],
+                    ..InterfacePlan::default()
+                };
+                INTERFACES_MAX
+            ],
+            ..Plan::default()
+        });
+        found
+    }
+
+    #[test]
+    fn what_was_found_goes_through_the_message() {
+        let found = full();
+        assert_eq!(found.revision, Some(7));
+        assert_eq!(found.hostname.as_deref(), Some("chat-1.example"));
+        let message = found.to_message();
+        assert_eq!(Found::from_message(&message), Ok(found));
+    }
+
+    #[test]
+    fn the_largest_answer_fits_the_message() {
+        let mut found = full();
+        found.config = Some("\"".repeat(CONFIG_BYTES_MAX));
+        for _ in 0..20 {
+            found.note("é\"".repeat(1000));
+        }
+        found.ignored = Some("\u{10ffff}".repeat(1000));
+        found.public_addresses = vec![std::net::Ipv6Addr::from([0xff; 16]).into(); 100];
+        let message = found.to_message();
+        let read = Found::from_message(&message).expect("within bounds");
+        assert_eq!(read.notes.len(), SENTENCES_MAX);
+        assert_eq!(read.config, found.config);
+        assert_eq!(read.network, found.network);
+    }
+
+    #[test]
+    fn a_child_that_leaves_the_bounds_is_not_believed() {
+        let change = |change: &dyn Fn(&mut Found)| {
+            let mut found = full();
+            change(&mut found);
+            Found::from_message(&serde_json::to_vec(&found).expect("JSON")).is_ok()
+        };
+        assert!(change(&|_| {}));
+        assert!(!change(&|found| found.hostname = Some("a b".to_owned())));
+        assert!(!change(&|found| found.config = Some("\u{1b}[2J".to_owned())));
+        assert!(!change(
+            &|found| found.ignored = Some("\u{1b}[2J".to_owned())
+        ));
+        assert!(!change(&|found| found.notes = vec![String::new(); 9]));
+        assert!(!change(&|found| {
+            let plan = found.network.as_mut().expect("a plan");
+            plan.interfaces[0].addresses[0].bits = 33;
+        }));
+        assert!(!change(&|found| {
+            let plan = found.network.as_mut().expect("a plan");
+            plan.interfaces[0].name = Some("../../x".to_owned());
+        }));
+        assert!(Found::from_message(&vec![b' '; MESSAGE_BYTES_MAX + 1]).is_err());
+        assert!(Found::from_message(b"{}").is_err());
+    }
+
+    #[test]
+    fn a_file_of_configuration_needs_no_line() {
+        for text in [
+            "domain = \"a.example\"\n",
+            "#cairn\ndomain = \"a.example\"\n",
+        ] {
+            let found = Found::at(Origin::Esp).with_toml(text.as_bytes());
+            let config = found.config.expect("ours");
+            assert_eq!(
+                config.lines().count(),
+                text.lines().count(),
+                "lines count as in the file"
+            );
+            assert!(config.ends_with("domain = \"a.example\"\n"));
+        }
+        let empty = Found::at(Origin::Esp).with_toml(b"");
+        assert_eq!(empty.config.as_deref(), Some(""));
+    }
+
+    #[test]
+    fn bad_names_are_told() {
+        for name in ["-a", "a..b", "ä", "a_b", &"a".repeat(64)] {
+            let found = Found::at(Origin::Aws).with_hostname(Some(name));
+            assert_eq!((found.hostname, found.notes.len()), (None, 1), "{name}");
+        }
+        assert_eq!(
+            Found::at(Origin::Aws).with_hostname(Some(" ")),
+            Found::at(Origin::Aws)
+        );
+    }
+}

@@ -1,0 +1,13 @@
+//! The machine's clock: what time servers say, what the hardware keeps, and what is done about it.
+//!
+//! Answers of time servers are read by a short-lived child without rights ([`query`], over
+//! [`sntp`]); PID 1 gets an [`Offset`] and decides with [`clock`] whether to step or to slew.
+//! Nothing may move the clock in front of its floor: the time of the build, or of the last record
+//! in the store.
+
+pub mod clock;
+pub mod hardware;
+pub mod query;
+pub mod sntp;
+
+pub use query::Offset;

@@ -1,15 +1,23 @@
 //! What the fuzz targets do with their bytes, callable without libFuzzer so that corpora replay on stable.
 
 mod allocator;
+mod gpt;
 mod jid;
+mod metadata;
 mod record;
 mod sasl;
+mod sntp;
 mod stanza;
 mod stream;
+mod volume;
 
 pub use allocator::{BYTES_MAX, bounded};
+pub use gpt::gpt;
 pub use jid::jid;
+pub use metadata::metadata;
 pub use record::record;
 pub use sasl::sasl;
+pub use sntp::sntp;
 pub use stanza::stanza;
 pub use stream::stream;
+pub use volume::volume;

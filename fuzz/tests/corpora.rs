@@ -44,3 +44,23 @@ fn stream() {
 fn record() {
     replay("record", cairn_fuzz::record);
 }
+
+#[test]
+fn gpt() {
+    replay("gpt", cairn_fuzz::gpt);
+}
+
+#[test]
+fn metadata() {
+    replay("metadata", cairn_fuzz::metadata);
+}
+
+#[test]
+fn sntp() {
+    replay("sntp", cairn_fuzz::sntp);
+}
+
+#[test]
+fn volume() {
+    replay("volume", cairn_fuzz::volume);
+}

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-pub use response::Response;
+pub use response::{Reader as ResponseReader, Response};
 
 mod response;
 
@@ -85,7 +85,7 @@ impl Server {
         let patience = self.left().map_err(failed)?;
         stream.set_write_timeout(Some(patience)).map_err(failed)?;
         stream.write_all(&request.to_bytes()).map_err(failed)?;
-        let mut reader = response::Reader::default();
+        let mut reader = ResponseReader::default();
         let mut buffer = [0; READ_BYTES];
         loop {
             let patience = self.left().map_err(failed)?;

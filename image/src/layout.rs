@@ -37,7 +37,7 @@ impl Place {
 pub const DISK_ID: &str = "ca1f0c90-6d3e-4c5b-9a57-9d2f4b7e0100";
 const LINUX: &str = "0fc63daf-8483-4772-8e79-3d69d8477de4";
 /// The type of a data partition: a raw log of Cairn, without a file system.
-pub const DATA_TYPE: &str = "ca1f0c90-6d3e-4c5b-9a57-9d2f4b7e0001";
+pub const DATA_TYPE: &str = "c7a1f5d2-3b0e-4c86-9d41-6361697230a1";
 
 /// The partitions, in the order of their numbers, which begin with 1.
 pub const PARTITIONS: [Place; 8] = [
@@ -105,6 +105,8 @@ pub const BIOS: usize = 0;
 pub const ESP: usize = 1;
 /// What boot loader and PID 1 tell each other.
 pub const BOOT_STATE: usize = 2;
+/// The log.
+pub const DATA: usize = 7;
 /// Boot and root of the slots.
 pub const SLOTS: [(usize, usize); 2] = [(3, 4), (5, 6)];
 

@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::disk::STATE_OFFSETS;
 use crate::fat;
 use crate::gpt;
-use crate::layout::{BOOT_STATE, ESP, IMAGE_BYTES, PARTITIONS, Place, SLOTS};
+use crate::layout::{BOOT_STATE, DATA, ESP, IMAGE_BYTES, PARTITIONS, Place, SLOTS};
 use crate::tool;
 use crate::verity::{self, BLOCK};
 
@@ -215,14 +215,30 @@ pub fn diff(one: &Path, other: &Path) -> Result<(), String> {
     Err(format!("they differ in {}", parts.join(", ")))
 }
 
-/// Puts a configuration on the EFI partition, where the machine looks for it at its first start.
-pub fn personalise(image: &Path, config: &Path) -> Result<(), String> {
-    let config = tool::read(config)?;
+/// Puts a configuration on the EFI partition, where the machine looks for it at its first start,
+/// and a store on the data partition.
+pub fn personalise(
+    image: &Path,
+    config: Option<&Path>,
+    store: Option<&Path>,
+) -> Result<(), String> {
     let mut found = Image::read(image)?;
-    let place = &PARTITIONS[ESP];
-    let mut esp = found.part(place).to_vec();
-    fat::put(&mut esp, &[("cairn.toml", &config)])?;
-    let start = place.offset() as usize;
-    found.0[start..start + esp.len()].copy_from_slice(&esp);
+    let mut put = |place: &Place, bytes: &[u8]| {
+        let start = place.offset() as usize;
+        found.0[start..start + bytes.len()].copy_from_slice(bytes);
+    };
+    if let Some(config) = config {
+        let config = tool::read(config)?;
+        let mut esp = Image::read(image)?.part(&PARTITIONS[ESP]).to_vec();
+        fat::put(&mut esp, &[("cairn.toml", &config)])?;
+        put(&PARTITIONS[ESP], &esp);
+    }
+    if let Some(store) = store {
+        let store = tool::read(store)?;
+        if store.len() as u64 > PARTITIONS[DATA].bytes() {
+            return Err("the store is larger than the data partition".to_owned());
+        }
+        put(&PARTITIONS[DATA], &store);
+    }
     tool::write(image, &found.0)
 }

@@ -53,12 +53,17 @@ enum Action {
         /// Another one
         other: PathBuf,
     },
-    /// Put a configuration on the EFI partition of a finished image
+    /// Put a configuration on the EFI partition of a finished image, and a store that was made
+    /// elsewhere on its data partition
     Personalise {
         /// The image, raw
         image: PathBuf,
         /// A cairn.toml
-        config: PathBuf,
+        #[arg(long)]
+        config: Option<PathBuf>,
+        /// A store, no larger than the data partition of the image
+        #[arg(long)]
+        store: Option<PathBuf>,
     },
     /// Make a pair of keys to sign bundles with: FILE and FILE.pub
     Keys {
@@ -99,7 +104,11 @@ fn main() -> ExitCode {
         Action::Inspect { image } => look::inspect(&image).and_then(|text| print(&text)),
         Action::Verify { image } => look::verify(&image).and_then(|text| print(&text)),
         Action::Diff { one, other } => look::diff(&one, &other),
-        Action::Personalise { image, config } => look::personalise(&image, &config),
+        Action::Personalise {
+            image,
+            config,
+            store,
+        } => look::personalise(&image, config.as_deref(), store.as_deref()),
         Action::Keys { file } => keys(&file),
     };
     match done {

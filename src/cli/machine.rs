@@ -1,7 +1,10 @@
 //! `cairn machine`: what PID 1 starts. Not for people.
 
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::RawFd;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{OwnedFd, RawFd};
+use std::time::Duration;
 
 use clap::Subcommand;
 
@@ -10,6 +13,9 @@ use crate::config::{Config, Machine};
 use crate::machine::inherit;
 use crate::machine::release::LogFormats;
 use crate::machine::sandbox::{self, Role};
+use crate::machine::source::local::{LocalFiles, look_locally};
+use crate::machine::source::{Service, service};
+use crate::machine::time::query;
 use crate::server::handed::{self, Handed};
 
 /// No release below this one may follow this one.
@@ -26,27 +32,112 @@ pub(super) enum MachineCommand {
         /// Where bundles go
         upload: RawFd,
     },
+    /// Read the places on the machine that may hold a configuration
+    Look {
+        /// Whether a descriptor of `fw_cfg` is there: 0 or 1
+        fw_cfg: usize,
+        /// How many descriptors of SMBIOS follow
+        smbios: usize,
+        /// Whether a descriptor of the EFI partition follows: 0 or 1
+        esp: usize,
+        /// The descriptors, those of volumes last
+        files: Vec<RawFd>,
+    },
+    /// Ask a provider's metadata service
+    Ask {
+        /// Its name, as JSON
+        service: String,
+        /// The kernel's number of the interface
+        interface: u32,
+    },
+    /// Ask time servers
+    Time {
+        /// A time that is over, in milliseconds since 1970
+        floor_ms: u64,
+        /// Addresses of the servers
+        servers: Vec<IpAddr>,
+    },
     /// What this program says of itself, for the image
     Release,
 }
 
+/// How long time servers have.
+const TIME_PATIENCE: Duration = Duration::from_secs(4);
+
 pub(super) fn run(command: &MachineCommand) -> Result<(), Failure> {
-    let MachineCommand::Server { line, data, upload } = command else {
-        return release();
-    };
-    let take = |fd: RawFd| {
-        inherit::take(fd).map_err(|error| Failure::refused(format!("descriptor {fd}: {error}")))
-    };
+    match command {
+        MachineCommand::Server { line, data, upload } => server(*line, *data, *upload),
+        MachineCommand::Look {
+            fw_cfg,
+            smbios,
+            esp,
+            files,
+        } => look([*fw_cfg, *smbios, *esp], files),
+        MachineCommand::Ask { service, interface } => ask(service, *interface),
+        MachineCommand::Time { floor_ms, servers } => time(*floor_ms, servers),
+        MachineCommand::Release => release(),
+    }
+}
+
+fn take(fd: RawFd) -> Result<OwnedFd, Failure> {
+    inherit::take(fd).map_err(|error| Failure::refused(format!("descriptor {fd}: {error}")))
+}
+
+fn enter(role: Role) -> Result<(), Failure> {
+    sandbox::enter(role)
+        .map_err(|error| Failure::refused(format!("cannot give up its rights: {error}")))
+}
+
+fn server(line: RawFd, data: RawFd, upload: RawFd) -> Result<(), Failure> {
     let handed = Handed {
-        line: take(*line)?,
-        data: take(*data)?,
-        upload: take(*upload)?,
+        line: take(line)?,
+        data: take(data)?,
+        upload: take(upload)?,
     };
-    sandbox::enter(Role::Server)
-        .map_err(|error| Failure::refused(format!("cannot give up its rights: {error}")))?;
+    enter(Role::Server)?;
     let defaults = Config::of_domain("localhost", &Machine::measure());
     super::log::start(&defaults.log);
     handed::run(handed).map_err(Failure::refused)
+}
+
+fn look(counts: [usize; 3], files: &[RawFd]) -> Result<(), Failure> {
+    let mut files = files
+        .iter()
+        .map(|fd| take(*fd).map(File::from))
+        .collect::<Result<Vec<_>, _>>()?
+        .into_iter();
+    enter(Role::Parser)?;
+    let [fw_cfg, smbios, esp] = counts;
+    let files = LocalFiles {
+        fw_cfg: files.by_ref().take(fw_cfg).next(),
+        smbios: files.by_ref().take(smbios).collect(),
+        esp: files.by_ref().take(esp).next(),
+        volumes: files.collect(),
+    };
+    match look_locally(files) {
+        Some(found) => Ok(io::stdout().write_all(&found.to_message())?),
+        None => Ok(()),
+    }
+}
+
+fn ask(service: &str, interface: u32) -> Result<(), Failure> {
+    enter(Role::Asker)?;
+    let service: Service =
+        serde_json::from_str(service).map_err(|error| Failure::refused(error.to_string()))?;
+    let found = service::ask(service, interface).map_err(Failure::refused)?;
+    Ok(io::stdout().write_all(&found.to_message())?)
+}
+
+fn time(floor_ms: u64, servers: &[IpAddr]) -> Result<(), Failure> {
+    enter(Role::Asker)?;
+    let servers: Vec<SocketAddr> = servers
+        .iter()
+        .map(|server| (*server, query::PORT).into())
+        .collect();
+    let offset = query::ask(&servers, TIME_PATIENCE, floor_ms).map_err(Failure::refused)?;
+    let message =
+        serde_json::to_vec(&offset).map_err(|error| Failure::refused(error.to_string()))?;
+    Ok(io::stdout().write_all(&message)?)
 }
 
 fn release() -> Result<(), Failure> {

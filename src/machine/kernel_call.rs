@@ -1,5 +1,5 @@
-//! Three calls to the kernel that no library wraps: moving a partition's end, setting the hardware
-//! clock, and slewing the system's.
+//! What no library wraps: moving a partition's end, setting the hardware clock, slewing the
+//! system's, and addresses of the link layer.
 #![allow(unsafe_code)]
 
 use std::fs::File;
@@ -8,6 +8,7 @@ use std::mem;
 use std::os::fd::AsRawFd;
 
 use nix::libc;
+use nix::sys::socket::{LinkAddr, SockaddrLike};
 
 /// `BLKPG` of linux/blkpg.h, and its operation that changes a partition's length while it is in use.
 const BLKPG_RESIZE_PARTITION: libc::c_int = 3;
@@ -129,4 +130,13 @@ mod tests {
         };
         set_rtc(&file, &epoch).expect_err("a file does not tick");
     }
+}
+
+/// An address of the link layer, as the `nix` crate has it, which has no safe way to make one.
+#[must_use]
+pub fn link_address(raw: &libc::sockaddr_ll) -> Option<LinkAddr> {
+    let len = u32::try_from(size_of::<libc::sockaddr_ll>()).ok()?;
+    let address = std::ptr::from_ref(raw).cast();
+    // SAFETY: it points to a whole `sockaddr_ll` of that length, whose family is looked at first.
+    unsafe { LinkAddr::from_raw(address, Some(len)) }
 }

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::plan::Plan;
 use super::release::Release;
+use super::source::Found;
 
 /// Bytes of a message at most.
 pub const MESSAGE_MAX: usize = 128 * 1024;
@@ -28,7 +29,7 @@ pub enum ToServer {
     /// First of all.
     Start(Box<Start>),
     /// A place that configuration can come from has been asked; `None`: there is nothing anywhere.
-    Source(Option<Source>),
+    Source(Option<Box<Found>>),
     /// How an upgrade or a step back went: a sentence.
     Done(Result<String, String>),
     /// Stop in an orderly way.
@@ -48,17 +49,6 @@ pub struct Start {
     pub data: String,
 }
 
-/// Configuration that was found outside of the store.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Source {
-    /// Where, for people.
-    pub origin: String,
-    /// Our TOML.
-    pub toml: Option<String>,
-    /// The network, where the place says something about it.
-    pub plan: Option<Plan>,
-}
-
 /// What the server says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -66,7 +56,7 @@ pub enum ToMachine {
     /// The store is open. With the configuration that it holds, if it holds one, nothing else is
     /// asked.
     Opened(Box<Opened>),
-    /// The configuration that counts from now on.
+    /// What was found is the configuration from now on, or the store holds it.
     Configured(Box<Configured>),
     /// It serves nobody until a person does something: what, in a sentence.
     Waiting(String),

@@ -19,6 +19,7 @@ pub mod kernel_call;
 pub mod layout;
 pub mod link;
 pub mod mount;
+pub mod net;
 pub mod plan;
 pub mod power;
 pub mod read_at;

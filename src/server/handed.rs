@@ -13,15 +13,25 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Failure, now_ms};
 use crate::config::{Config, Machine};
-use crate::machine::link::{Configured, Figures, Line, Opened, Source, Start, ToMachine, ToServer};
+use crate::machine::link::{Configured, Figures, Line, Opened, Start, ToMachine, ToServer};
+use crate::machine::plan::Plan;
 use crate::router::Core;
 use crate::service::open;
 use crate::store::disk::FileDevice;
 use crate::store::{Store, StoreError};
 
-/// Settings of the store: our TOML, and where it came from.
+/// Settings of the store: our TOML, where it came from, and the network that came with it (JSON).
 const CONFIGURATION: &str = "configuration";
 const ORIGIN: &str = "configuration-origin";
+const NETWORK: &str = "configuration-network";
+
+/// A configuration and where it came from.
+#[derive(Clone, Debug)]
+struct Source {
+    origin: String,
+    toml: String,
+    plan: Plan,
+}
 
 /// How often PID 1 hears that the server is alive.
 const ALIVE_EVERY: Duration = Duration::from_secs(5);
@@ -220,25 +230,33 @@ fn configuration(
         let why = match source {
             None => "no configuration was found: give this machine a cairn.toml with its domain"
                 .to_owned(),
-            Some(source) => match understand(&source, machine) {
-                Ok((config, configured)) => return Ok(Some((config, configured, Some(source)))),
-                Err(why) => format!("{}: {why}", source.origin),
-            },
+            Some(found) => {
+                let source = Source {
+                    origin: found.origin.to_string(),
+                    toml: found.config.unwrap_or_default(),
+                    plan: Plan {
+                        hostname: found.hostname,
+                        ..found.network.unwrap_or_default()
+                    },
+                };
+                match understand(&source, machine) {
+                    Ok((config, configured)) => {
+                        return Ok(Some((config, configured, Some(source))));
+                    }
+                    Err(why) => format!("{}: {why}", source.origin),
+                }
+            }
         };
         tell(line, &ToMachine::Waiting(why));
     }
 }
 
 fn understand(source: &Source, machine: &Machine) -> Result<(Config, Configured), String> {
-    let text = source
-        .toml
-        .as_deref()
-        .ok_or("it holds no configuration of Cairn")?;
-    let config = Config::parse(text, machine).map_err(|error| error.to_string())?;
+    let config = Config::parse(&source.toml, machine).map_err(|error| error.to_string())?;
     let configured = Configured {
         origin: source.origin.clone(),
         domain: config.domain.clone(),
-        plan: source.plan.clone().unwrap_or_default(),
+        plan: source.plan.clone(),
     };
     Ok((config, configured))
 }
@@ -246,18 +264,20 @@ fn understand(source: &Source, machine: &Machine) -> Result<(Config, Configured)
 fn kept(store: &Store) -> Option<Source> {
     store.read(|state| {
         let text = |name| String::from_utf8(state.setting(name)?.to_vec()).ok();
+        let plan = text(NETWORK).and_then(|text| serde_json::from_str(&text).ok());
         Some(Source {
-            toml: Some(text(CONFIGURATION)?),
-            origin: format!("the store (once {})", text(ORIGIN)?),
-            plan: None,
+            toml: text(CONFIGURATION)?,
+            origin: format!("the store (first from: {})", text(ORIGIN)?),
+            plan: plan.unwrap_or_default(),
         })
     })
 }
 
 fn keep(store: &Store, source: &Source) -> Result<(), StoreError> {
-    let text = source.toml.as_deref().unwrap_or_default();
+    let plan = serde_json::to_vec(&source.plan).unwrap_or_default();
     let kept = store.update(|tx| {
-        tx.put_setting(CONFIGURATION, text.as_bytes())?;
+        tx.put_setting(CONFIGURATION, source.toml.as_bytes())?;
+        tx.put_setting(NETWORK, &plan)?;
         tx.put_setting(ORIGIN, source.origin.as_bytes())
     });
     kept.map(drop)

@@ -18,10 +18,13 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use super::boot_state::{self, BootState};
 use super::console::Console;
+use super::disk;
 use super::health::Health;
 use super::layout::{Partition, SystemDisk};
 use super::link::{Configured, Figures, Start, ToServer};
 use super::mount;
+use super::net::network::Network;
+use super::plan::Plan;
 use super::power::{self, Buttons, End};
 use super::release::{LogFormats, Release};
 use super::slot::{Boot, Slot};
@@ -30,12 +33,17 @@ use super::upgrade::Upgrade;
 use super::watchdog::Watchdog;
 
 mod child;
+mod clock;
+mod helper;
+mod net;
 mod page;
 mod sources;
 mod told;
 mod turn;
 
 use child::Server;
+use clock::Timekeeping;
+use sources::Search;
 
 /// The server has so long to stop.
 const STOPPING_MS: u64 = 15_000;
@@ -66,6 +74,11 @@ struct Init {
     figures: Figures,
     notices: BTreeMap<String, String>,
     upgrade: Option<(Upgrade, u64)>,
+    search: Search,
+    time: Timekeeping,
+    network: Option<Network>,
+    /// What the network was to be.
+    plan: Plan,
     /// How the machine ends, and when it does at the latest.
     ending: Option<(End, u64)>,
 }
@@ -87,6 +100,7 @@ pub fn main() -> ! {
     for trouble in troubles {
         init.say(&trouble);
     }
+    init.raise_clock();
     init.open_data();
     init.start_server();
     loop {
@@ -135,6 +149,10 @@ impl Init {
             figures: Figures::default(),
             notices: BTreeMap::new(),
             upgrade: None,
+            search: Search::Over,
+            time: Timekeeping::default(),
+            network: None,
+            plan: Plan::default(),
             ending: None,
         })
     }
@@ -172,7 +190,8 @@ impl Init {
             self.data_said = "the root is not on a disk of Cairn".to_owned();
             return;
         };
-        let path = disk.partition(Partition::Data);
+        let (path, name) = (disk.partition(Partition::Data), disk.name().to_owned());
+        self.grow(&name);
         let name = path.display().to_string();
         match open_device(&path) {
             Ok(device) => {
@@ -184,6 +203,22 @@ impl Init {
                 let said = self.data_said.clone();
                 self.say(&said);
             }
+        }
+    }
+
+    /// Spreads the data partition over the disk, where that has grown.
+    fn grow(&mut self, disk: &str) {
+        let Some(disk) = disk::disks().into_iter().find(|found| found.name() == disk) else {
+            return;
+        };
+        match disk.grow() {
+            Ok(None) => {}
+            Ok(Some(growth)) if growth.gained_bytes > 0 => self.say(&format!(
+                "the data partition has grown by {} MiB",
+                growth.gained_bytes >> 20
+            )),
+            Ok(Some(_)) => self.say("the partition table was put in order"),
+            Err(error) => self.say(&format!("the data partition stays as it is: {error}")),
         }
     }
 

@@ -13,6 +13,7 @@ impl Init {
             page.row("domain", configured.domain.clone());
             page.row("configuration", configured.origin.clone());
         }
+        page.row("addresses", self.addresses().join("\n"));
         page.row("waiting", self.waits.clone().unwrap_or_default());
         page.row("certificate", self.figures.certificate.clone());
         let listening: Vec<String> = self
@@ -34,6 +35,11 @@ impl Init {
         page.row("store", self.store());
         for (name, text) in &self.notices {
             page.row(name, text.clone());
+        }
+        if !self.clock_is_sane() {
+            page.row("clock", "known to be wrong: no time server has answered");
+        } else if let Some(agreed) = &self.time.agreed {
+            page.row("clock", format!("as {agreed}"));
         }
         if let Some(watchdog) = &self.watchdog {
             page.row("watchdog", watchdog.identity.clone());

@@ -1,22 +1,179 @@
-//! Looking for configuration where the store has none.
+//! Looking for configuration where the store has none: on the machine itself, then, once there is
+//! a network, at the provider's metadata service.
 
-use std::fs;
+use std::path::Path;
 
 use super::Init;
-use crate::machine::link::{Source, ToServer};
+use super::helper::Helper;
+use crate::machine::disk;
+use crate::machine::layout::Partition;
+use crate::machine::link::ToServer;
+use crate::machine::plan::Plan;
+use crate::machine::source::dmi::{self, service_by_dmi};
+use crate::machine::source::local::LocalFiles;
+use crate::machine::source::{Dmi, Found, Service};
 
-/// Where QEMU puts what was given as `-fw_cfg name=opt/org.cairn/config,file=cairn.toml`.
-const FW_CFG: &str = "/sys/firmware/qemu_fw_cfg/by_name/opt/org.cairn/config/raw";
+/// How long a child may look, or ask.
+const LOOKING_MS: u64 = 20_000;
+/// After this long the machine says that there is nothing, and asks on.
+const PATIENCE_MS: u64 = 60_000;
+/// How long to wait before a service is asked again.
+const AGAIN_MS: u64 = 5_000;
+
+/// The kernel's number of the interface for link-local addresses: the first behind the loopback.
+const INTERFACE: &str = "2";
+
+/// How far the search is.
+#[derive(Debug, Default)]
+pub(super) enum Search {
+    /// There is none: the store has a configuration, or it was found.
+    #[default]
+    Over,
+    /// A child reads files and volumes.
+    Locally(Helper),
+    /// A service is to be asked, at that time at the earliest.
+    Waits { service: Service, from_ms: u64 },
+    /// A child asks a service.
+    Asks { service: Service, child: Helper },
+}
 
 impl Init {
+    /// The store holds no configuration.
     pub(super) fn look_for_configuration(&mut self) {
-        let found = fs::read_to_string(FW_CFG).ok().map(|toml| Source {
-            origin: "QEMU fw_cfg".to_owned(),
-            toml: Some(toml),
-            plan: None,
-        });
+        let system = self.disk.as_ref().map(|disk| disk.name().to_owned());
+        let system =
+            system.and_then(|name| disk::disks().into_iter().find(|disk| disk.name() == name));
+        let esp = self
+            .disk
+            .as_ref()
+            .map(|disk| disk.partition(Partition::Esp));
+        let files = LocalFiles::open(esp.as_deref(), &disk::volume_files(system.as_ref()));
+        let counts = [
+            usize::from(files.fw_cfg.is_some()),
+            files.smbios.len(),
+            usize::from(files.esp.is_some()),
+        ];
+        let words = counts.map(|count| count.to_string());
+        let mut list = Vec::new();
+        list.extend(files.fw_cfg);
+        list.extend(files.smbios);
+        list.extend(files.esp);
+        list.extend(files.volumes);
+        let until_ms = self.now_ms() + LOOKING_MS;
+        let words = ["look", &words[0], &words[1], &words[2]];
+        match Helper::start(&words, list, until_ms) {
+            Ok(child) => self.search = Search::Locally(child),
+            Err(error) => {
+                self.say(&format!("cannot look for configuration: {error}"));
+                self.ask_a_service();
+            }
+        }
+    }
+
+    /// The child to wait for.
+    pub(super) fn search_child(&self) -> Option<&Helper> {
+        match &self.search {
+            Search::Over | Search::Waits { .. } => None,
+            Search::Locally(child) | Search::Asks { child, .. } => Some(child),
+        }
+    }
+
+    /// A turn of the search.
+    pub(super) fn search(&mut self, now_ms: u64) {
+        match std::mem::take(&mut self.search) {
+            Search::Over => {}
+            Search::Locally(mut child) => match child.turn(now_ms) {
+                None => self.search = Search::Locally(child),
+                Some(answer) => {
+                    let found = answer.and_then(|answer| Found::from_message(&answer));
+                    self.found(found, None);
+                }
+            },
+            Search::Waits { service, from_ms } => {
+                let has_address = self
+                    .network
+                    .as_ref()
+                    .is_some_and(|net| !net.addresses().is_empty());
+                if !has_address || now_ms < from_ms {
+                    self.search = Search::Waits { service, from_ms };
+                    return;
+                }
+                let name = serde_json::to_string(&service).unwrap_or_default();
+                match Helper::start(&["ask", &name, INTERFACE], Vec::new(), now_ms + LOOKING_MS) {
+                    Ok(child) => self.search = Search::Asks { service, child },
+                    Err(error) => self.say(&format!("cannot ask {name}: {error}")),
+                }
+            }
+            Search::Asks { service, mut child } => match child.turn(now_ms) {
+                None => self.search = Search::Asks { service, child },
+                Some(answer) => {
+                    let found = answer.and_then(|answer| Found::from_message(&answer));
+                    self.found(found, Some(service));
+                }
+            },
+        }
+    }
+
+    fn found(&mut self, found: Result<Found, String>, asked: Option<Service>) {
+        let found = match found {
+            Ok(found) => found,
+            Err(why) => {
+                if let Some(service) = asked {
+                    self.say(&format!("{}: {why}", service.origin()));
+                    self.try_again(service);
+                } else {
+                    self.ask_a_service();
+                }
+                return;
+            }
+        };
+        for sentence in found.ignored.iter().chain(&found.notes) {
+            let line = format!("{}: {sentence}", found.origin);
+            self.say(&line);
+        }
+        if found.config.is_some() {
+            self.send_source(Some(found));
+            return;
+        }
+        // Not ours, but it may say how to reach the network.
+        let plan = found.network.clone().unwrap_or_default();
+        let hostname = found.hostname.clone();
+        self.start_network(Plan { hostname, ..plan });
+        match asked {
+            None => self.ask_a_service(),
+            Some(_) => self.send_source(None),
+        }
+    }
+
+    /// The machine itself has nothing for us.
+    fn ask_a_service(&mut self) {
+        if self.network.is_none() {
+            self.start_network(Plan::default());
+        }
+        let dmi = Dmi::read(Path::new(dmi::FOLDER));
+        match service_by_dmi(&dmi) {
+            Some(service) => {
+                let from_ms = self.now_ms();
+                self.search = Search::Waits { service, from_ms };
+            }
+            None => self.send_source(None),
+        }
+    }
+
+    /// Services are sometimes late. After a while the console says that there is nothing.
+    fn try_again(&mut self, service: Service) {
+        let now_ms = self.now_ms();
+        if now_ms > PATIENCE_MS && self.waits.is_none() {
+            self.send_source(None);
+        }
+        let from_ms = now_ms + AGAIN_MS;
+        self.search = Search::Waits { service, from_ms };
+    }
+
+    fn send_source(&mut self, found: Option<Found>) {
         if let Some(server) = &self.server {
-            drop(server.tell(&ToServer::Source(found)));
+            // A server that does not hear it is found out by its silence.
+            drop(server.tell(&ToServer::Source(found.map(Box::new))));
         }
     }
 }

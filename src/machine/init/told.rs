@@ -45,6 +45,8 @@ impl Init {
         match message {
             ToMachine::Opened(opened) => {
                 self.health.opened();
+                self.time.newest_ms = Some(opened.newest_ms).filter(|newest| *newest > 0);
+                self.raise_clock();
                 if !opened.has_configuration {
                     self.look_for_configuration();
                 }
@@ -52,6 +54,7 @@ impl Init {
             ToMachine::Configured(configured) => {
                 self.health.waits(false);
                 self.waits = None;
+                self.start_network(configured.plan.clone());
                 self.configured = Some(*configured);
             }
             ToMachine::Waiting(why) => {

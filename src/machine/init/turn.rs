@@ -8,7 +8,9 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::Init;
+use super::helper::Helper;
 use crate::machine::health::Verdict;
+use crate::machine::net::network::Network;
 use crate::machine::power::End;
 
 /// The screen is drawn this often, and nothing waits longer.
@@ -26,6 +28,9 @@ impl Init {
         }
         self.hear_server(now_ms);
         self.take_upload();
+        self.turn_network(now_ms);
+        self.search(now_ms);
+        self.keep_time(now_ms);
         self.look_after_server(now_ms);
         self.judge(now_ms);
         self.ping(now_ms);
@@ -44,7 +49,13 @@ impl Init {
         if let Some(at_ms) = self.restart_ms {
             until_ms = until_ms.min(at_ms);
         }
+        if let Some(network) = &self.network {
+            until_ms = until_ms.min(network.wake_ms().unwrap_or(u64::MAX));
+        }
         let mut fds: Vec<BorrowedFd<'_>> = vec![self.signals.as_fd()];
+        fds.extend(self.search_child().map(Helper::fd));
+        fds.extend(self.time_child().map(Helper::fd));
+        fds.extend(self.network.iter().flat_map(Network::fds));
         fds.extend(self.buttons.files().iter().map(AsFd::as_fd));
         if let Some(server) = &self.server {
             fds.extend(server.fds(self.upgrade.is_some()));
@@ -87,7 +98,9 @@ impl Init {
             self.say(&format!("the server (process {pid}) has ended: {how}"));
             self.server_died(now_ms);
         }
-        if self.server.is_none() {
+        let is_alone =
+            self.server.is_none() && self.search_child().is_none() && self.time_child().is_none();
+        if is_alone {
             // Nothing that is waited for runs: whatever ends now is an orphan.
             while let Ok(status) = waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
                 if status == WaitStatus::StillAlive {
@@ -131,10 +144,5 @@ impl Init {
             self.watchdog = None;
             self.say(&format!("the watchdog takes nothing any more: {error}"));
         }
-    }
-
-    /// Not known to be wrong.
-    fn clock_is_sane(&self) -> bool {
-        true
     }
 }

@@ -1,0 +1,134 @@
+//! Keeping the clock: a child asks time servers, PID 1 sets or slews.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::Init;
+use super::helper::Helper;
+use crate::machine::time::clock::{self, Correction, Pace};
+use crate::machine::time::hardware;
+use crate::machine::time::query::{Offset, SERVERS_MAX};
+
+/// How long a child may ask.
+const ASKING_MS: u64 = 10_000;
+
+/// How far the machine is with its clock.
+#[derive(Debug, Default)]
+pub(super) struct Timekeeping {
+    child: Option<Helper>,
+    next_ms: u64,
+    pace: Pace,
+    /// The newest record of the store: it is later than that.
+    pub newest_ms: Option<u64>,
+    /// Who was last agreed with, for the console.
+    pub agreed: Option<String>,
+    /// The last complaint, which is not repeated.
+    complained: String,
+}
+
+impl Init {
+    /// A time that is over for sure.
+    fn floor_ms(&self) -> u64 {
+        clock::floor_ms(self.time.newest_ms)
+    }
+
+    /// The clock is not known to be wrong.
+    pub(super) fn clock_is_sane(&self) -> bool {
+        clock::is_sane(clock::now_ns(), self.floor_ms())
+    }
+
+    /// A clock without a battery begins at some day long past.
+    pub(super) fn raise_clock(&mut self) {
+        match clock::raise(self.floor_ms()) {
+            Ok(false) => {}
+            Ok(true) => self.say("the clock showed a time that is over: it is set forward"),
+            Err(error) => self.say(&format!("cannot set the clock: {error}")),
+        }
+    }
+
+    /// A turn of timekeeping.
+    pub(super) fn keep_time(&mut self, now_ms: u64) {
+        if let Some(child) = &mut self.time.child {
+            let Some(answer) = child.turn(now_ms) else {
+                return;
+            };
+            self.time.child = None;
+            let offset = answer.and_then(|answer| {
+                serde_json::from_slice::<Offset>(&answer).map_err(|error| error.to_string())
+            });
+            let pause = self.correct(offset);
+            self.time.next_ms = now_ms + u64::try_from(pause.as_millis()).unwrap_or(u64::MAX / 2);
+            return;
+        }
+        let servers = self.time_servers();
+        if servers.is_empty() || now_ms < self.time.next_ms {
+            return;
+        }
+        let floor = self.floor_ms().to_string();
+        let servers: Vec<String> = servers.iter().map(IpAddr::to_string).collect();
+        let mut words = vec!["time", &floor];
+        words.extend(servers.iter().map(String::as_str));
+        match Helper::start(&words, Vec::new(), now_ms + ASKING_MS) {
+            Ok(child) => self.time.child = Some(child),
+            Err(error) => {
+                self.time.next_ms = now_ms + ASKING_MS;
+                self.say(&format!("cannot ask for the time: {error}"));
+            }
+        }
+    }
+
+    /// The child to wait for.
+    pub(super) fn time_child(&self) -> Option<&Helper> {
+        self.time.child.as_ref()
+    }
+
+    fn time_servers(&self) -> Vec<IpAddr> {
+        let mut servers = self
+            .network
+            .as_ref()
+            .map(|network| network.time_servers())
+            .unwrap_or_default();
+        servers.truncate(SERVERS_MAX);
+        servers
+    }
+
+    fn correct(&mut self, offset: Result<Offset, String>) -> Duration {
+        let offset = match offset {
+            Ok(offset) => offset,
+            Err(why) => {
+                self.complain(&why);
+                return self.time.pace.after_failure(self.clock_is_sane());
+            }
+        };
+        let is_serving = self.server.is_some();
+        let correction = clock::correct(&offset, clock::now_ns(), self.floor_ms(), is_serving);
+        if let Err(error) = clock::apply(&correction) {
+            self.complain(&format!("cannot set the clock: {error}"));
+            return self.time.pace.after_failure(self.clock_is_sane());
+        }
+        match correction {
+            Correction::Refused(why) => {
+                self.complain(&why);
+                return self.time.pace.after_failure(self.clock_is_sane());
+            }
+            Correction::Step { said, .. } => {
+                said.iter().for_each(|said| self.say(said));
+                // The next start begins with a better clock.
+                if let Err(error) = hardware::set_rtc() {
+                    self.complain(&format!("cannot set the hardware's clock: {error}"));
+                }
+            }
+            Correction::Nothing | Correction::Slew { .. } => {}
+        }
+        self.time.complained.clear();
+        self.time.agreed = Some(offset.server.to_string());
+        self.time.pace.after_reply()
+    }
+
+    fn complain(&mut self, why: &str) {
+        if self.time.complained != why {
+            why.clone_into(&mut self.time.complained);
+            self.say(why);
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! A short-lived child that reads what comes from outside, and says what it found in one message.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use super::child::PROGRAM;
+use crate::machine::inherit;
+use crate::machine::source::found::MESSAGE_BYTES_MAX;
+
+/// Files that are lent to a child at most.
+const FILES_MAX: usize = 48;
+
+/// Bytes of a complaint that are read.
+const COMPLAINT_MAX: u64 = 500;
+
+/// A child that has not answered yet.
+#[derive(Debug)]
+pub struct Helper {
+    child: Child,
+    output: ChildStdout,
+    answer: Vec<u8>,
+    until_ms: u64,
+}
+
+impl Helper {
+    /// Starts `cairn machine WORDS… NUMBERS…`, the numbers being those of the files it is lent. It
+    /// has until `until_ms`.
+    pub fn start(words: &[&str], files: Vec<File>, until_ms: u64) -> io::Result<Helper> {
+        let lent = files
+            .into_iter()
+            .take(FILES_MAX)
+            .map(|file| inherit::lend(&OwnedFd::from(file)))
+            .collect::<io::Result<Vec<_>>>()?;
+        let mut child = Command::new(PROGRAM)
+            .arg0("cairn-helper")
+            .env_clear()
+            .arg("machine")
+            .args(words)
+            .args(lent.iter().map(|fd| fd.as_raw_fd().to_string()))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let output = child
+            .stdout
+            .take()
+            .ok_or_else(|| io::Error::other("a child has no standard output"))?;
+        rustix::io::ioctl_fionbio(&output, true)?;
+        Ok(Helper {
+            child,
+            output,
+            answer: Vec::new(),
+            until_ms,
+        })
+    }
+
+    /// To wait on.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.output.as_fd()
+    }
+
+    /// Its whole answer once it has ended, or why there is none; `None` while it works.
+    pub fn turn(&mut self, now_ms: u64) -> Option<Result<Vec<u8>, String>> {
+        let mut buffer = [0; 4096];
+        let ended = loop {
+            match self.output.read(&mut buffer) {
+                Ok(0) => break true,
+                Ok(len) if self.answer.len() + len > MESSAGE_BYTES_MAX => {
+                    self.end();
+                    return Some(Err("a child answers too much".to_owned()));
+                }
+                Ok(len) => self.answer.extend_from_slice(&buffer[..len]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break false,
+                Err(error) => {
+                    self.end();
+                    return Some(Err(format!("a child cannot be heard: {error}")));
+                }
+            }
+        };
+        if ended {
+            self.end();
+            let answer = std::mem::take(&mut self.answer);
+            return Some(if answer.is_empty() {
+                Err(self.complaint())
+            } else {
+                Ok(answer)
+            });
+        }
+        if now_ms >= self.until_ms {
+            self.end();
+            return Some(Err("a child took too long".to_owned()));
+        }
+        None
+    }
+
+    /// What it said on its standard error; it has ended.
+    fn complaint(&mut self) -> String {
+        let mut said = String::new();
+        if let Some(stderr) = self.child.stderr.take() {
+            // Not text, or nothing: there is another sentence.
+            drop(stderr.take(COMPLAINT_MAX).read_to_string(&mut said));
+        }
+        match said.trim().trim_start_matches("cairn: ") {
+            "" => "a child ended without an answer".to_owned(),
+            said => said.to_owned(),
+        }
+    }
+
+    fn end(&mut self) {
+        // It is gone already, or goes now.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}

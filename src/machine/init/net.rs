@@ -1,0 +1,81 @@
+//! The network as PID 1 drives it.
+
+use std::fs;
+
+use super::Init;
+use crate::machine::net::network::{Event, Network};
+use crate::machine::plan::Plan;
+
+/// Where the server finds its name servers.
+const RESOLVERS: &str = "/run/cairn/resolv.conf";
+
+impl Init {
+    /// Brings the network up, or changes it.
+    pub(super) fn start_network(&mut self, plan: Plan) {
+        if self.network.is_some() && self.plan == plan {
+            return;
+        }
+        if let Some(hostname) = &plan.hostname
+            && let Err(error) = nix::unistd::sethostname(hostname)
+        {
+            self.say(&format!("cannot set the host name: {error}"));
+        }
+        self.plan = plan.clone();
+        // The old one lets go of its sockets first.
+        self.network = None;
+        let now_ms = self.now_ms();
+        match Network::new(plan, now_ms) {
+            Ok(network) => self.network = Some(network),
+            Err(error) => self.say(&format!("cannot bring the network up: {error}")),
+        }
+    }
+
+    /// A turn of the network.
+    pub(super) fn turn_network(&mut self, now_ms: u64) {
+        let Some(network) = &mut self.network else {
+            return;
+        };
+        for event in network.turn(now_ms) {
+            match event {
+                Event::Address {
+                    interface,
+                    prefix,
+                    from,
+                } => self.say(&format!(
+                    "{interface} has {}/{} ({from})",
+                    prefix.address, prefix.bits
+                )),
+                Event::Lost { interface } => self.say(&format!("{interface} has lost its address")),
+                Event::Servers => self.write_resolvers(),
+                Event::Trouble(why) => self.say(&why),
+            }
+        }
+    }
+
+    fn write_resolvers(&mut self) {
+        let Some(network) = &self.network else {
+            return;
+        };
+        let text: String = network
+            .resolvers()
+            .iter()
+            .map(|server| format!("nameserver {server}\n"))
+            .collect();
+        let written = fs::create_dir_all("/run/cairn").and_then(|()| fs::write(RESOLVERS, text));
+        if let Err(error) = written {
+            self.say(&format!("cannot write down the name servers: {error}"));
+        }
+    }
+
+    /// The machine's addresses, for the console.
+    pub(super) fn addresses(&self) -> Vec<String> {
+        let Some(network) = &self.network else {
+            return Vec::new();
+        };
+        network
+            .addresses()
+            .into_iter()
+            .map(|(interface, prefix)| format!("{} ({interface})", prefix.address))
+            .collect()
+    }
+}

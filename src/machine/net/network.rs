@@ -1,0 +1,360 @@
+//! The network: brings about what a plan says, and keeps it so.
+
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
+
+use ring::rand::{SecureRandom, SystemRandom};
+
+use super::dhcp4::{Action, Client, Lease};
+use super::netlink::{Link, Netlink};
+use super::packet::PacketSocket;
+use crate::machine::plan::{InterfacePlan, Plan, Prefix, Route};
+
+/// How often interfaces are looked for that were not there yet.
+const LOOK_EVERY_MS: u64 = 1_000;
+/// Name servers and time servers that are used.
+const SERVERS_MAX: usize = 8;
+/// Payloads that are read in a turn.
+const PAYLOADS_A_TURN: usize = 16;
+
+/// What has happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// An interface has an address.
+    Address {
+        /// Its name.
+        interface: String,
+        /// The address.
+        prefix: Prefix,
+        /// Where it is from, for people.
+        from: &'static str,
+    },
+    /// An interface has lost the address that was lent to it.
+    Lost {
+        /// Its name.
+        interface: String,
+    },
+    /// Name servers or time servers are others now.
+    Servers,
+    /// Something does not work: a sentence.
+    Trouble(String),
+}
+
+/// The network.
+#[derive(Debug)]
+pub struct Network {
+    netlink: Netlink,
+    plan: Plan,
+    interfaces: Vec<Interface>,
+    look_ms: u64,
+    /// The addresses of all interfaces as the kernel has told last.
+    seen: Vec<(String, Prefix)>,
+}
+
+#[derive(Debug)]
+struct Interface {
+    index: u32,
+    name: String,
+    dhcp: Option<(Client, PacketSocket)>,
+    /// What DHCP has put there.
+    held: Option<Lease>,
+}
+
+impl Network {
+    /// Switches the loopback on, and every interface that is there.
+    pub fn new(plan: Plan, now_ms: u64) -> io::Result<Network> {
+        let mut network = Network {
+            netlink: Netlink::open()?,
+            plan,
+            interfaces: Vec::new(),
+            look_ms: now_ms,
+            seen: Vec::new(),
+        };
+        for link in network.netlink.links()? {
+            if link.is_loopback {
+                network.netlink.set_up(link.index, None)?;
+            }
+        }
+        Ok(network)
+    }
+
+    /// To wait on.
+    pub fn fds(&self) -> Vec<BorrowedFd<'_>> {
+        let sockets = self.interfaces.iter().filter_map(|one| one.dhcp.as_ref());
+        sockets.map(|(_, socket)| socket.fd()).collect()
+    }
+
+    /// When [`turn`](Network::turn) is to be called at the latest.
+    pub fn wake_ms(&self) -> Option<u64> {
+        let dhcp = self.interfaces.iter().filter_map(|one| one.dhcp.as_ref());
+        dhcp.map(|(client, _)| client.wake_ms())
+            .chain([self.look_ms])
+            .min()
+    }
+
+    /// Does what is due.
+    pub fn turn(&mut self, now_ms: u64) -> Vec<Event> {
+        let mut events = Vec::new();
+        if now_ms >= self.look_ms {
+            self.look_ms = now_ms + LOOK_EVERY_MS;
+            self.look(now_ms, &mut events);
+        }
+        for at in 0..self.interfaces.len() {
+            for action in self.interfaces[at].actions(now_ms) {
+                self.act(at, action, &mut events);
+            }
+        }
+        events
+    }
+
+    /// Addresses of all interfaces but link-local ones, as of the last second.
+    pub fn addresses(&self) -> Vec<(String, Prefix)> {
+        self.seen.clone()
+    }
+
+    /// Name servers, those of the plan first.
+    pub fn resolvers(&self) -> Vec<IpAddr> {
+        self.servers(&self.plan.resolvers, |lease| &lease.resolvers)
+    }
+
+    /// Time servers, those of the plan first.
+    pub fn time_servers(&self) -> Vec<IpAddr> {
+        self.servers(&self.plan.time_servers, |lease| &lease.time_servers)
+    }
+
+    fn servers(&self, planned: &[IpAddr], lent: impl Fn(&Lease) -> &Vec<IpAddr>) -> Vec<IpAddr> {
+        let leases = self.interfaces.iter().filter_map(|one| one.held.as_ref());
+        let mut servers = Vec::new();
+        for server in planned.iter().chain(leases.flat_map(lent)) {
+            if servers.len() < SERVERS_MAX && !servers.contains(server) {
+                servers.push(*server);
+            }
+        }
+        servers
+    }
+
+    /// Takes interfaces that are new, and asks the kernel for addresses.
+    fn look(&mut self, now_ms: u64, events: &mut Vec<Event>) {
+        let links = match self.netlink.links() {
+            Ok(links) => links,
+            Err(error) => {
+                events.push(Event::Trouble(format!("cannot list interfaces: {error}")));
+                return;
+            }
+        };
+        self.interfaces
+            .retain(|one| links.iter().any(|link| link.index == one.index));
+        for link in &links {
+            let is_known = self.interfaces.iter().any(|one| one.index == link.index);
+            if link.is_loopback || is_known {
+                continue;
+            }
+            if let Some(plan) = self.plan_of(link) {
+                let interface = self.take(link, &plan, now_ms, events);
+                self.interfaces.push(interface);
+                events.push(Event::Servers);
+            }
+        }
+        if let Ok(found) = self.netlink.addresses() {
+            self.seen = found
+                .into_iter()
+                .filter_map(|(index, prefix)| {
+                    let link = links.iter().find(|link| link.index == index)?;
+                    Some((link.name.clone(), prefix))
+                })
+                .collect();
+        }
+    }
+
+    /// By hardware address, by name, else the first entry that names neither and is not taken yet.
+    fn plan_of(&self, link: &Link) -> Option<InterfacePlan> {
+        let plans = &self.plan.interfaces;
+        if plans.is_empty() {
+            return link.mac.is_some().then(InterfacePlan::default);
+        }
+        let named = plans.iter().find(|plan| {
+            (plan.mac.is_some() && plan.mac == link.mac)
+                || (plan.mac.is_none() && plan.name.as_deref() == Some(&link.name))
+        });
+        let open = || {
+            let mut open = plans
+                .iter()
+                .filter(|plan| plan.mac.is_none() && plan.name.is_none());
+            open.nth(self.interfaces.len())
+        };
+        named.or_else(open).cloned()
+    }
+
+    fn take(
+        &mut self,
+        link: &Link,
+        plan: &InterfacePlan,
+        now_ms: u64,
+        events: &mut Vec<Event>,
+    ) -> Interface {
+        let mut trouble = |what: &str, error: &io::Error| {
+            events.push(Event::Trouble(format!("{}: {what}: {error}", link.name)));
+        };
+        if let Err(error) = follow_advertisements(&link.name, plan.accept_ra)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            trouble("cannot say how to follow routers", &error);
+        }
+        if let Err(error) = self.netlink.set_up(link.index, plan.mtu) {
+            trouble("cannot be switched on", &error);
+        }
+        for prefix in &plan.addresses {
+            match self.netlink.set_address(link.index, *prefix, None, true) {
+                Ok(()) => {}
+                Err(error) => trouble(&format!("cannot have {}", prefix.address), &error),
+            }
+        }
+        for route in &plan.routes {
+            if let Err(error) = self.netlink.set_route(link.index, route, true) {
+                trouble(&format!("no route to {}", route.to.address), &error);
+            }
+        }
+        let mut dhcp = None;
+        if let (true, Some(mac)) = (plan.dhcp4, link.mac) {
+            match PacketSocket::open(link.index) {
+                Ok(socket) => {
+                    let hostname = self.plan.hostname.clone();
+                    dhcp = Some((Client::new(mac, hostname, random(), now_ms), socket));
+                }
+                Err(error) => trouble("cannot ask DHCP", &error),
+            }
+        }
+        events.extend(plan.addresses.iter().map(|prefix| Event::Address {
+            interface: link.name.clone(),
+            prefix: *prefix,
+            from: "configuration",
+        }));
+        Interface {
+            index: link.index,
+            name: link.name.clone(),
+            dhcp,
+            held: None,
+        }
+    }
+
+    fn act(&mut self, at: usize, action: Action, events: &mut Vec<Event>) {
+        let interface = &mut self.interfaces[at];
+        match action {
+            Action::Send(payload) => {
+                // A link that is down takes nothing; DHCP tries again by itself.
+                if let Some((_, socket)) = &interface.dhcp {
+                    drop(socket.send(&payload));
+                }
+            }
+            Action::Hold(lease) => {
+                let old = interface.held.replace(*lease.clone());
+                let is_new = old.as_ref().map(|old| old.prefix) != Some(lease.prefix);
+                let (index, name) = (interface.index, interface.name.clone());
+                if let Some(old) = old.filter(|old| old.prefix != lease.prefix) {
+                    self.undo(index, &old);
+                }
+                if let Err(error) = self.put(index, &lease) {
+                    events.push(Event::Trouble(format!("{name}: {error}")));
+                }
+                if is_new {
+                    events.push(Event::Address {
+                        interface: name,
+                        prefix: lease.prefix,
+                        from: "DHCP",
+                    });
+                }
+                events.push(Event::Servers);
+                self.look_ms = 0;
+            }
+            Action::Lose => {
+                if let Some(old) = interface.held.take() {
+                    let (index, interface) = (interface.index, interface.name.clone());
+                    self.undo(index, &old);
+                    events.push(Event::Lost { interface });
+                    events.push(Event::Servers);
+                }
+            }
+        }
+    }
+
+    /// The address does not outlive the lease, even if PID 1 should not come to take it away.
+    fn put(&mut self, index: u32, lease: &Lease) -> Result<(), String> {
+        let told = |what: &str, error: io::Error| format!("{what}: {error}");
+        if lease.mtu.is_some() {
+            self.netlink
+                .set_up(index, lease.mtu)
+                .map_err(|error| told("cannot change the MTU", error))?;
+        }
+        self.netlink
+            .set_address(
+                index,
+                lease.prefix,
+                Some(lease.seconds.saturating_add(30)),
+                true,
+            )
+            .map_err(|error| told("cannot take the address", error))?;
+        for route in lease.routes.iter().filter(|route| !is_default(route)) {
+            self.netlink
+                .set_route(index, route, true)
+                .map_err(|error| told("cannot set a route", error))?;
+        }
+        // Gateways that other routes lead to come first.
+        for route in lease.routes.iter().filter(|route| is_default(route)) {
+            self.netlink
+                .set_route(index, route, true)
+                .map_err(|error| told("cannot set the default route", error))?;
+        }
+        Ok(())
+    }
+
+    fn undo(&mut self, index: u32, lease: &Lease) {
+        // What is gone already needs no taking away.
+        for route in &lease.routes {
+            drop(self.netlink.set_route(index, route, false));
+        }
+        drop(self.netlink.set_address(index, lease.prefix, None, false));
+    }
+}
+
+impl Interface {
+    fn actions(&mut self, now_ms: u64) -> Vec<Action> {
+        let Some((client, socket)) = &mut self.dhcp else {
+            return Vec::new();
+        };
+        let mut actions = client.turn(now_ms);
+        for _ in 0..PAYLOADS_A_TURN {
+            let Some(payload) = socket.receive() else {
+                break;
+            };
+            actions.extend(client.receive(&payload, now_ms));
+        }
+        actions
+    }
+}
+
+fn is_default(route: &Route) -> bool {
+    route.to.bits == 0
+}
+
+/// The kernel takes addresses and routes from routers by itself.
+fn follow_advertisements(name: &str, follow: bool) -> io::Result<()> {
+    let value = if follow { "2" } else { "0" };
+    for setting in ["accept_ra", "autoconf"] {
+        let value = if setting == "autoconf" && follow {
+            "1"
+        } else {
+            value
+        };
+        fs::write(format!("/proc/sys/net/ipv6/conf/{name}/{setting}"), value)?;
+    }
+    Ok(())
+}
+
+fn random() -> u32 {
+    let mut bytes = [0; 4];
+    // Only a matter of not meeting others: without randomness any number will do.
+    let _ = SystemRandom::new().fill(&mut bytes);
+    u32::from_ne_bytes(bytes)
+}

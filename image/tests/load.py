@@ -1,0 +1,69 @@
+#!/usr/bin/env python3
+"""Messages to an account that is offline: load.py send HOST:PORT ROUND prints the name of every
+message whose stanza was acknowledged (XEP-0198); load.py receive HOST:PORT NAME logs in as the
+recipient and says whether every message of NAME's round up to NAME is there."""
+
+import asyncio
+import ssl
+import sys
+
+import slixmpp
+
+
+class Client(slixmpp.ClientXMPP):
+    def __init__(self, name):
+        super().__init__(f"{name}@chat.example", "secret")
+        self.ssl_context.check_hostname = False
+        self.ssl_context.verify_mode = ssl.CERT_NONE
+        self.started = asyncio.Event()
+        self.heard = []
+        self.more = asyncio.Event()
+        self.add_event_handler("session_start", self.start)
+        self.add_event_handler("message", self.hear)
+        self.add_event_handler("failed_all_auth", lambda _: sys.exit("no log-in"))
+
+    def start(self, _):
+        self.started.set()
+
+    def hear(self, message):
+        self.heard.append(message["body"])
+        self.more.set()
+
+    async def log_in(self, where):
+        host, port = where.rsplit(":", 1)
+        self.connect(host=host, port=int(port))
+        await asyncio.wait_for(self.started.wait(), 60)
+
+
+async def send(where, round_):
+    bob = Client("bob")
+    bob.register_plugin("xep_0198")
+    management = bob["xep_0198"]
+    management.window = 1
+    await bob.log_in(where)
+    acknowledged = asyncio.Event()
+    bob.add_event_handler("stanza_acked", lambda _: acknowledged.set())
+    for number in range(100_000):
+        name = f"{round_}-{number}"
+        acknowledged.clear()
+        bob.send_message(mto="alice@chat.example", mbody=name, mtype="chat")
+        management.request_ack()
+        await acknowledged.wait()
+        print(name, flush=True)
+
+
+async def receive(where, last):
+    round_, number = (int(part) for part in last.split("-"))
+    alice = Client("alice")
+    await alice.log_in(where)
+    alice.send_presence()
+    wanted = {f"{round_}-{each}" for each in range(number + 1)}
+    while not wanted.issubset(alice.heard):
+        alice.more.clear()
+        await asyncio.wait_for(alice.more.wait(), 30)
+    await alice.disconnect()
+    print("all there")
+
+
+what, where, word = sys.argv[1:]
+asyncio.run((send if what == "send" else receive)(where, word))

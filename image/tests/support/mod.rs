@@ -1,0 +1,287 @@
+//! A virtual machine with a disk of its own, watched through its serial line.
+
+use std::fs;
+use std::io::Read;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// Nothing that a machine does takes longer, on a computer that has other things to do.
+const PATIENCE: Duration = Duration::from_secs(240);
+const MIB: u64 = 1 << 20;
+
+/// The image to boot, or `None` where a developer has not built it. With `CI=true` it must be there.
+pub fn image() -> Option<PathBuf> {
+    let image = std::env::var_os("CAIRN_IMAGE").map(PathBuf::from);
+    if image.is_none() {
+        let must = std::env::var("CI").is_ok_and(|value| value == "true");
+        assert!(!must, "CAIRN_IMAGE names no image; ./dev test builds it");
+        eprintln!("SKIPPED: CAIRN_IMAGE names no image; ./dev test builds it");
+    }
+    image
+}
+
+/// The tool under test.
+pub fn tool() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_cairn-image"))
+}
+
+/// `cairn` as it runs on this computer, which is built beside the tool.
+pub fn cairn() -> Command {
+    Command::new(Path::new(env!("CARGO_BIN_EXE_cairn-image")).with_file_name("cairn"))
+}
+
+#[track_caller]
+pub fn succeeds(command: &mut Command) -> String {
+    let output = command.output().expect("it runs");
+    assert!(output.status.success(), "{command:?}: {output:?}");
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+/// A disk in a folder of its own.
+pub struct Disk {
+    pub folder: TempDir,
+}
+
+impl Disk {
+    /// A copy of the image, with a store that has these accounts, all with the password `secret`.
+    pub fn with_accounts(image: &Path, names: &[&str]) -> Disk {
+        let disk = Disk::of(image);
+        if names.is_empty() {
+            return disk;
+        }
+        let config = disk.file("seed.toml");
+        fs::write(
+            &config,
+            "domain = \"chat.example\"\nstore.path = \"seed.log\"\n",
+        )
+        .expect("it is written");
+        for name in names {
+            let mut add = cairn();
+            add.arg("--config").arg(&config);
+            add.args(["user", "add", "--password-stdin"]);
+            add.arg(format!("{name}@chat.example"));
+            add.stdin(Stdio::piped()).stdout(Stdio::null());
+            let mut child = add.spawn().expect("cairn runs");
+            let mut input = child.stdin.take().expect("it is piped");
+            std::io::Write::write_all(&mut input, b"secret\n").expect("it reads");
+            drop(input);
+            assert!(child.wait().expect("it ends").success());
+        }
+        let mut personalise = tool();
+        personalise.arg("personalise").arg(disk.path());
+        personalise.arg("--store").arg(disk.file("seed.log"));
+        succeeds(&mut personalise);
+        disk
+    }
+
+    /// A copy of the image.
+    pub fn of(image: &Path) -> Disk {
+        let folder = tempfile::tempdir().expect("a folder");
+        let disk = Disk { folder };
+        succeeds(
+            Command::new("cp")
+                .arg("--sparse=always")
+                .args([image, &disk.path()]),
+        );
+        disk
+    }
+
+    pub fn path(&self) -> PathBuf {
+        self.file("disk.raw")
+    }
+
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Makes it larger.
+    pub fn grow(&self, mib: u64) {
+        let file = fs::OpenOptions::new().write(true).open(self.path());
+        file.and_then(|file| file.set_len(mib * MIB))
+            .expect("it grows");
+    }
+
+    /// Fills both slots with the same system.
+    pub fn fill_both_slots(&self) {
+        for (from, to, len) in [(7, 167, 32), (39, 199, 128)] {
+            let bytes = self.read(from * MIB, len * MIB);
+            self.write(to * MIB, &bytes);
+        }
+    }
+
+    pub fn read(&self, at: u64, len: u64) -> Vec<u8> {
+        use std::os::unix::fs::FileExt;
+        let mut bytes = vec![0; len as usize];
+        let file = fs::File::open(self.path()).expect("it opens");
+        file.read_exact_at(&mut bytes, at).expect("it reads");
+        bytes
+    }
+
+    pub fn write(&self, at: u64, bytes: &[u8]) {
+        use std::os::unix::fs::FileExt;
+        let file = fs::OpenOptions::new().write(true).open(self.path());
+        let file = file.expect("it opens");
+        file.write_all_at(bytes, at).expect("it is written");
+    }
+
+    /// Turns one bit over.
+    pub fn flip(&self, at: u64) {
+        let mut byte = self.read(at, 1);
+        byte[0] ^= 0x10;
+        self.write(at, &byte);
+    }
+
+    /// Where a text stands between two places, both in MiB.
+    pub fn find(&self, text: &[u8], from_mib: u64, to_mib: u64) -> u64 {
+        let bytes = self.read(from_mib * MIB, (to_mib - from_mib) * MIB);
+        let found = bytes.windows(text.len()).position(|part| part == text);
+        from_mib * MIB + found.expect("it is there") as u64
+    }
+}
+
+/// How a machine is made.
+#[derive(Default)]
+pub struct Options {
+    /// Start by UEFI.
+    pub efi: bool,
+    /// MiB of memory; 0: 256.
+    pub memory: u32,
+    /// Our TOML, given by `fw_cfg`.
+    pub config: Option<&'static str>,
+    /// More words for QEMU.
+    pub more: Vec<String>,
+}
+
+/// A machine that runs.
+pub struct Vm {
+    child: Child,
+    lines: Receiver<String>,
+    seen: Vec<String>,
+    /// Where its port 5222 is on this computer.
+    pub port: u16,
+}
+
+impl Vm {
+    pub fn start(disk: &Disk, options: &Options) -> Vm {
+        let port = free_port();
+        let mut qemu = Command::new("qemu-system-x86_64");
+        qemu.args(["-accel", "tcg", "-nographic", "-device", "i6300esb"]);
+        let memory = if options.memory == 0 {
+            256
+        } else {
+            options.memory
+        };
+        qemu.args(["-m", &memory.to_string()]);
+        qemu.arg("-drive");
+        qemu.arg(format!(
+            "file={},format=raw,if=virtio",
+            disk.path().display()
+        ));
+        qemu.arg("-nic").arg(format!(
+            "user,model=virtio-net-pci,romfile=,hostfwd=tcp:127.0.0.1:{port}-:5222"
+        ));
+        if options.efi {
+            let variables = disk.file("efi-variables.fd");
+            fs::copy("/usr/share/OVMF/OVMF_VARS_4M.fd", &variables).expect("OVMF is installed");
+            qemu.args([
+                "-drive",
+                "if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd",
+            ]);
+            qemu.arg("-drive");
+            qemu.arg(format!("if=pflash,format=raw,file={}", variables.display()));
+        }
+        if let Some(config) = options.config {
+            let file = disk.file("given.toml");
+            fs::write(&file, config).expect("it is written");
+            qemu.arg("-fw_cfg");
+            qemu.arg(format!("name=opt/org.cairn/config,file={}", file.display()));
+        }
+        qemu.args(&options.more);
+        let mut child = qemu
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .expect("QEMU runs");
+        let output = child.stdout.take().expect("it is piped");
+        Vm {
+            child,
+            lines: follow(output),
+            seen: Vec::new(),
+            port,
+        }
+    }
+
+    /// Waits for a line that holds this text, and returns it.
+    #[track_caller]
+    pub fn wait_for(&mut self, text: &str) -> String {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left) {
+                Ok(line) => {
+                    self.seen.push(line.clone());
+                    if line.contains(text) {
+                        return line;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                    panic!("no line with {text:?}; seen:\n{}", self.seen.join("\n"))
+                }
+            }
+        }
+    }
+
+    /// Whether a line that was seen holds this text.
+    pub fn has_said(&self, text: &str) -> bool {
+        self.seen.iter().any(|line| line.contains(text))
+    }
+
+    /// The power goes.
+    pub fn cut(mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Vm {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The lines of a serial line, without what steers a terminal.
+fn follow(mut output: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        let mut line = Vec::new();
+        let mut buffer = [0; 4096];
+        while let Ok(len @ 1..) = output.read(&mut buffer) {
+            for byte in &buffer[..len] {
+                match byte {
+                    b'\n' | b'\r' => {
+                        let text = String::from_utf8_lossy(&line).into_owned();
+                        line.clear();
+                        if !text.trim().is_empty() && sender.send(text).is_err() {
+                            return;
+                        }
+                    }
+                    _ => line.push(*byte),
+                }
+            }
+        }
+    });
+    receiver
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("it is bound").port()
+}

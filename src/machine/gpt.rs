@@ -26,6 +26,12 @@ pub const DATA_TYPE: Guid = match Guid::parse("c7a1f5d2-3b0e-4c86-9d41-636169723
     None => panic!("a GUID"),
 };
 
+/// The type of the EFI system partition (UEFI 2.10 §13.3.3).
+pub const ESP_TYPE: Guid = match Guid::parse("c12a7328-f81f-11d2-ba4b-00a0c93ec93b") {
+    Some(guid) => guid,
+    None => panic!("a GUID"),
+};
+
 const SECTOR: usize = 512;
 const SIGNATURE: &[u8; 8] = b"EFI PART";
 const REVISION: u32 = 0x0001_0000;
@@ -50,7 +56,7 @@ pub enum GptError {
     LastIsNotData,
     /// The disk ends in front of what its table holds.
     Shrunk,
-    /// Reading failed.
+    /// Reading or writing failed, or telling the kernel.
     Io(io::Error),
 }
 
@@ -69,7 +75,7 @@ impl fmt::Display for GptError {
             GptError::Shrunk => f.write_str(
                 "it is smaller than its partitions; give the machine a disk of at least the old size",
             ),
-            GptError::Io(error) => write!(f, "it cannot be read: {error}"),
+            GptError::Io(error) => write!(f, "it cannot be read or written: {error}"),
         }
     }
 }
@@ -184,6 +190,14 @@ impl Table {
         self.partitions
             .iter()
             .find(|partition| partition.unique == unique)
+    }
+
+    /// The first partition of that type.
+    #[must_use]
+    pub fn of_kind(&self, kind: Guid) -> Option<&Partition> {
+        self.partitions
+            .iter()
+            .find(|partition| partition.kind == kind)
     }
 
     /// The name of the disk.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::clock;
 use super::sntp::{self, Exchange, Sample};
+use crate::machine::answer::Answer;
 
 /// Where time servers listen.
 pub const PORT: u16 = 123;
@@ -31,6 +32,13 @@ pub struct Offset {
     pub server: IpAddr,
     /// How many servers replied.
     pub replies: usize,
+}
+
+impl Answer for Offset {
+    fn trim(&mut self) {
+        self.stratum = self.stratum.clamp(1, 15);
+        self.replies = self.replies.clamp(1, SERVERS_MAX);
+    }
 }
 
 /// A server that was asked.
@@ -184,6 +192,7 @@ mod tests {
     use std::thread;
 
     use super::*;
+    use crate::machine::answer;
 
     const FLOOR_MS: u64 = 1_795_564_800_000;
 
@@ -228,6 +237,8 @@ mod tests {
         let seconds = offset.offset_ns as f64 / 1e9;
         assert!((3598.0..3601.0).contains(&seconds), "{seconds}");
         assert_eq!((offset.stratum, offset.replies), (1, 1));
+        let message = answer::to_message(Ok(offset.clone()));
+        assert_eq!(answer::from_message(&message), Ok(offset));
     }
 
     #[test]

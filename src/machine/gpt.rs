@@ -228,15 +228,10 @@ fn copy<D: ReadAt + ?Sized>(
     let Some(header) = Header::parse(&bytes, lba) else {
         return Ok(None);
     };
-    let length = header.entries_bytes();
-    let is_inside = header
-        .entries_lba
-        .checked_add(header.entries_sectors())
-        .is_some_and(|end| end <= sectors);
-    if header.entries_lba < 2 || !is_inside {
+    if header.entries_lba + header.entries_sectors() > sectors {
         return Ok(None);
     }
-    let mut entries = vec![0; length];
+    let mut entries = vec![0; header.entries_bytes()];
     disk.read_at(header.entries_lba * SECTOR_BYTES, &mut entries)
         .map_err(GptError::Io)?;
     Ok((crc32fast::hash(&entries) == header.entries_crc).then_some((header, entries)))
@@ -270,11 +265,21 @@ impl Header {
             entries_count: u32_at(bytes, 80),
             entries_crc: u32_at(bytes, 88),
         };
+        let entries_end = header.entries_lba.checked_add(header.entries_sectors())?;
+        // Entries stand with their header, apart from what partitions use.
+        let is_apart = if lba < header.first_usable {
+            header.entries_lba > lba && entries_end <= header.first_usable
+        } else {
+            lba > header.last_usable
+                && header.entries_lba > header.last_usable
+                && entries_end <= lba
+        };
         let is_ours = header.own_lba == lba
             && u32_at(bytes, 84) as usize == ENTRY_BYTES
             && (1..=ENTRIES_MAX).contains(&header.entries_count)
             && header.first_usable <= header.last_usable
-            && header.last_usable < SECTORS_MAX;
+            && header.last_usable < SECTORS_MAX
+            && is_apart;
         is_ours.then_some(header)
     }
 

@@ -31,25 +31,25 @@ pub enum Origin {
     NoCloud,
     /// A volume with the label `config-2`.
     ConfigDrive,
-    /// A provider's metadata service.
+    /// The metadata service of Amazon EC2.
     Aws,
-    /// See there.
+    /// The metadata service of Microsoft Azure.
     Azure,
-    /// See there.
+    /// The metadata service of DigitalOcean.
     DigitalOcean,
-    /// See there.
+    /// The metadata service of Google Compute Engine.
     Google,
-    /// See there.
+    /// The metadata service of Hetzner Cloud.
     Hetzner,
-    /// See there.
+    /// The metadata service of Linode (Akamai).
     Linode,
-    /// See there.
+    /// The metadata service of an OpenStack.
     OpenStack,
-    /// See there.
+    /// The metadata service of Oracle Cloud.
     Oracle,
-    /// See there.
+    /// The metadata service of Scaleway.
     Scaleway,
-    /// See there.
+    /// The metadata service of Vultr.
     Vultr,
 }
 
@@ -123,6 +123,7 @@ impl Found {
         }
         match str::from_utf8(bytes) {
             Ok(config) => {
+                let config = config.strip_prefix('\u{feff}').unwrap_or(config);
                 self.revision = user_data::revision(config);
                 self.config = Some(config.to_owned());
             }
@@ -361,6 +362,7 @@ mod tests {
     #[test]
     fn a_file_of_configuration_needs_no_line() {
         for text in [
+            "\u{feff}domain = \"a.example\"\n",
             "domain = \"a.example\"\n",
             "#cairn\ndomain = \"a.example\"\n",
         ] {

@@ -28,8 +28,8 @@ pub struct Offset {
     pub error_ns: u64,
     /// How far the server is from a reference clock.
     pub stratum: u8,
-    /// Who said so.
-    pub server: IpAddr,
+    /// Who said so; absent: the host's own clock.
+    pub server: Option<IpAddr>,
     /// How many servers replied.
     pub replies: usize,
 }
@@ -102,7 +102,7 @@ fn choose(mut samples: Vec<(IpAddr, Sample)>) -> Option<Offset> {
         offset_ns: sample.offset_ns,
         error_ns: sample.error_ns(),
         stratum: sample.stratum,
-        server: *server,
+        server: Some(*server),
         replies,
     })
 }

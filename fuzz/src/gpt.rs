@@ -105,7 +105,14 @@ fn copy(disk: &mut Disk, bytes: &[u8], sectors: u64) {
     header[24..32].copy_from_slice(&end.to_le_bytes());
     header[32..40].copy_from_slice(&1u64.to_le_bytes());
     seal(&mut backup);
+    let header = &mut backup[SECTOR..2 * SECTOR];
+    let place = end.saturating_sub(32);
+    header[72..80].copy_from_slice(&place.to_le_bytes());
+    header[16..20].fill(0);
+    let sum = crc32(&header[..92]);
+    header[16..20].copy_from_slice(&sum.to_le_bytes());
     disk.write(end, &backup[SECTOR..2 * SECTOR]);
+    disk.write(place, &backup[2 * SECTOR..]);
 }
 
 fn crc32(bytes: &[u8]) -> u32 {

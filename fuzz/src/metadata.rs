@@ -3,12 +3,14 @@
 //! The first line names the reader, the rest is the document. Readers of several documents get the
 //! same one for each, or parts that a line `--` stands between.
 
+use cairn::machine::answer;
 use cairn::machine::source::found::{Found, Origin};
 use cairn::machine::source::http::ResponseReader;
 use cairn::machine::source::service::{
     azure, digital_ocean, hetzner, linode, oracle, scaleway, vultr,
 };
 use cairn::machine::source::{network, openstack, smbios, user_data, yaml};
+use cairn::machine::time::Offset;
 
 /// Runs the target on one input; panics on a finding.
 pub fn metadata(data: &[u8]) {
@@ -45,7 +47,8 @@ pub fn metadata(data: &[u8]) {
     };
     match found {
         Ok(found) => {
-            let taken = Found::from_message(&found.to_message()).expect("what is sent is taken");
+            let message = answer::to_message(Ok(found));
+            let taken: Found = answer::from_message(&message).expect("what is sent is taken");
             if let Some(config) = &taken.config {
                 assert_eq!(taken.revision, user_data::revision(config));
             }
@@ -56,8 +59,12 @@ pub fn metadata(data: &[u8]) {
 
 /// What a child might send.
 fn message(document: &[u8]) {
-    if let Ok(found) = Found::from_message(document) {
-        assert_eq!(Found::from_message(&found.to_message()), Ok(found));
+    if let Ok(found) = answer::from_message::<Found>(document) {
+        let message = answer::to_message(Ok(found.clone()));
+        assert_eq!(answer::from_message(&message), Ok(found));
+    }
+    if let Ok(offset) = answer::from_message::<Offset>(document) {
+        assert!(offset.replies > 0);
     }
 }
 

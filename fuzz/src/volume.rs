@@ -3,6 +3,7 @@
 //! The first byte chooses: `F` and the rest is a FAT volume, `I` and the rest is an ISO 9660 volume
 //! from its descriptors on, without the 32 KiB of nothing in front of them.
 
+use cairn::machine::answer;
 use cairn::machine::source::cloud_init;
 use cairn::machine::source::found::Found;
 use cairn::machine::source::volume::Volume;
@@ -36,6 +37,7 @@ pub fn volume(data: &[u8]) {
         }
     }
     if let Some(found) = cloud_init::read(&volume) {
-        Found::from_message(&found.to_message()).expect("what is sent is taken");
+        let message = answer::to_message(Ok(found));
+        answer::from_message::<Found>(&message).expect("what is sent is taken");
     }
 }

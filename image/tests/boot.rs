@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use support::{Disk, Options, Vm, image, succeeds, tool};
+use support::{Disk, Options, PASSWORD, Vm, image, succeeds, tool};
 
 const MIB: u64 = 1 << 20;
 const CONFIG: &str = "domain = \"chat.example\"\n";
@@ -38,7 +38,7 @@ fn chat(python: &Path, name: &str, other: &str, port: u16) -> Child {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/chat.py");
     Command::new(python)
         .arg(script)
-        .args([&format!("{name}@chat.example"), "secret"])
+        .args([&format!("{name}@chat.example"), PASSWORD])
         .args([
             &format!("{other}@chat.example"),
             &format!("127.0.0.1:{port}"),

@@ -12,7 +12,7 @@ import slixmpp
 
 class Client(slixmpp.ClientXMPP):
     def __init__(self, name):
-        super().__init__(f"{name}@chat.example", "secret")
+        super().__init__(f"{name}@chat.example", "correct horse")
         self.ssl_context.check_hostname = False
         self.ssl_context.verify_mode = ssl.CERT_NONE
         self.started = asyncio.Event()

@@ -10,6 +10,7 @@ use clap::Subcommand;
 
 use super::Failure;
 use crate::config::{Config, Machine};
+use crate::machine::answer::{self, Answer};
 use crate::machine::inherit;
 use crate::machine::release::LogFormats;
 use crate::machine::sandbox::{self, Role};
@@ -34,13 +35,9 @@ pub(super) enum MachineCommand {
     },
     /// Read the places on the machine that may hold a configuration
     Look {
-        /// Whether a descriptor of `fw_cfg` is there: 0 or 1
-        fw_cfg: usize,
-        /// How many descriptors of SMBIOS follow
-        smbios: usize,
-        /// Whether a descriptor of the EFI partition follows: 0 or 1
-        esp: usize,
-        /// The descriptors, those of volumes last
+        /// A letter for each of them
+        kinds: String,
+        /// The descriptors
         files: Vec<RawFd>,
     },
     /// Ask a provider's metadata service
@@ -67,12 +64,7 @@ const TIME_PATIENCE: Duration = Duration::from_secs(4);
 pub(super) fn run(command: &MachineCommand) -> Result<(), Failure> {
     match command {
         MachineCommand::Server { line, data, upload } => server(*line, *data, *upload),
-        MachineCommand::Look {
-            fw_cfg,
-            smbios,
-            esp,
-            files,
-        } => look([*fw_cfg, *smbios, *esp], files),
+        MachineCommand::Look { kinds, files } => look(kinds, files),
         MachineCommand::Ask { service, interface } => ask(service, *interface),
         MachineCommand::Time { floor_ms, servers } => time(*floor_ms, servers),
         MachineCommand::Release => release(),
@@ -100,32 +92,21 @@ fn server(line: RawFd, data: RawFd, upload: RawFd) -> Result<(), Failure> {
     handed::run(handed).map_err(Failure::refused)
 }
 
-fn look(counts: [usize; 3], files: &[RawFd]) -> Result<(), Failure> {
-    let mut files = files
+fn look(kinds: &str, files: &[RawFd]) -> Result<(), Failure> {
+    let files = files
         .iter()
         .map(|fd| take(*fd).map(File::from))
-        .collect::<Result<Vec<_>, _>>()?
-        .into_iter();
+        .collect::<Result<Vec<_>, _>>()?;
     enter(Role::Parser)?;
-    let [fw_cfg, smbios, esp] = counts;
-    let files = LocalFiles {
-        fw_cfg: files.by_ref().take(fw_cfg).next(),
-        smbios: files.by_ref().take(smbios).collect(),
-        esp: files.by_ref().take(esp).next(),
-        volumes: files.collect(),
-    };
-    match look_locally(files) {
-        Some(found) => Ok(io::stdout().write_all(&found.to_message())?),
-        None => Ok(()),
-    }
+    let found = look_locally(LocalFiles::from_parts(kinds, files));
+    reply(Ok(found))
 }
 
 fn ask(service: &str, interface: u32) -> Result<(), Failure> {
     enter(Role::Asker)?;
     let service: Service =
         serde_json::from_str(service).map_err(|error| Failure::refused(error.to_string()))?;
-    let found = service::ask(service, interface).map_err(Failure::refused)?;
-    Ok(io::stdout().write_all(&found.to_message())?)
+    reply(service::ask(service, interface))
 }
 
 fn time(floor_ms: u64, servers: &[IpAddr]) -> Result<(), Failure> {
@@ -134,10 +115,11 @@ fn time(floor_ms: u64, servers: &[IpAddr]) -> Result<(), Failure> {
         .iter()
         .map(|server| (*server, query::PORT).into())
         .collect();
-    let offset = query::ask(&servers, TIME_PATIENCE, floor_ms).map_err(Failure::refused)?;
-    let message =
-        serde_json::to_vec(&offset).map_err(|error| Failure::refused(error.to_string()))?;
-    Ok(io::stdout().write_all(&message)?)
+    reply(query::ask(&servers, TIME_PATIENCE, floor_ms))
+}
+
+fn reply<A: Answer>(outcome: Result<A, String>) -> Result<(), Failure> {
+    Ok(io::stdout().write_all(&answer::to_message(outcome))?)
 }
 
 fn release() -> Result<(), Failure> {

@@ -26,6 +26,12 @@ pub const DATA_TYPE: Guid = match Guid::parse("c7a1f5d2-3b0e-4c86-9d41-636169723
     None => panic!("a GUID"),
 };
 
+/// The type of the EFI system partition (UEFI 2.10 §13.3.3).
+pub const ESP_TYPE: Guid = match Guid::parse("c12a7328-f81f-11d2-ba4b-00a0c93ec93b") {
+    Some(guid) => guid,
+    None => panic!("a GUID"),
+};
+
 const SECTOR: usize = 512;
 const SIGNATURE: &[u8; 8] = b"EFI PART";
 const REVISION: u32 = 0x0001_0000;
@@ -50,7 +56,7 @@ pub enum GptError {
     LastIsNotData,
     /// The disk ends in front of what its table holds.
     Shrunk,
-    /// Reading failed.
+    /// Reading or writing failed, or telling the kernel.
     Io(io::Error),
 }
 
@@ -69,7 +75,7 @@ impl fmt::Display for GptError {
             GptError::Shrunk => f.write_str(
                 "it is smaller than its partitions; give the machine a disk of at least the old size",
             ),
-            GptError::Io(error) => write!(f, "it cannot be read: {error}"),
+            GptError::Io(error) => write!(f, "it cannot be read or written: {error}"),
         }
     }
 }
@@ -186,6 +192,14 @@ impl Table {
             .find(|partition| partition.unique == unique)
     }
 
+    /// The first partition of that type.
+    #[must_use]
+    pub fn of_kind(&self, kind: Guid) -> Option<&Partition> {
+        self.partitions
+            .iter()
+            .find(|partition| partition.kind == kind)
+    }
+
     /// The name of the disk.
     #[must_use]
     pub fn disk(&self) -> Guid {
@@ -214,15 +228,10 @@ fn copy<D: ReadAt + ?Sized>(
     let Some(header) = Header::parse(&bytes, lba) else {
         return Ok(None);
     };
-    let length = header.entries_bytes();
-    let is_inside = header
-        .entries_lba
-        .checked_add(header.entries_sectors())
-        .is_some_and(|end| end <= sectors);
-    if header.entries_lba < 2 || !is_inside {
+    if header.entries_lba + header.entries_sectors() > sectors {
         return Ok(None);
     }
-    let mut entries = vec![0; length];
+    let mut entries = vec![0; header.entries_bytes()];
     disk.read_at(header.entries_lba * SECTOR_BYTES, &mut entries)
         .map_err(GptError::Io)?;
     Ok((crc32fast::hash(&entries) == header.entries_crc).then_some((header, entries)))
@@ -256,11 +265,21 @@ impl Header {
             entries_count: u32_at(bytes, 80),
             entries_crc: u32_at(bytes, 88),
         };
+        let entries_end = header.entries_lba.checked_add(header.entries_sectors())?;
+        // Entries stand with their header, apart from what partitions use.
+        let is_apart = if lba < header.first_usable {
+            header.entries_lba > lba && entries_end <= header.first_usable
+        } else {
+            lba > header.last_usable
+                && header.entries_lba > header.last_usable
+                && entries_end <= lba
+        };
         let is_ours = header.own_lba == lba
             && u32_at(bytes, 84) as usize == ENTRY_BYTES
             && (1..=ENTRIES_MAX).contains(&header.entries_count)
             && header.first_usable <= header.last_usable
-            && header.last_usable < SECTORS_MAX;
+            && header.last_usable < SECTORS_MAX
+            && is_apart;
         is_ours.then_some(header)
     }
 

@@ -6,6 +6,7 @@
 //! files of cloud-init) is parsed in short-lived children without rights, which return one small
 //! structure.
 
+pub mod answer;
 pub mod boot_state;
 pub mod bundle;
 pub mod console;

@@ -13,6 +13,8 @@ use tempfile::TempDir;
 /// Nothing that a machine does takes longer, on a computer that has other things to do.
 const PATIENCE: Duration = Duration::from_secs(240);
 const MIB: u64 = 1 << 20;
+/// Of every account.
+pub const PASSWORD: &str = "correct horse";
 
 /// The image to boot, or `None` where a developer has not built it. With `CI=true` it must be there.
 pub fn image() -> Option<PathBuf> {
@@ -48,7 +50,7 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// A copy of the image, with a store that has these accounts, all with the password `secret`.
+    /// A copy of the image, with a store that has these accounts, all with the same password.
     pub fn with_accounts(image: &Path, names: &[&str]) -> Disk {
         let disk = Disk::of(image);
         if names.is_empty() {
@@ -60,15 +62,22 @@ impl Disk {
             "domain = \"chat.example\"\nstore.path = \"seed.log\"\n",
         )
         .expect("it is written");
+        let seed = fs::File::create(disk.file("seed.log")).expect("it is made");
+        seed.set_len(16 * MIB).expect("it grows");
         for name in names {
-            let mut add = cairn();
+            // No larger than the data partition: a store would make room in advance.
+            let mut add = Command::new("sh");
+            add.arg("-c");
+            add.arg("trap '' XFSZ; exec prlimit --fsize=16777216 \"$0\" \"$@\"");
+            add.arg(cairn().get_program());
             add.arg("--config").arg(&config);
             add.args(["user", "add", "--password-stdin"]);
             add.arg(format!("{name}@chat.example"));
             add.stdin(Stdio::piped()).stdout(Stdio::null());
-            let mut child = add.spawn().expect("cairn runs");
+            let mut child = add.spawn().expect("sh runs");
             let mut input = child.stdin.take().expect("it is piped");
-            std::io::Write::write_all(&mut input, b"secret\n").expect("it reads");
+            let line = format!("{PASSWORD}\n");
+            std::io::Write::write_all(&mut input, line.as_bytes()).expect("it reads");
             drop(input);
             assert!(child.wait().expect("it ends").success());
         }
@@ -183,7 +192,7 @@ impl Vm {
             disk.path().display()
         ));
         qemu.arg("-nic").arg(format!(
-            "user,model=virtio-net-pci,romfile=,hostfwd=tcp:127.0.0.1:{port}-:5222"
+            "user,model=virtio-net-pci,hostfwd=tcp:127.0.0.1:{port}-:5222"
         ));
         if options.efi {
             let variables = disk.file("efi-variables.fd");

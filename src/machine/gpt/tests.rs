@@ -89,6 +89,8 @@ fn a_table_that_covers_its_disk_is_left_alone() {
     let table = Table::read(&bytes[..]).expect("a table");
     assert!(table.is_whole());
     assert_eq!(table.partitions().len(), 3);
+    assert_eq!(table.of_kind(DATA_TYPE), table.partition(guid(3)));
+    assert_eq!(table.of_kind(ESP_TYPE), None);
     assert_eq!(
         table.partition(guid(2)).map(Partition::size_bytes),
         Some(1 << 20)

@@ -49,13 +49,10 @@ impl Init {
     /// A turn of timekeeping.
     pub(super) fn keep_time(&mut self, now_ms: u64) {
         if let Some(child) = &mut self.time.child {
-            let Some(answer) = child.turn(now_ms) else {
+            let Some(offset) = child.turn(now_ms) else {
                 return;
             };
             self.time.child = None;
-            let offset = answer.and_then(|answer| {
-                serde_json::from_slice::<Offset>(&answer).map_err(|error| error.to_string())
-            });
             let pause = self.correct(offset);
             self.time.next_ms = now_ms + u64::try_from(pause.as_millis()).unwrap_or(u64::MAX / 2);
             return;
@@ -121,7 +118,7 @@ impl Init {
             Correction::Nothing | Correction::Slew { .. } => {}
         }
         self.time.complained.clear();
-        self.time.agreed = Some(offset.server.to_string());
+        self.time.agreed = offset.server.map(|server| server.to_string());
         self.time.pace.after_reply()
     }
 

@@ -7,8 +7,8 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use super::child::PROGRAM;
+use crate::machine::answer::{self, Answer, MESSAGE_BYTES_MAX};
 use crate::machine::inherit;
-use crate::machine::source::found::MESSAGE_BYTES_MAX;
 
 /// Files that are lent to a child at most.
 const FILES_MAX: usize = 48;
@@ -63,7 +63,7 @@ impl Helper {
     }
 
     /// Its whole answer once it has ended, or why there is none; `None` while it works.
-    pub fn turn(&mut self, now_ms: u64) -> Option<Result<Vec<u8>, String>> {
+    pub fn turn<A: Answer>(&mut self, now_ms: u64) -> Option<Result<A, String>> {
         let mut buffer = [0; 4096];
         let ended = loop {
             match self.output.read(&mut buffer) {
@@ -86,7 +86,7 @@ impl Helper {
             return Some(if answer.is_empty() {
                 Err(self.complaint())
             } else {
-                Ok(answer)
+                answer::from_message(&answer)
             });
         }
         if now_ms >= self.until_ms {
@@ -105,7 +105,7 @@ impl Helper {
         }
         match said.trim().trim_start_matches("cairn: ") {
             "" => "a child ended without an answer".to_owned(),
-            said => said.to_owned(),
+            said => answer::sentence(said),
         }
     }
 

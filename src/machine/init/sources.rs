@@ -48,20 +48,9 @@ impl Init {
             .as_ref()
             .map(|disk| disk.partition(Partition::Esp));
         let files = LocalFiles::open(esp.as_deref(), &disk::volume_files(system.as_ref()));
-        let counts = [
-            usize::from(files.fw_cfg.is_some()),
-            files.smbios.len(),
-            usize::from(files.esp.is_some()),
-        ];
-        let words = counts.map(|count| count.to_string());
-        let mut list = Vec::new();
-        list.extend(files.fw_cfg);
-        list.extend(files.smbios);
-        list.extend(files.esp);
-        list.extend(files.volumes);
+        let (kinds, files) = files.into_parts();
         let until_ms = self.now_ms() + LOOKING_MS;
-        let words = ["look", &words[0], &words[1], &words[2]];
-        match Helper::start(&words, list, until_ms) {
+        match Helper::start(&["look", &kinds], files, until_ms) {
             Ok(child) => self.search = Search::Locally(child),
             Err(error) => {
                 self.say(&format!("cannot look for configuration: {error}"));
@@ -82,11 +71,13 @@ impl Init {
     pub(super) fn search(&mut self, now_ms: u64) {
         match std::mem::take(&mut self.search) {
             Search::Over => {}
-            Search::Locally(mut child) => match child.turn(now_ms) {
+            Search::Locally(mut child) => match child.turn::<Option<Found>>(now_ms) {
                 None => self.search = Search::Locally(child),
-                Some(answer) => {
-                    let found = answer.and_then(|answer| Found::from_message(&answer));
-                    self.found(found, None);
+                Some(Ok(Some(found))) => self.found(Ok(found), None),
+                Some(Ok(None)) => self.ask_a_service(),
+                Some(Err(why)) => {
+                    self.say(&format!("the machine's own files: {why}"));
+                    self.ask_a_service();
                 }
             },
             Search::Waits { service, from_ms } => {
@@ -106,10 +97,7 @@ impl Init {
             }
             Search::Asks { service, mut child } => match child.turn(now_ms) {
                 None => self.search = Search::Asks { service, child },
-                Some(answer) => {
-                    let found = answer.and_then(|answer| Found::from_message(&answer));
-                    self.found(found, Some(service));
-                }
+                Some(found) => self.found(found, Some(service)),
             },
         }
     }

@@ -16,9 +16,9 @@ pub struct Dmi {
     pub sys_vendor: String,
     /// What it is.
     pub product_name: String,
-    /// Which one it is. Only root reads these two.
+    /// Which one it is. Only root reads this.
     pub product_uuid: String,
-    /// See there.
+    /// Another name of it, which only root reads.
     pub product_serial: String,
     /// A label that some clouds fill with their name.
     pub chassis_asset_tag: String,

@@ -1,4 +1,4 @@
-//! What a source has for the machine, and the one message in which a child hands it to PID 1.
+//! What a source has for the machine. A child hands it to PID 1 as its [`Answer`].
 
 use std::fmt;
 use std::net::IpAddr;
@@ -6,15 +6,13 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::user_data::{self, UserData};
+use crate::machine::answer::{self, Answer};
 use crate::machine::plan::{Plan, Prefix};
 
-/// No message from a child is longer.
-pub const MESSAGE_BYTES_MAX: usize = 64 << 10;
 /// No configuration is longer. Real ones have less than 1 KiB; doubled by JSON, and with all else, it
 /// fits the message.
 pub const CONFIG_BYTES_MAX: usize = 16 << 10;
 const SENTENCES_MAX: usize = 8;
-const SENTENCE_CHARS_MAX: usize = 300;
 const INTERFACES_MAX: usize = 16;
 const ADDRESSES_MAX: usize = 64;
 const SERVERS_MAX: usize = 8;
@@ -33,25 +31,25 @@ pub enum Origin {
     NoCloud,
     /// A volume with the label `config-2`.
     ConfigDrive,
-    /// A provider's metadata service.
+    /// The metadata service of Amazon EC2.
     Aws,
-    /// See there.
+    /// The metadata service of Microsoft Azure.
     Azure,
-    /// See there.
+    /// The metadata service of DigitalOcean.
     DigitalOcean,
-    /// See there.
+    /// The metadata service of Google Compute Engine.
     Google,
-    /// See there.
+    /// The metadata service of Hetzner Cloud.
     Hetzner,
-    /// See there.
+    /// The metadata service of Linode (Akamai).
     Linode,
-    /// See there.
+    /// The metadata service of an OpenStack.
     OpenStack,
-    /// See there.
+    /// The metadata service of Oracle Cloud.
     Oracle,
-    /// See there.
+    /// The metadata service of Scaleway.
     Scaleway,
-    /// See there.
+    /// The metadata service of Vultr.
     Vultr,
 }
 
@@ -125,6 +123,7 @@ impl Found {
         }
         match str::from_utf8(bytes) {
             Ok(config) => {
+                let config = config.strip_prefix('\u{feff}').unwrap_or(config);
                 self.revision = user_data::revision(config);
                 self.config = Some(config.to_owned());
             }
@@ -191,36 +190,10 @@ impl Found {
         }
         self
     }
+}
 
-    /// The message for PID 1: at most [`MESSAGE_BYTES_MAX`] of JSON.
-    #[must_use]
-    pub fn to_message(&self) -> Vec<u8> {
-        let mut found = self.clone();
-        found.trim();
-        let message = serde_json::to_vec(&found).expect("strings, numbers and addresses are JSON");
-        assert!(
-            message.len() <= MESSAGE_BYTES_MAX,
-            "every part has its own bound"
-        );
-        message
-    }
-
-    /// Reads and checks a message from a child, which may have been talked into anything.
-    pub fn from_message(message: &[u8]) -> Result<Found, String> {
-        if message.len() > MESSAGE_BYTES_MAX {
-            return Err("the answer about the configuration is too long".to_owned());
-        }
-        let found: Found = serde_json::from_slice(message)
-            .map_err(|error| format!("the answer about the configuration is broken: {error}"))?;
-        let mut trimmed = found.clone();
-        trimmed.trim();
-        if trimmed != found {
-            return Err("the answer about the configuration leaves its bounds".to_owned());
-        }
-        Ok(found)
-    }
-
-    /// Brings every part within its bounds; what does not fit is told.
+impl Answer for Found {
+    /// What does not fit is told.
     fn trim(&mut self) {
         let is_config = |config: &String| {
             let is_text = |c: char| !c.is_control() || matches!(c, '\t' | '\n' | '\r');
@@ -250,16 +223,9 @@ impl Found {
         self.public_addresses.truncate(ADDRESSES_MAX);
         self.notes.truncate(SENTENCES_MAX);
         for sentence in self.notes.iter_mut().chain(&mut self.ignored) {
-            *sentence = plain(sentence);
+            *sentence = answer::sentence(sentence);
         }
     }
-}
-
-/// A sentence for the console: one line without control characters, which could draw there.
-fn plain(sentence: &str) -> String {
-    let plain = |c: char| if c.is_control() { ' ' } else { c };
-    let mut chars = sentence.chars().map(plain);
-    chars.by_ref().take(SENTENCE_CHARS_MAX).collect()
 }
 
 fn is_hostname(name: &str) -> bool {
@@ -348,8 +314,8 @@ mod tests {
         let found = full();
         assert_eq!(found.revision, Some(7));
         assert_eq!(found.hostname.as_deref(), Some("chat-1.example"));
-        let message = found.to_message();
-        assert_eq!(Found::from_message(&message), Ok(found));
+        let message = answer::to_message(Ok(found.clone()));
+        assert_eq!(answer::from_message(&message), Ok(found));
     }
 
     #[test]
@@ -361,8 +327,8 @@ mod tests {
         }
         found.ignored = Some("\u{10ffff}".repeat(1000));
         found.public_addresses = vec![std::net::Ipv6Addr::from([0xff; 16]).into(); 100];
-        let message = found.to_message();
-        let read = Found::from_message(&message).expect("within bounds");
+        let message = answer::to_message(Ok(found.clone()));
+        let read: Found = answer::from_message(&message).expect("within bounds");
         assert_eq!(read.notes.len(), SENTENCES_MAX);
         assert_eq!(read.config, found.config);
         assert_eq!(read.network, found.network);
@@ -373,7 +339,8 @@ mod tests {
         let change = |change: &dyn Fn(&mut Found)| {
             let mut found = full();
             change(&mut found);
-            Found::from_message(&serde_json::to_vec(&found).expect("JSON")).is_ok()
+            let message = serde_json::json!({"done": found}).to_string();
+            answer::from_message::<Found>(message.as_bytes()).is_ok()
         };
         assert!(change(&|_| {}));
         assert!(!change(&|found| found.hostname = Some("a b".to_owned())));
@@ -390,13 +357,12 @@ mod tests {
             let plan = found.network.as_mut().expect("a plan");
             plan.interfaces[0].name = Some("../../x".to_owned());
         }));
-        assert!(Found::from_message(&vec![b' '; MESSAGE_BYTES_MAX + 1]).is_err());
-        assert!(Found::from_message(b"{}").is_err());
     }
 
     #[test]
     fn a_file_of_configuration_needs_no_line() {
         for text in [
+            "\u{feff}domain = \"a.example\"\n",
             "domain = \"a.example\"\n",
             "#cairn\ndomain = \"a.example\"\n",
         ] {

@@ -1,6 +1,7 @@
 //! The little of HTTP/1.1 (RFC 9112) that metadata services need: one request to a literal address,
 //! one response, in plain text, within a deadline. Nothing is resolved and no redirect is followed.
 
+use std::cell::Cell;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -31,21 +32,45 @@ pub struct Request<'r> {
 /// A service that may be at one of several addresses.
 #[derive(Clone, Debug)]
 pub struct Server {
-    /// In the order in which they are tried.
-    pub addresses: Vec<SocketAddr>,
-    /// When everything has to be over.
-    pub deadline: Instant,
-    /// Whether the service answers only ports below 1024, which only root binds.
-    pub from_low_port: bool,
+    addresses: Vec<SocketAddr>,
+    deadline: Instant,
+    from_low_port: bool,
+    /// The address that has answered; the others are not tried again.
+    chosen: Cell<Option<SocketAddr>>,
 }
 
 impl Server {
+    /// A service at addresses that are tried in this order. All requests to it together have to be
+    /// over at `deadline`.
+    #[must_use]
+    pub fn new(addresses: Vec<SocketAddr>, deadline: Instant) -> Server {
+        Server {
+            addresses,
+            deadline,
+            from_low_port: false,
+            chosen: Cell::new(None),
+        }
+    }
+
+    /// The same, asked from a port below 1024, which only root or CAP_NET_BIND_SERVICE binds.
+    #[must_use]
+    pub fn from_low_port(&self) -> Server {
+        Server {
+            from_low_port: true,
+            ..self.clone()
+        }
+    }
+
     /// Sends a request to the first address that answers. The error is a sentence.
     pub fn ask(&self, request: &Request<'_>) -> Result<Response, String> {
         let mut failed = "it has no address".to_owned();
-        for address in &self.addresses {
+        let chosen = self.chosen.get();
+        for address in chosen.as_slice().iter().chain(&self.addresses) {
             match self.connect(*address) {
-                Ok(stream) => return self.exchange(stream, request),
+                Ok(stream) => {
+                    self.chosen.set(Some(*address));
+                    return self.exchange(stream, request);
+                }
                 Err(error) => failed = format!("{} does not answer: {error}", address.ip()),
             }
         }
@@ -173,11 +198,7 @@ mod tests {
             }
             String::from_utf8(request).expect("a text")
         });
-        let server = Server {
-            addresses: vec![address],
-            deadline: Instant::now() + Duration::from_secs(20),
-            from_low_port: false,
-        };
+        let server = Server::new(vec![address], Instant::now() + Duration::from_secs(20));
         (server, thread)
     }
 
@@ -220,6 +241,7 @@ mod tests {
                 .contains("Content-Length: 0\r\n")
         );
         server.addresses.truncate(1);
+        server.chosen.take();
         let why = server.ask(&GET).expect_err("nobody is there");
         assert!(why.contains("127.0.0.1 does not answer"), "{why}");
     }
@@ -240,11 +262,10 @@ mod tests {
     #[test]
     fn the_deadline_holds_for_all_of_it() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-        let server = Server {
-            addresses: vec![listener.local_addr().expect("bound")],
-            deadline: Instant::now() + Duration::from_millis(30),
-            from_low_port: false,
-        };
+        let server = Server::new(
+            vec![listener.local_addr().expect("bound")],
+            Instant::now() + Duration::from_millis(30),
+        );
         let why = server.ask(&GET).expect_err("the listener never answers");
         assert_eq!(why, "it does not answer in time");
         assert!(

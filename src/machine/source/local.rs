@@ -62,6 +62,43 @@ impl LocalFiles {
     }
 }
 
+/// The letters of [`LocalFiles::into_parts`].
+mod kind {
+    pub(super) const FW_CFG: char = 'f';
+    pub(super) const SMBIOS: char = 's';
+    pub(super) const ESP: char = 'e';
+    pub(super) const VOLUME: char = 'v';
+}
+
+impl LocalFiles {
+    /// The files in a row, and a letter for each that says what it is: what PID 1 gives to the child,
+    /// as descriptors and as an argument.
+    #[must_use]
+    pub fn into_parts(self) -> (String, Vec<File>) {
+        let fw_cfg = self.fw_cfg.map(|file| (kind::FW_CFG, file)).into_iter();
+        let smbios = self.smbios.into_iter().map(|file| (kind::SMBIOS, file));
+        let esp = self.esp.map(|file| (kind::ESP, file)).into_iter();
+        let volumes = self.volumes.into_iter().map(|file| (kind::VOLUME, file));
+        fw_cfg.chain(smbios).chain(esp).chain(volumes).unzip()
+    }
+
+    /// The reverse, in the child. A file without a letter is left out.
+    #[must_use]
+    pub fn from_parts(kinds: &str, files: Vec<File>) -> LocalFiles {
+        let mut parts = LocalFiles::default();
+        for (letter, file) in kinds.chars().zip(files) {
+            match letter {
+                kind::FW_CFG => parts.fw_cfg = Some(file),
+                kind::SMBIOS => parts.smbios.push(file),
+                kind::ESP => parts.esp = Some(file),
+                kind::VOLUME => parts.volumes.push(file),
+                _ => {}
+            }
+        }
+        parts
+    }
+}
+
 /// Reads all of it in order. The first source with something for the machine wins; where none has,
 /// the answer may still hold sentences (see [`Found::is_of_use`]). `None`: there is no source.
 #[must_use]
@@ -248,6 +285,9 @@ mod tests {
         for first in 0..drop.len() {
             let mut files = all();
             drop[..first].iter().for_each(|(_, drop)| drop(&mut files));
+            let (kinds, files) = files.into_parts();
+            assert_eq!(kinds.len(), files.len());
+            let files = LocalFiles::from_parts(&kinds, files);
             let found = look_locally(files).expect("one");
             assert_eq!(found.origin, drop[first].0);
             assert!(found.config.is_some(), "{found:?}");

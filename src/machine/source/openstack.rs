@@ -58,10 +58,10 @@ pub fn network(document: &Value) -> Understood {
         let mut interface = quiet(text(link, "ethernet_mac_address").and_then(mac), None);
         interface.mtu = number(link, "mtu");
         let id = link.get("id");
-        let mut networks = list(document, "networks")
+        let networks = list(document, "networks")
             .iter()
             .filter(|network| network.get("link") == id);
-        let on_it: Vec<&Value> = networks.by_ref().collect();
+        let on_it: Vec<&Value> = networks.collect();
         for network in &on_it {
             add_network(&mut interface, network);
         }

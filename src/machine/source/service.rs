@@ -112,13 +112,15 @@ impl Service {
                 (Ipv4Addr::new(169, 254, 42, 42), PORT).into(),
                 local(Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42), 0),
             ],
-            Service::Azure
-            | Service::DigitalOcean
-            | Service::Google
-            | Service::Oracle
-            | Service::Vultr => {
-                vec![common]
-            }
+            Service::Google => vec![
+                common,
+                local(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254), 0),
+            ],
+            Service::Oracle => vec![
+                common,
+                local(Ipv6Addr::new(0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe), 0),
+            ],
+            Service::Azure | Service::DigitalOcean | Service::Vultr => vec![common],
         }
     }
 }
@@ -131,11 +133,7 @@ pub fn ask(service: Service, interface: u32) -> Result<Found, String> {
 
 /// The same at other addresses, for tests.
 pub fn ask_at(service: Service, addresses: Vec<SocketAddr>) -> Result<Found, String> {
-    let server = Server {
-        addresses,
-        deadline: Instant::now() + PATIENCE,
-        from_low_port: false,
-    };
+    let server = Server::new(addresses, Instant::now() + PATIENCE);
     let found = Found::at(service.origin());
     let found = match service {
         Service::Aws => aws::ask(&server, found),

@@ -80,13 +80,15 @@ pub enum Correction {
 /// Decides. `now_ns` is what the clock shows, `is_serving` whether the server has started.
 #[must_use]
 pub fn correct(offset: &Offset, now_ns: i64, floor_ms: u64, is_serving: bool) -> Correction {
-    let Offset {
-        offset_ns, server, ..
-    } = *offset;
+    let offset_ns = offset.offset_ns;
+    let source = match offset.server {
+        Some(server) => format!("the time server {server}"),
+        None => "the host's clock".to_owned(),
+    };
     let right = now_ns.saturating_add(offset_ns);
     if !is_sane(right, floor_ms) {
         return Correction::Refused(format!(
-            "the time server {server} says it is {}, which cannot be; name another with `time_servers`",
+            "{source} says it is {}, which cannot be; name a time server with `time_servers`",
             date(right)
         ));
     }
@@ -97,7 +99,7 @@ pub fn correct(offset: &Offset, now_ns: i64, floor_ms: u64, is_serving: bool) ->
             offset_ns,
             said: (is_serving || distance > STEP_NS).then(|| {
                 format!(
-                    "the clock was {} s {} and has been set to {} by {server}",
+                    "the clock was {} s {} and has been set to {} by {source}",
                     distance / 1_000_000_000,
                     if offset_ns > 0 { "slow" } else { "fast" },
                     date(right)
@@ -196,7 +198,7 @@ mod tests {
             offset_ns,
             error_ns: 0,
             stratum: 1,
-            server: Ipv4Addr::new(192, 0, 2, 1).into(),
+            server: Some(Ipv4Addr::new(192, 0, 2, 1).into()),
             replies: 1,
         }
     }
@@ -244,7 +246,7 @@ mod tests {
         };
         assert_eq!(
             said,
-            "the clock was 7 s slow and has been set to 2026-11-25 00:16 UTC by 192.0.2.1"
+            "the clock was 7 s slow and has been set to 2026-11-25 00:16 UTC by the time server 192.0.2.1"
         );
     }
 

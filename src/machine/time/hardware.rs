@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::time::{DynamicClockId, clock_gettime_dynamic};
 
 use super::clock;
+use super::query::Offset;
 use crate::machine::kernel_call::{self, RtcTime};
 
 /// The only PTP clock that is the host's; others belong to network cards and tell nothing.
@@ -21,9 +22,9 @@ pub fn set_rtc() -> io::Result<()> {
     kernel_call::set_rtc(&rtc, &civil(clock::now_ns().div_euclid(1_000_000_000)))
 }
 
-/// What has to be added to our clock by the host's, where the hypervisor is KVM and shows it.
+/// How far our clock is from the host's, where the hypervisor is KVM and shows it.
 #[must_use]
-pub fn host_offset_ns() -> Option<i64> {
+pub fn host_offset() -> Option<Offset> {
     let device = kvm_clock(Path::new("/sys/class/ptp"))?;
     let device = File::open(device).ok()?;
     let before = clock::now_ns();
@@ -33,7 +34,14 @@ pub fn host_offset_ns() -> Option<i64> {
         .tv_sec
         .checked_mul(1_000_000_000)?
         .checked_add(host.tv_nsec)?;
-    host_ns.checked_sub(before + (after - before) / 2)
+    let half = (after - before) / 2;
+    Some(Offset {
+        offset_ns: host_ns.checked_sub(before + half)?,
+        error_ns: half.unsigned_abs(),
+        stratum: 1,
+        server: None,
+        replies: 1,
+    })
 }
 
 /// The device of the host's clock.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::clock;
 use super::sntp::{self, Exchange, Sample};
+use crate::machine::answer::Answer;
 
 /// Where time servers listen.
 pub const PORT: u16 = 123;
@@ -27,10 +28,17 @@ pub struct Offset {
     pub error_ns: u64,
     /// How far the server is from a reference clock.
     pub stratum: u8,
-    /// Who said so.
-    pub server: IpAddr,
+    /// Who said so; absent: the host's own clock.
+    pub server: Option<IpAddr>,
     /// How many servers replied.
     pub replies: usize,
+}
+
+impl Answer for Offset {
+    fn trim(&mut self) {
+        self.stratum = self.stratum.clamp(1, 15);
+        self.replies = self.replies.clamp(1, SERVERS_MAX);
+    }
 }
 
 /// A server that was asked.
@@ -94,7 +102,7 @@ fn choose(mut samples: Vec<(IpAddr, Sample)>) -> Option<Offset> {
         offset_ns: sample.offset_ns,
         error_ns: sample.error_ns(),
         stratum: sample.stratum,
-        server: *server,
+        server: Some(*server),
         replies,
     })
 }
@@ -184,6 +192,7 @@ mod tests {
     use std::thread;
 
     use super::*;
+    use crate::machine::answer;
 
     const FLOOR_MS: u64 = 1_795_564_800_000;
 
@@ -228,6 +237,8 @@ mod tests {
         let seconds = offset.offset_ns as f64 / 1e9;
         assert!((3598.0..3601.0).contains(&seconds), "{seconds}");
         assert_eq!((offset.stratum, offset.replies), (1, 1));
+        let message = answer::to_message(Ok(offset.clone()));
+        assert_eq!(answer::from_message(&message), Ok(offset));
     }
 
     #[test]

@@ -14,11 +14,7 @@ const HOST: &str = "169.254.42.42";
 pub fn ask(server: &Server, found: Found) -> Result<Found, String> {
     let instance = fetch_from(server, HOST, "/conf?format=json", &[])?;
     let instance = instance.ok_or_else(|| "it has no /conf".to_owned())?;
-    let low = Server {
-        from_low_port: true,
-        ..server.clone()
-    };
-    let user_data = fetch_from(&low, HOST, "/user_data/cloud-init", &[]);
+    let user_data = fetch_from(&server.from_low_port(), HOST, "/user_data/cloud-init", &[]);
     let mut found = read(
         found,
         &instance,

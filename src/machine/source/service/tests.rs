@@ -8,6 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::*;
+use crate::machine::answer;
 use crate::machine::plan::Prefix;
 
 const OURS: &str = "#cairn\ndomain = \"chat.example\"\n";
@@ -63,7 +64,8 @@ fn ours(found: &Found) {
     );
     assert_eq!(found.hostname.as_deref(), Some("chat"));
     assert_eq!(found.notes, [] as [String; 0]);
-    assert_eq!(Found::from_message(&found.to_message()).as_ref(), Ok(found));
+    let message = answer::to_message(Ok(found.clone()));
+    assert_eq!(answer::from_message::<Found>(&message).as_ref(), Ok(found));
 }
 
 fn texts(addresses: &[IpAddr]) -> Vec<String> {

@@ -20,7 +20,7 @@ pub fn make(loader: &Loader, slots: [Option<&Slot>; 2]) -> Result<Vec<u8>, Strin
         let offset = offset as usize;
         disk[offset..offset + bytes.len()].copy_from_slice(bytes);
     };
-    let (head, tail) = gpt::tables();
+    let (head, tail) = gpt::tables(IMAGE_BYTES);
     put(0, &head);
     put(0, &loader.boot_sector);
     put(PARTITIONS[BIOS].offset(), &loader.core);

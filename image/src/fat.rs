@@ -62,7 +62,7 @@ pub fn make(volume: &Volume, files: &[(&str, &[u8])]) -> Result<Vec<u8>, String>
         .volume_id(volume.serial)
         .volume_label(volume.label)
         .max_root_dir_entries(128);
-    fatfs::format_volume(&mut Cursor::new(&mut bytes), options).map_err(told)?;
+    fatfs::format_volume(Cursor::new(&mut bytes), options).map_err(told)?;
     // "Hidden sectors" of the boot sector.
     bytes[0x1c..0x20].copy_from_slice(&volume.start_sector.to_le_bytes());
     put(&mut bytes, files)?;

@@ -1,15 +1,16 @@
 //! Writing the partition table (UEFI Specification 2.10, §5).
 
-use crate::layout::{DISK_ID, IMAGE_BYTES, PARTITIONS, SECTOR};
+use crate::layout::{DATA_TYPE, DISK_ID, MIB, PARTITIONS, SECTOR};
 
 const ENTRIES: u64 = 128;
 const ENTRY_BYTES: u64 = 128;
 const TABLE_SECTORS: u64 = ENTRIES * ENTRY_BYTES / SECTOR;
 
-/// The first 34 sectors of the disk, and the last 33.
-pub fn tables() -> (Vec<u8>, Vec<u8>) {
-    let last = IMAGE_BYTES / SECTOR - 1;
-    let entries = entries();
+/// The first 34 sectors of a disk of so many bytes, and the last 33. The last partition goes up to
+/// the last MiB.
+pub fn tables(bytes: u64) -> (Vec<u8>, Vec<u8>) {
+    let last = bytes / SECTOR - 1;
+    let entries = entries(bytes - MIB);
     let mut head = protective_mbr(last);
     head.extend(header(1, last, 2, last, &entries));
     head.extend(&entries);
@@ -53,15 +54,19 @@ fn header(own: u64, other: u64, table: u64, last: u64, entries: &[u8]) -> Vec<u8
     bytes
 }
 
-fn entries() -> Vec<u8> {
+fn entries(data_end: u64) -> Vec<u8> {
     let mut bytes = Vec::with_capacity((ENTRIES * ENTRY_BYTES) as usize);
     for place in &PARTITIONS {
         let start = place.offset() / SECTOR;
+        let end = match place.kind {
+            DATA_TYPE => data_end / SECTOR,
+            _ => start + place.bytes() / SECTOR,
+        };
         let mut entry = Vec::with_capacity(ENTRY_BYTES as usize);
         entry.extend(guid(place.kind));
         entry.extend(guid(place.id));
         entry.extend(start.to_le_bytes());
-        entry.extend((start + place.bytes() / SECTOR - 1).to_le_bytes());
+        entry.extend((end - 1).to_le_bytes());
         entry.extend([0; 8]);
         entry.extend(place.name.encode_utf16().flat_map(u16::to_le_bytes));
         entry.resize(ENTRY_BYTES as usize, 0);
@@ -99,7 +104,7 @@ mod tests {
 
     #[test]
     fn the_tables_fill_their_sectors() {
-        let (head, tail) = tables();
+        let (head, tail) = tables(crate::layout::IMAGE_BYTES);
         assert_eq!(head.len() as u64, 34 * SECTOR);
         assert_eq!(tail.len() as u64, 33 * SECTOR);
         assert_eq!(&head[512..520], b"EFI PART");

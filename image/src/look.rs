@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::disk::STATE_OFFSETS;
 use crate::fat;
 use crate::gpt;
-use crate::layout::{BOOT_STATE, DATA, ESP, IMAGE_BYTES, PARTITIONS, Place, SLOTS};
+use crate::layout::{BOOT_STATE, DATA, ESP, IMAGE_BYTES, MIB, PARTITIONS, Place, SLOTS};
 use crate::tool;
 use crate::verity::{self, BLOCK};
 
@@ -96,7 +96,7 @@ pub fn inspect(path: &Path) -> Result<String, String> {
 /// Checks everything; the error says what is wrong first.
 pub fn verify(path: &Path) -> Result<String, String> {
     let image = Image::read(path)?;
-    let (head, tail) = gpt::tables();
+    let (head, tail) = gpt::tables(image.0.len() as u64);
     // The loader's first sector shares one with the table.
     let mut found = image.0[..head.len()].to_vec();
     found[..440].fill(0);
@@ -223,22 +223,35 @@ pub fn personalise(
     store: Option<&Path>,
 ) -> Result<(), String> {
     let mut found = Image::read(image)?;
-    let mut put = |place: &Place, bytes: &[u8]| {
-        let start = place.offset() as usize;
-        found.0[start..start + bytes.len()].copy_from_slice(bytes);
-    };
     if let Some(config) = config {
         let config = tool::read(config)?;
-        let mut esp = Image::read(image)?.part(&PARTITIONS[ESP]).to_vec();
+        let place = &PARTITIONS[ESP];
+        let mut esp = found.part(place).to_vec();
         fat::put(&mut esp, &[("cairn.toml", &config)])?;
-        put(&PARTITIONS[ESP], &esp);
+        let start = place.offset() as usize;
+        found.0[start..start + esp.len()].copy_from_slice(&esp);
     }
     if let Some(store) = store {
         let store = tool::read(store)?;
-        if store.len() as u64 > PARTITIONS[DATA].bytes() {
-            return Err("the store is larger than the data partition".to_owned());
-        }
-        put(&PARTITIONS[DATA], &store);
+        make_room(&mut found.0, store.len() as u64);
+        let start = PARTITIONS[DATA].offset() as usize;
+        found.0[start..start + store.len()].copy_from_slice(&store);
     }
     tool::write(image, &found.0)
+}
+
+/// Makes the image large enough for so many bytes of data, and its tables say so.
+fn make_room(image: &mut Vec<u8>, data: u64) {
+    let needed = PARTITIONS[DATA].offset() + data.next_multiple_of(MIB) + MIB;
+    if needed <= image.len() as u64 {
+        return;
+    }
+    let old = image.len();
+    image[old - 33 * 512..].fill(0);
+    image.resize(needed as usize, 0);
+    let (head, tail) = gpt::tables(needed);
+    // The loader's part of the first sector stays.
+    image[440..head.len()].copy_from_slice(&head[440..]);
+    let at = image.len() - tail.len();
+    image[at..].copy_from_slice(&tail);
 }

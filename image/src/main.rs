@@ -61,7 +61,7 @@ enum Action {
         /// A cairn.toml
         #[arg(long)]
         config: Option<PathBuf>,
-        /// A store, no larger than the data partition of the image
+        /// A store; the image grows as far as it must
         #[arg(long)]
         store: Option<PathBuf>,
     },

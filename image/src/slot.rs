@@ -28,8 +28,6 @@ pub struct Slot {
     pub boot: Vec<u8>,
     /// Its root partition: as much as is used.
     pub root: Vec<u8>,
-    /// The hash of its root, in hexadecimal.
-    pub root_hash: String,
 }
 
 /// Makes a slot.
@@ -53,7 +51,6 @@ pub fn make(kernel: &[u8], binary: &[u8], files: &Files) -> Result<Slot, String>
     Ok(Slot {
         boot: boot(kernel, &entry)?,
         root,
-        root_hash,
     })
 }
 

@@ -105,6 +105,15 @@ pub fn slew(offset_us: i64) -> io::Result<()> {
     Ok(())
 }
 
+/// An address of the link layer, as the `nix` crate has it, which has no safe way to make one.
+#[must_use]
+pub fn link_address(raw: &libc::sockaddr_ll) -> Option<LinkAddr> {
+    let len = u32::try_from(size_of::<libc::sockaddr_ll>()).ok()?;
+    let address = std::ptr::from_ref(raw).cast();
+    // SAFETY: it points to a whole `sockaddr_ll` of that length, whose family is looked at first.
+    unsafe { LinkAddr::from_raw(address, Some(len)) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,13 +139,4 @@ mod tests {
         };
         set_rtc(&file, &epoch).expect_err("a file does not tick");
     }
-}
-
-/// An address of the link layer, as the `nix` crate has it, which has no safe way to make one.
-#[must_use]
-pub fn link_address(raw: &libc::sockaddr_ll) -> Option<LinkAddr> {
-    let len = u32::try_from(size_of::<libc::sockaddr_ll>()).ok()?;
-    let address = std::ptr::from_ref(raw).cast();
-    // SAFETY: it points to a whole `sockaddr_ll` of that length, whose family is looked at first.
-    unsafe { LinkAddr::from_raw(address, Some(len)) }
 }

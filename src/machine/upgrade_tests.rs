@@ -114,7 +114,7 @@ fn nothing_is_touched_before_the_signature_is_verified() {
         (made.bundle.clone(), stranger, "not signed by a key"),
         (made.bundle.clone(), old, "below 0.4.0"),
         (garbled, made.release.clone(), "sign"),
-        (vec![0; 4096], made.release.clone(), "no bundle"),
+        (vec![0; 4096], made.release, "no bundle"),
     ];
     for (bytes, release, why) in cases {
         let (target, slot) = slot();

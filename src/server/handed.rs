@@ -52,9 +52,8 @@ pub struct Handed {
 /// Serves until PID 1 says that it should stop. The error is a sentence for the operator.
 pub fn run(handed: Handed) -> Result<(), String> {
     let line = Arc::new(Line::of(handed.line));
-    let start = match line.receive().map_err(|error| lost(&error))? {
-        ToServer::Start(start) => start,
-        _ => return Err("PID 1 says something else than how to start".to_owned()),
+    let ToServer::Start(start) = line.receive().map_err(|error| lost(&error))? else {
+        return Err("PID 1 says something else than how to start".to_owned());
     };
     let machine = Machine::measure();
     let limits = Config::of_domain("localhost", &machine).limits.store();
@@ -100,7 +99,7 @@ fn serve(
     let done = super::run_opened(
         config,
         opened,
-        stop.clone(),
+        stop,
         |_| spawn("line", move || hear(&hearing.0, &hearing.1)),
         |core, addresses| {
             let (core, addresses) = (Arc::downgrade(core), addresses.to_vec());

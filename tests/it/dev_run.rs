@@ -1,4 +1,4 @@
-//! `./dev run`, as a newcomer meets it: its printed commands are followed to the letter.
+//! `./dev serve`, as a newcomer meets it: its printed commands are followed to the letter.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
@@ -23,7 +23,7 @@ c2s_tls = ["127.0.0.1:0"]
 path = "cairn.log"
 "#;
 
-/// `./dev run`, up to the line that says that clients can come.
+/// `./dev serve`, up to the line that says that clients can come.
 struct DevRun {
     child: Child,
     /// What it tells the newcomer.
@@ -36,7 +36,7 @@ impl DevRun {
     #[track_caller]
     fn start(place: &Path) -> DevRun {
         let mut child = Command::new("./dev")
-            .arg("run")
+            .arg("serve")
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .env("CAIRN_RUN", place)
             .env("CAIRN_BIN", env!("CARGO_BIN_EXE_cairn"))
@@ -44,14 +44,14 @@ impl DevRun {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .expect("./dev runs");
+            .expect("./dev serves");
         let (text, log) = (Arc::new(Log::default()), Arc::new(Log::default()));
         text.follow(child.stdout.take().expect("it is piped"), false);
         log.follow(child.stderr.take().expect("it is piped"), true);
         let Some(c2s) = log.address_of("c2s") else {
             let _ = child.kill();
             log.print();
-            panic!("./dev run did not come to the point of listening");
+            panic!("./dev serve did not come to the point of listening");
         };
         DevRun {
             child,
@@ -66,7 +66,7 @@ impl DevRun {
         let line = self
             .text
             .wait_for(|line| with.iter().all(|word| line.contains(word)));
-        let line = line.unwrap_or_else(|| panic!("./dev run did not print {with:?}"));
+        let line = line.unwrap_or_else(|| panic!("./dev serve did not print {with:?}"));
         line.trim()
             .replace("port 0", &format!("port {}", self.c2s.port()))
             .replace("127.0.0.1:0", &self.c2s.to_string())

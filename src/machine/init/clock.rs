@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::Init;
-use super::helper::Helper;
+use super::errand::Errand;
 use crate::machine::time::clock::{self, Correction, Pace};
 use crate::machine::time::hardware;
 use crate::machine::time::query::{Offset, SERVERS_MAX};
@@ -15,7 +15,7 @@ const ASKING_MS: u64 = 10_000;
 /// How far the machine is with its clock.
 #[derive(Debug, Default)]
 pub(super) struct Timekeeping {
-    child: Option<Helper>,
+    child: Option<Errand>,
     next_ms: u64,
     pace: Pace,
     /// The newest record of the store: it is later than that.
@@ -65,7 +65,7 @@ impl Init {
         let servers: Vec<String> = servers.iter().map(IpAddr::to_string).collect();
         let mut words = vec!["time", &floor];
         words.extend(servers.iter().map(String::as_str));
-        match Helper::start(&words, Vec::new(), now_ms + ASKING_MS) {
+        match Errand::start(&words, Vec::new(), now_ms + ASKING_MS) {
             Ok(child) => self.time.child = Some(child),
             Err(error) => {
                 self.time.next_ms = now_ms + ASKING_MS;
@@ -75,7 +75,7 @@ impl Init {
     }
 
     /// The child to wait for.
-    pub(super) fn time_child(&self) -> Option<&Helper> {
+    pub(super) fn time_child(&self) -> Option<&Errand> {
         self.time.child.as_ref()
     }
 

@@ -34,7 +34,7 @@ use super::watchdog::Watchdog;
 
 mod child;
 mod clock;
-mod helper;
+mod errand;
 mod net;
 mod page;
 mod sources;

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::Init;
-use super::helper::Helper;
+use super::errand::Errand;
 use crate::machine::disk;
 use crate::machine::layout::Partition;
 use crate::machine::link::ToServer;
@@ -30,11 +30,11 @@ pub(super) enum Search {
     #[default]
     Over,
     /// A child reads files and volumes.
-    Locally(Helper),
+    Locally(Errand),
     /// A service is to be asked, at that time at the earliest.
     Waits { service: Service, from_ms: u64 },
     /// A child asks a service.
-    Asks { service: Service, child: Helper },
+    Asks { service: Service, child: Errand },
 }
 
 impl Init {
@@ -50,7 +50,7 @@ impl Init {
         let files = LocalFiles::open(esp.as_deref(), &disk::volume_files(system.as_ref()));
         let (kinds, files) = files.into_parts();
         let until_ms = self.now_ms() + LOOKING_MS;
-        match Helper::start(&["look", &kinds], files, until_ms) {
+        match Errand::start(&["look", &kinds], files, until_ms) {
             Ok(child) => self.search = Search::Locally(child),
             Err(error) => {
                 self.say(&format!("cannot look for configuration: {error}"));
@@ -60,7 +60,7 @@ impl Init {
     }
 
     /// The child to wait for.
-    pub(super) fn search_child(&self) -> Option<&Helper> {
+    pub(super) fn search_child(&self) -> Option<&Errand> {
         match &self.search {
             Search::Over | Search::Waits { .. } => None,
             Search::Locally(child) | Search::Asks { child, .. } => Some(child),
@@ -90,7 +90,7 @@ impl Init {
                     return;
                 }
                 let name = serde_json::to_string(&service).unwrap_or_default();
-                match Helper::start(&["ask", &name, INTERFACE], Vec::new(), now_ms + LOOKING_MS) {
+                match Errand::start(&["ask", &name, INTERFACE], Vec::new(), now_ms + LOOKING_MS) {
                     Ok(child) => self.search = Search::Asks { service, child },
                     Err(error) => self.say(&format!("cannot ask {name}: {error}")),
                 }
@@ -124,9 +124,11 @@ impl Init {
             return;
         }
         // Not ours, but it may say how to reach the network.
-        let plan = found.network.clone().unwrap_or_default();
-        let hostname = found.hostname.clone();
-        self.start_network(Plan { hostname, ..plan });
+        let plan = found.network.unwrap_or_default();
+        self.start_network(Plan {
+            hostname: found.hostname,
+            ..plan
+        });
         match asked {
             None => self.ask_a_service(),
             Some(_) => self.send_source(None),

@@ -8,7 +8,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::Init;
-use super::helper::Helper;
+use super::errand::Errand;
 use crate::machine::health::Verdict;
 use crate::machine::net::network::Network;
 use crate::machine::power::End;
@@ -53,8 +53,8 @@ impl Init {
             until_ms = until_ms.min(network.wake_ms().unwrap_or(u64::MAX));
         }
         let mut fds: Vec<BorrowedFd<'_>> = vec![self.signals.as_fd()];
-        fds.extend(self.search_child().map(Helper::fd));
-        fds.extend(self.time_child().map(Helper::fd));
+        fds.extend(self.search_child().map(Errand::fd));
+        fds.extend(self.time_child().map(Errand::fd));
         fds.extend(self.network.iter().flat_map(Network::fds));
         fds.extend(self.buttons.files().iter().map(AsFd::as_fd));
         if let Some(server) = &self.server {

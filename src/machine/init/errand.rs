@@ -18,24 +18,24 @@ const COMPLAINT_MAX: u64 = 500;
 
 /// A child that has not answered yet.
 #[derive(Debug)]
-pub struct Helper {
+pub struct Errand {
     child: Child,
     output: ChildStdout,
     answer: Vec<u8>,
     until_ms: u64,
 }
 
-impl Helper {
+impl Errand {
     /// Starts `cairn machine WORDS… NUMBERS…`, the numbers being those of the files it is lent. It
     /// has until `until_ms`.
-    pub fn start(words: &[&str], files: Vec<File>, until_ms: u64) -> io::Result<Helper> {
+    pub fn start(words: &[&str], files: Vec<File>, until_ms: u64) -> io::Result<Errand> {
         let lent = files
             .into_iter()
             .take(FILES_MAX)
             .map(|file| inherit::lend(&OwnedFd::from(file)))
             .collect::<io::Result<Vec<_>>>()?;
         let mut child = Command::new(PROGRAM)
-            .arg0("cairn-helper")
+            .arg0("cairn-errand")
             .env_clear()
             .arg("machine")
             .args(words)
@@ -49,7 +49,7 @@ impl Helper {
             .take()
             .ok_or_else(|| io::Error::other("a child has no standard output"))?;
         rustix::io::ioctl_fionbio(&output, true)?;
-        Ok(Helper {
+        Ok(Errand {
             child,
             output,
             answer: Vec::new(),

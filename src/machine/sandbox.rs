@@ -57,8 +57,9 @@ impl Role {
 pub fn enter(role: Role) -> io::Result<()> {
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
     set_no_new_privs(true)?;
-    for capability in CapabilitySet::all().iter() {
-        // The kernel may know fewer than this program.
+    for bit in 0..u64::BITS {
+        let capability = CapabilitySet::from_bits_retain(1 << bit);
+        // The kernel knows fewer than there are bits.
         if let Err(error) = remove_capability_from_bounding_set(capability)
             && error != rustix::io::Errno::INVAL
         {

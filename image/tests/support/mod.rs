@@ -21,8 +21,8 @@ pub fn image() -> Option<PathBuf> {
     let image = std::env::var_os("CAIRN_IMAGE").map(PathBuf::from);
     if image.is_none() {
         let must = std::env::var("CI").is_ok_and(|value| value == "true");
-        assert!(!must, "CAIRN_IMAGE names no image; ./dev test builds it");
-        println!("SKIPPED: CAIRN_IMAGE names no image; ./dev test builds it");
+        assert!(!must, "CAIRN_IMAGE names no image; ./dev boot builds it");
+        println!("SKIPPED: CAIRN_IMAGE names no image; ./dev boot builds it");
     }
     image
 }

@@ -100,7 +100,7 @@ fn rights(found: &mut Findings) {
     found.refused("change what Ctrl-Alt-Del does", set_cad_enabled(true));
     found.refused("signal its parent", kill(Pid::parent(), None));
     found.refused("signal PID 1", kill(Pid::from_raw(1), None));
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
     for name in ["CapEff", "CapPrm", "CapBnd"] {
         let line = status.lines().find(|line| line.starts_with(name));
         let none = line.is_none_or(|line| line.ends_with("0000000000000000"));

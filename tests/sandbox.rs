@@ -1,6 +1,6 @@
 //! A server that has been taken over: what it can still reach. The attacker is this test binary,
 //! started again as root, which enters the sandbox and tries.
-#![allow(clippy::print_stdout)]
+#![allow(clippy::print_stdout, clippy::needless_pass_by_value)]
 
 use std::fs::{self, File, OpenOptions};
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -75,8 +75,8 @@ fn files(found: &mut Findings, folder: &str) {
         fs::read(format!("{folder}/secret")),
     );
     found.refused("write a file", fs::write(format!("{folder}/new"), b"x"));
-    found.refused("write to /tmp", fs::write("/tmp/cairn-attack", b"x"));
-    found.refused("make a folder", fs::create_dir("/tmp/cairn-attack"));
+    found.refused("write to /run", fs::write("/run/cairn-attack", b"x"));
+    found.refused("make a folder", fs::create_dir("/run/cairn-attack"));
     found.refused("set a sysctl", fs::write("/proc/sys/kernel/hostname", b"x"));
     found.refused("run a program", Command::new("/bin/true").status());
 }
@@ -126,7 +126,7 @@ fn calls(found: &mut Findings, store: &File) {
     );
     found.refused(
         "listen on a Unix socket",
-        UnixListener::bind("/tmp/cairn-attack"),
+        UnixListener::bind("/run/cairn-attack"),
     );
     found.refused(
         "change the length of the store",

@@ -16,8 +16,8 @@ use crate::addr::Jid;
 
 pub use admission::Admission;
 pub use keys::{
-    Auth, Config, Contact, CredentialKind, Limits, Listen, Log, LogFormat, LogLevel, Registration,
-    RegistrationMode, Store, Tls,
+    Admin, Auth, Config, Contact, CredentialKind, Limits, Listen, Log, LogFormat, LogLevel,
+    Registration, RegistrationMode, Store, Tls,
 };
 pub use machine::Machine;
 
@@ -171,6 +171,14 @@ impl Config {
         if let Err((key, message)) = self.limits.check() {
             return fail(&format!("limits.{key}"), message);
         }
+        let claim = &self.admin.claim_sha256;
+        let is_digest = claim.len() == 64 && claim.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if !claim.is_empty() && !is_digest {
+            return fail(
+                "admin.claim_sha256",
+                "must be 64 hexadecimal digits: `printf %s CODE | sha256sum`".to_owned(),
+            );
+        }
         if !(4_096..=1_000_000).contains(&self.auth.scram_iterations) {
             return fail(
                 "auth.scram_iterations",
@@ -251,7 +259,7 @@ fn refuse_unknown_keys(table: &DeTable<'_>, text: &str) -> Result<(), ConfigErro
         let at = name.span().start;
         let name: &str = name.get_ref();
         let Some(section) = keys::SECTIONS.iter().find(|section| section.name == name) else {
-            if name != "domain" {
+            if !keys::TOP.contains(&name) {
                 note(at, unknown_key(name, ""));
             }
             continue;
@@ -296,7 +304,7 @@ fn unknown_key(key: &str, section: &str) -> String {
         .iter()
         .flat_map(|section| section.keys.iter().map(|key| (section.name, key.name)))
         .chain(keys::SECTIONS.iter().map(|section| ("", section.name)))
-        .chain([("", "domain")]);
+        .chain(keys::TOP.iter().map(|name| ("", *name)));
     let nearest = known
         .map(|(known_section, known_key)| {
             let far = strsim::damerau_levenshtein(key, known_key);

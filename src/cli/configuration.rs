@@ -29,6 +29,7 @@ Example:
 }
 
 pub(super) fn run(cli: &Cli, command: &ConfigCommand) -> Result<(), Failure> {
+    cli.only_here()?;
     let machine = Machine::measure();
     let mut out = io::stdout().lock();
     match command {
@@ -48,6 +49,7 @@ fn check(config: &Config, machine: &Machine, out: &mut dyn Write) -> Result<(), 
     for (name, addresses) in [
         ("c2s", &config.listen.c2s),
         ("c2s_tls", &config.listen.c2s_tls),
+        ("https", &config.listen.https),
     ] {
         let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
         let addresses = match addresses.is_empty() {

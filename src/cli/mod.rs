@@ -1,6 +1,7 @@
 //! The command line: one file a command.
 //!
-//! Commands about the store go to the server that runs, through its socket, and
+//! With `--server` a command goes to a server elsewhere, over HTTPS. Otherwise commands about the
+//! store go to the server that runs, through its socket, and
 //! to the store itself when none does; they are the same commands
 //! ([`crate::service::operator`]).
 
@@ -15,8 +16,10 @@ use crate::config::{Config, ConfigError, Machine};
 mod configuration;
 mod log;
 mod reach;
+mod remote;
 mod serve;
 mod store;
+mod token;
 mod user;
 
 const EXAMPLES: &str = "\
@@ -25,6 +28,8 @@ Examples:
   cairn serve                            serve, with ./cairn.toml or /etc/cairn/cairn.toml
   cairn user add alice@chat.example      asks for a password
   cairn store export > accounts.xml      all accounts, to move or to keep
+  cairn --server https://chat.example --as alice@chat.example user list
+                                         the same from outside, as an administrator
 
 Exit codes:
   0  done
@@ -40,6 +45,8 @@ struct Cli {
     /// The configuration [default: ./cairn.toml, then /etc/cairn/cairn.toml]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
+    #[command(flatten)]
+    remote: remote::Remote,
     #[command(subcommand)]
     command: Command,
 }
@@ -52,6 +59,9 @@ enum Command {
     /// Add, change, list and remove accounts, while the server runs or not
     #[command(subcommand)]
     User(user::User),
+    /// Make, list and revoke tokens for administration from outside
+    #[command(subcommand)]
+    Token(token::TokenCommand),
     /// Look after the store, export and import accounts
     #[command(subcommand)]
     Store(store::StoreCommand),
@@ -71,12 +81,7 @@ struct Failure {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let done = match &cli.command {
-        Command::Serve => serve::run(&cli),
-        Command::User(command) => user::run(&cli, command),
-        Command::Store(command) => store::run(&cli, command),
-        Command::Config(command) => configuration::run(&cli, command),
-    };
+    let done = cli.remote.check().and_then(|()| run(&cli));
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -87,7 +92,27 @@ pub fn main() -> ExitCode {
     }
 }
 
+fn run(cli: &Cli) -> Result<(), Failure> {
+    match &cli.command {
+        Command::Serve => cli.only_here().and_then(|()| serve::run(cli)),
+        Command::Token(command) => token::run(cli, command),
+        Command::User(command) => user::run(cli, command),
+        Command::Store(command) => store::run(cli, command),
+        Command::Config(command) => configuration::run(cli, command),
+    }
+}
+
 impl Cli {
+    /// Refuses what is not done from outside.
+    fn only_here(&self) -> Result<(), Failure> {
+        match self.remote.server {
+            None => Ok(()),
+            Some(_) => Err(Failure::refused(
+                "this is done where the server is: leave out --server",
+            )),
+        }
+    }
+
     fn load(&self, machine: &Machine) -> Result<Config, Failure> {
         Ok(Config::load(self.config.as_deref(), machine)?)
     }

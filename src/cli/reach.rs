@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Cli, Failure, log};
+use super::{Cli, Failure, log, remote};
 use crate::config::{Config, LogFormat, LogLevel, Machine};
 use crate::service::control::{self, CallError};
 use crate::service::office::Office;
@@ -20,8 +20,12 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// Performs a command where the store is open, or opens it.
 pub(super) fn perform(cli: &Cli, words: &[String], input: &mut dyn Read) -> Result<(), Failure> {
-    let config = load(cli)?;
     let mut output = io::stdout().lock();
+    if cli.remote.server.is_some() {
+        remote::perform(&cli.remote, words, input, &mut output)?;
+        return Ok(output.flush()?);
+    }
+    let config = load(cli)?;
     let access = access_for(words);
     let socket = control::socket_path(&config.store.path);
     let since = Instant::now();
@@ -29,7 +33,7 @@ pub(super) fn perform(cli: &Cli, words: &[String], input: &mut dyn Read) -> Resu
         match Office::open(config.clone(), access) {
             Ok(office) => break office,
             // Nobody is there, and that is no error.
-            Err(OpenFailure::Missing) if words == ["user", "list"] => return Ok(()),
+            Err(OpenFailure::Missing) if words[..2] == ["user", "list"] => return Ok(()),
             Err(OpenFailure::Locked) => {}
             Err(failure) => return Err(Failure::store(failure.to_string())),
         }
@@ -62,11 +66,15 @@ pub(super) fn salvage(cli: &Cli) -> Result<(), Failure> {
 }
 
 fn load(cli: &Cli) -> Result<Config, Failure> {
+    cli.only_here()?;
     let config = cli.load(&Machine::measure())?;
-    log::start(&crate::config::Log {
-        level: LogLevel::Warn,
-        format: LogFormat::Text,
-    });
+    log::start(
+        &crate::config::Log {
+            level: LogLevel::Warn,
+            format: LogFormat::Text,
+        },
+        None,
+    );
     Ok(config)
 }
 
@@ -75,7 +83,9 @@ fn access_for(words: &[String]) -> Access {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words[..] {
         ["user", "add", ..] | ["store", "import"] => Access::Create,
-        ["user", "list"] | ["store", "stat" | "verify" | "export"] => Access::Read,
+        ["user", "list", ..] | ["token", "list"] | ["store", "stat" | "verify" | "export"] => {
+            Access::Read
+        }
         _ => Access::Write,
     }
 }

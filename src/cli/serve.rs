@@ -9,9 +9,9 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::{Cli, Failure, log};
 use crate::config::Machine;
-use crate::router::Core;
-use crate::server;
+use crate::server::{self, Start};
 use crate::service::control;
+use crate::service::log_ring::LogRing;
 use crate::service::operator::Operator;
 
 pub(super) const EXAMPLES: &str = "\
@@ -27,12 +27,17 @@ pub(super) fn run(cli: &Cli) -> Result<(), Failure> {
         .admission(&machine)
         .check()
         .map_err(Failure::config)?;
-    log::start(&config.log);
+    let ring = LogRing::new();
+    log::start(&config.log, Some(&ring));
     allow_files();
     let socket = control::socket_path(&config.store.path);
     let mut listens = false;
-    let done = server::run(config, |core| {
-        listen(&socket, core)?;
+    let start = Start {
+        log: Some(ring),
+        ..Start::as_process(config)
+    };
+    let done = server::run(start, |operator| {
+        listen(&socket, operator)?;
         listens = true;
         Ok(())
     });
@@ -47,10 +52,10 @@ pub(super) fn run(cli: &Cli) -> Result<(), Failure> {
 }
 
 /// Takes the operator's commands from now on.
-fn listen(socket: &Path, core: &Arc<Core>) -> Result<(), String> {
-    let operator = Operator::new(core.clone());
+fn listen(socket: &Path, operator: &Arc<Operator>) -> Result<(), String> {
+    let operator = Arc::clone(operator);
     let perform = move |words: &[String], input: &mut dyn Read, output: &mut dyn Write| {
-        operator.perform(words, input, output)
+        Ok(operator.perform(words, input, output)?)
     };
     control::listen(socket)
         .and_then(|listener| control::serve(listener, Arc::new(perform)))

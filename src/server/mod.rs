@@ -1,4 +1,4 @@
-//! The server as a process: the store opened, the parts wired by hand, the listeners bound, and
+//! The server: the store opened, the parts wired by hand, the listeners bound, and
 //! everything stopped again in order.
 
 mod allocator;
@@ -6,6 +6,7 @@ mod allocator;
 mod fault;
 mod housekeeping;
 mod settings;
+mod start;
 
 use std::io;
 use std::sync::Arc;
@@ -19,19 +20,22 @@ use tokio_util::sync::CancellationToken;
 
 use crate::addr::Jid;
 use crate::config::{Config, RegistrationMode};
+use crate::http::{self, Site};
 use crate::net::admit::Admissions;
 use crate::net::conn::{self, Front, Inbound, Passwords};
-use crate::net::listen::{self, Listener};
+use crate::net::listen::Listener;
 use crate::net::throttle::{Throttle, ThrottleLimits};
 use crate::net::tls::{Entry, TlsAcceptor};
 use crate::router::{self, Core, Ending, Module, OutboxLimits, Parts, Registry};
 use crate::service::open;
+use crate::service::operator::{Around, Operator};
 use crate::store::disk::Access;
 use crate::store::{Position, Store};
 use crate::stream::C2sConfig;
 use crate::xep::{account, caps, disco};
 
 pub use allocator::tune as tune_allocator;
+pub use start::{Sockets, Start};
 
 /// How long connections have to say their last words when the server stops.
 const STOPPING: Duration = Duration::from_secs(8);
@@ -54,8 +58,8 @@ impl From<String> for Failure {
 /// Runs until it is told to stop (SIGTERM, SIGINT) or the store fails. `control` opens the
 /// operator's socket.
 pub fn run(
-    config: Config,
-    control: impl FnOnce(&Arc<Core>) -> Result<(), String>,
+    start: Start,
+    control: impl FnOnce(&Arc<Operator>) -> Result<(), String>,
 ) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -68,7 +72,7 @@ pub fn run(
         let _entered = runtime.enter();
         Signals::listen().map_err(|error| format!("cannot listen for signals: {error}"))?
     };
-    let Some(server) = Server::start(config, &runtime, &mut signals, control)? else {
+    let Some(server) = Server::start(start, &runtime, &mut signals, control)? else {
         tracing::info!("stopped before it was ready");
         return Ok(());
     };
@@ -139,6 +143,8 @@ async fn failure(failed: &mut watch::Receiver<Option<String>>) -> String {
 struct Server {
     core: Arc<Core>,
     front: Arc<Front>,
+    site: Arc<Site>,
+    operator: Arc<Operator>,
     admissions: Arc<Admissions>,
     listeners: Vec<(Arc<Listener>, Entry)>,
     threads: Vec<JoinHandle<()>>,
@@ -150,11 +156,17 @@ struct Server {
 impl Server {
     /// `None` when it is told to stop before it is ready.
     fn start(
-        config: Config,
+        start: Start,
         runtime: &Runtime,
         signals: &mut Signals,
-        control: impl FnOnce(&Arc<Core>) -> Result<(), String>,
+        control: impl FnOnce(&Arc<Operator>) -> Result<(), String>,
     ) -> Result<Option<Server>, Failure> {
+        let Start {
+            config,
+            sockets,
+            machine,
+            log,
+        } = start;
         let opened = open::open(&config, Access::Create, now_ms())
             .map_err(|error| Failure::Store(error.to_string()))?;
         opened.report();
@@ -183,14 +195,22 @@ impl Server {
         if !ready? {
             return Ok(None);
         }
+        let tls = Arc::new(TlsAcceptor::new(&pem)?);
+        let around = Around {
+            machine,
+            log,
+            reload_certificate: Some(start::reload(&core, &tls)),
+            keeps_configuration: false,
+        };
+        let operator = Arc::new(Operator::with(core.clone(), around));
         // Before it says that it listens: who reads that may go on with a command at once.
-        control(&core)?;
+        control(&operator)?;
         let listeners = {
             let _entered = runtime.enter();
-            bind(&core.config)?
+            start::listeners(&core.config, sockets)?
         };
         let front = Arc::new(Front {
-            tls: Arc::new(TlsAcceptor::new(&pem)?),
+            tls,
             streams: Arc::new(streams(&core, secret)),
             throttle: Throttle::new(log_in_limits(&core.config)),
             registrations: Throttle::new(registration_limits(&core.config)),
@@ -207,6 +227,8 @@ impl Server {
         Ok(Some(Server {
             admissions: Admissions::new(&core.config.limits),
             core,
+            site: Site::new(front.clone(), operator.clone()),
+            operator,
             front,
             listeners,
             threads,
@@ -223,6 +245,7 @@ impl Server {
             let name = match entry {
                 Entry::StartTls => "c2s",
                 Entry::Direct => "c2s_tls",
+                Entry::Https => "https",
             };
             if let Ok(address) = listener.local_addr() {
                 tracing::info!(name, %address, "listening");
@@ -230,7 +253,7 @@ impl Server {
             let accepting = accept(
                 listener.clone(),
                 *entry,
-                self.front.clone(),
+                (self.front.clone(), self.site.clone()),
                 self.admissions.clone(),
                 self.alive.subscribe(),
             );
@@ -262,9 +285,7 @@ impl Server {
 
     /// Reads the certificate again (SIGHUP). Sessions stay; an unusable one changes nothing.
     fn reload(&self) {
-        let reloaded = settings::certificate(&self.core.config, &self.core.store)
-            .and_then(|pem| self.front.tls.reload(&pem));
-        match reloaded {
+        match self.operator.reload_certificate() {
             Ok(()) => tracing::info!("the certificate was read again"),
             Err(error) => tracing::error!(%error, "the certificate stays as it was"),
         }
@@ -422,35 +443,21 @@ fn registration_limits(config: &Config) -> ThrottleLimits {
     }
 }
 
-fn bind(config: &Config) -> Result<Vec<(Arc<Listener>, Entry)>, String> {
-    let kinds = [
-        (&config.listen.c2s, Entry::StartTls),
-        (&config.listen.c2s_tls, Entry::Direct),
-    ];
-    let mut listeners = Vec::new();
-    for (addresses, entry) in kinds {
-        for listener in listen::bind(addresses)? {
-            listeners.push((Arc::new(listener), entry));
-        }
-    }
-    if listeners.is_empty() {
-        tracing::warn!("no client can connect: both lists of [listen] are empty");
-    }
-    Ok(listeners)
-}
-
 async fn accept(
     listener: Arc<Listener>,
     entry: Entry,
-    front: Arc<Front>,
+    (front, site): (Arc<Front>, Arc<Site>),
     admissions: Arc<Admissions>,
     alive: watch::Receiver<()>,
 ) {
     loop {
         let arrival = listener.accept(&admissions).await;
-        let (front, alive) = (front.clone(), alive.clone());
+        let (front, site, alive) = (front.clone(), site.clone(), alive.clone());
         tokio::spawn(async move {
-            conn::serve(front, arrival, entry).await;
+            match entry {
+                Entry::Https => http::serve(site, arrival).await,
+                Entry::StartTls | Entry::Direct => conn::serve(front, arrival, entry).await,
+            }
             drop(alive);
         });
     }

@@ -288,6 +288,11 @@ impl Store {
         self.ids.message_of(stanza_id)
     }
 
+    /// Other limits from now on: what is held already stays, whatever they say.
+    pub fn set_limits(&mut self, limits: StoreLimits) {
+        self.limits = limits;
+    }
+
     /// What the store allows.
     pub fn limits(&self) -> &StoreLimits {
         &self.limits

@@ -44,6 +44,14 @@ impl Config {
     /// Finds and reads the configuration: the file given, or the first of
     /// [`DEFAULT_PATHS`] that exists.
     pub fn load(path: Option<&Path>, machine: &Machine) -> Result<Self, ConfigError> {
+        Ok(Self::load_with_text(path, machine)?.0)
+    }
+
+    /// The same, with the text and the name of the file.
+    pub fn load_with_text(
+        path: Option<&Path>,
+        machine: &Machine,
+    ) -> Result<(Self, String, PathBuf), ConfigError> {
         let path = match path {
             Some(path) => path,
             None => DEFAULT_PATHS
@@ -73,7 +81,7 @@ impl Config {
             ..error
         })?;
         config.resolve_paths(path.parent().unwrap_or(Path::new("")));
-        Ok(config)
+        Ok((config, text, path.to_owned()))
     }
 
     /// Reads the text of a configuration file.
@@ -113,6 +121,21 @@ impl Config {
     #[must_use]
     pub fn admission(&self, machine: &Machine) -> Admission {
         Admission::of(self, machine)
+    }
+
+    /// Every key with its value as TOML; `None` where it has none.
+    #[must_use]
+    pub fn values(&self) -> Vec<(String, Option<String>)> {
+        keys::values(self)
+    }
+
+    /// Says that a key, with its section, is none, and which was probably meant.
+    #[must_use]
+    pub fn unknown_key(key: &str) -> String {
+        match key.split_once('.') {
+            Some((section, key)) => unknown_key(key, section),
+            None => unknown_key(key, ""),
+        }
     }
 
     /// Checks what the types cannot say. `line` finds the line of a key.

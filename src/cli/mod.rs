@@ -13,8 +13,11 @@ use clap::{Parser, Subcommand};
 
 use crate::config::{Config, ConfigError, Machine};
 
+mod certificate;
+mod claim;
 mod configuration;
 mod log;
+mod machine;
 mod reach;
 mod remote;
 mod serve;
@@ -55,7 +58,7 @@ struct Cli {
 enum Command {
     /// Serve until SIGTERM or SIGINT; SIGHUP reads the certificate again
     #[command(after_help = serve::EXAMPLES)]
-    Serve,
+    Serve(serve::Serve),
     /// Add, change, list and remove accounts, while the server runs or not
     #[command(subcommand)]
     User(user::User),
@@ -65,7 +68,25 @@ enum Command {
     /// Look after the store, export and import accounts
     #[command(subcommand)]
     Store(store::StoreCommand),
-    /// Check the configuration, or print every key
+    /// Show the certificate, or replace it
+    #[command(subcommand)]
+    Cert(certificate::CertCommand),
+    /// Read the log of a server elsewhere
+    #[command(subcommand)]
+    Log(machine::LogCommand),
+    /// Tell how a machine is: version, slot, addresses
+    Machine,
+    /// Start a machine again
+    Reboot,
+    /// Start a machine again from its other slot, with the system before this one
+    Rollback,
+    /// Give a machine a new system
+    #[command(subcommand)]
+    Upgrade(machine::UpgradeCommand),
+    /// Become the first administrator of a server, by its one-time code
+    #[command(after_help = claim::EXAMPLES)]
+    Claim(claim::Claim),
+    /// Check, show and change the configuration, or print every key
     #[command(subcommand)]
     Config(configuration::ConfigCommand),
 }
@@ -81,7 +102,10 @@ struct Failure {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let done = cli.remote.check().and_then(|()| run(&cli));
+    let done = match &cli.command {
+        Command::Claim(claim) => claim::run(&cli.remote, claim),
+        _ => cli.remote.check().and_then(|()| run(&cli)),
+    };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -94,7 +118,16 @@ pub fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> Result<(), Failure> {
     match &cli.command {
-        Command::Serve => cli.only_here().and_then(|()| serve::run(cli)),
+        Command::Serve(serve) => cli.only_here().and_then(|()| serve::run(cli, serve)),
+        Command::Cert(command) => certificate::run(cli, command),
+        Command::Log(machine::LogCommand::Tail { follow }) => machine::tail(&cli.remote, *follow),
+        Command::Machine => machine::status(&cli.remote),
+        Command::Reboot => machine::order(&cli.remote, "reboot"),
+        Command::Rollback => machine::order(&cli.remote, "rollback"),
+        Command::Upgrade(machine::UpgradeCommand::Push { file }) => {
+            machine::push(&cli.remote, file)
+        }
+        Command::Claim(claim) => claim::run(&cli.remote, claim),
         Command::Token(command) => token::run(cli, command),
         Command::User(command) => user::run(cli, command),
         Command::Store(command) => store::run(cli, command),

@@ -83,9 +83,11 @@ fn access_for(words: &[String]) -> Access {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words[..] {
         ["user", "add", ..] | ["store", "import"] => Access::Create,
-        ["user", "list", ..] | ["token", "list"] | ["store", "stat" | "verify" | "export"] => {
-            Access::Read
-        }
+        ["user", "list", ..]
+        | ["token", "list"]
+        | ["cert", "show"]
+        | ["config", "get", ..]
+        | ["store", "stat" | "verify" | "export"] => Access::Read,
         _ => Access::Write,
     }
 }

@@ -5,11 +5,13 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 
+use clap::Args;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::{Cli, Failure, log};
-use crate::config::Machine;
+use crate::config::{Config, Machine};
 use crate::server::{self, Start};
+use crate::service::configuration::Source;
 use crate::service::control;
 use crate::service::log_ring::LogRing;
 use crate::service::operator::Operator;
@@ -20,9 +22,17 @@ Examples:
   cairn --config /etc/cairn/cairn.toml serve
   kill -HUP $(pidof cairn)     after the certificate was renewed";
 
-pub(super) fn run(cli: &Cli) -> Result<(), Failure> {
+#[derive(Debug, Args)]
+pub(super) struct Serve {
+    /// Keep the configuration in the store, as a machine does: once there is an administrator the
+    /// file counts only for [store], or with a higher revision
+    #[arg(long)]
+    stored_config: bool,
+}
+
+pub(super) fn run(cli: &Cli, serve: &Serve) -> Result<(), Failure> {
     let machine = Machine::measure();
-    let config = cli.load(&machine)?;
+    let (config, toml, path) = Config::load_with_text(cli.config.as_deref(), &machine)?;
     config
         .admission(&machine)
         .check()
@@ -34,6 +44,10 @@ pub(super) fn run(cli: &Cli) -> Result<(), Failure> {
     let mut listens = false;
     let start = Start {
         log: Some(ring),
+        source: serve.stored_config.then(|| Source {
+            toml,
+            origin: path.display().to_string(),
+        }),
         ..Start::as_process(config)
     };
     let done = server::run(start, |operator| {

@@ -398,6 +398,19 @@ pub(super) fn defaults_text(machine: &Machine) -> String {
     text
 }
 
+/// Every key with its section, and its value.
+pub(super) fn values(config: &Config) -> Vec<(String, Option<String>)> {
+    let mut values = vec![
+        ("domain".to_owned(), value_text(&config.domain)),
+        ("revision".to_owned(), value_text(&config.revision)),
+    ];
+    for (section, rows) in SECTIONS.iter().zip(config.rows()) {
+        let full = |(key, value): (&Key, _)| (format!("{}.{}", section.name, key.name), value);
+        values.extend(rows.into_iter().map(full));
+    }
+    values
+}
+
 /// A value as TOML; None for one that is not there.
 fn value_text(value: &impl Serialize) -> Option<String> {
     toml::Value::try_from(value)

@@ -140,7 +140,7 @@ fn digest(bytes: &[u8]) -> [u8; 32] {
     digest
 }
 
-fn throttled(site: &Site) -> Answer {
+pub(super) fn throttled(site: &Site) -> Answer {
     answer::throttled(site.front.core.config.limits.failed_login_forgiven_s)
 }
 

@@ -90,9 +90,10 @@ pub(super) fn pieces() -> (mpsc::Sender<io::Result<Bytes>>, PieceReader) {
     (sender, PieceReader { pieces, piece })
 }
 
-/// Hands a body on to its reader, to its end or until the reader wants no more. One that is broken
-/// off or stands still ends with an error.
+/// Hands a body on to its reader. One that is broken off or stands still ends with an error. What the
+/// reader does not want is read all the same: a client that still sends would not see the answer.
 pub(super) async fn pump(mut body: Incoming, sender: mpsc::Sender<io::Result<Bytes>>) {
+    let mut sender = Some(sender);
     loop {
         let piece = match timeout(PIECE_WITHIN, body.frame()).await {
             Ok(None) => return,
@@ -105,7 +106,12 @@ pub(super) async fn pump(mut body: Incoming, sender: mpsc::Sender<io::Result<Byt
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         };
         let is_last = piece.is_err();
-        if sender.send(piece).await.is_err() || is_last {
+        if let Some(to) = &sender
+            && to.send(piece).await.is_err()
+        {
+            sender = None;
+        }
+        if is_last {
             return;
         }
     }

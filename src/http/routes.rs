@@ -42,8 +42,12 @@ async fn answered(
     let path = request.uri().path().to_owned();
     let segments = segments(&path).ok_or_else(nothing_here)?;
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
-    let ["admin", rest @ ..] = &segments[..] else {
-        return Err(nothing_here());
+    let rest = match &segments[..] {
+        ["admin", rest @ ..] => rest,
+        ["claim"] if request.method() == Method::POST => {
+            return admin::claim::claim(site, visitor, request).await;
+        }
+        _ => return Err(nothing_here()),
     };
     let actor = auth::authenticate(site, visitor, request.headers()).await?;
     if request.method() == Method::GET {
@@ -75,6 +79,15 @@ async fn route(rest: &[&str], asked: Asked) -> Result<Answer, Answer> {
         ("DELETE", ["tokens", id]) => admin::tokens::revoke(&asked, id).await,
         ("GET", ["store"]) => admin::store::stat(&asked).await,
         ("POST", ["store", "verification"]) => admin::store::verify(&asked).await,
+        ("GET", ["configuration"]) => admin::configuration::show(&asked).await,
+        ("PUT", ["configuration"]) => admin::configuration::set(asked).await,
+        ("GET", ["certificate"]) => admin::certificate::show(&asked).await,
+        ("PUT", ["certificate"]) => admin::certificate::set(asked).await,
+        ("GET", ["log"]) => admin::log::tail(&asked).await,
+        ("GET", ["machine"]) => admin::machine::status(&asked),
+        ("POST", ["machine", "reboot"]) => admin::machine::reboot(&asked).await,
+        ("POST", ["machine", "rollback"]) => admin::machine::rollback(&asked).await,
+        ("PUT", ["machine", "system"]) => admin::machine::upgrade(asked).await,
         (_, rest) if is_known(rest) => Err(answer::error(
             StatusCode::METHOD_NOT_ALLOWED,
             "this is not done with this method",
@@ -87,7 +100,15 @@ async fn route(rest: &[&str], asked: Asked) -> Result<Answer, Answer> {
 fn is_known(rest: &[&str]) -> bool {
     matches!(
         rest,
-        ["users" | "administrators" | "tokens" | "store"]
+        ["users"
+            | "administrators"
+            | "tokens"
+            | "store"
+            | "configuration"
+            | "certificate"
+            | "log"
+            | "machine"]
+            | ["machine", "reboot" | "rollback" | "system"]
             | ["users" | "tokens", _]
             | ["users", _, "password" | "administrator"]
             | ["store", "verification"]

@@ -5,6 +5,8 @@ mod allocator;
 #[cfg(debug_assertions)]
 mod fault;
 mod housekeeping;
+#[cfg(debug_assertions)]
+mod pretend;
 mod settings;
 mod start;
 
@@ -19,7 +21,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::addr::Jid;
-use crate::config::{Config, RegistrationMode};
+use crate::config::{self, Config, RegistrationMode};
 use crate::http::{self, Site};
 use crate::net::admit::Admissions;
 use crate::net::conn::{self, Front, Inbound, Passwords};
@@ -27,6 +29,7 @@ use crate::net::listen::Listener;
 use crate::net::throttle::{Throttle, ThrottleLimits};
 use crate::net::tls::{Entry, TlsAcceptor};
 use crate::router::{self, Core, Ending, Module, OutboxLimits, Parts, Registry};
+use crate::service::configuration;
 use crate::service::open;
 use crate::service::operator::{Around, Operator};
 use crate::store::disk::Access;
@@ -35,7 +38,7 @@ use crate::stream::C2sConfig;
 use crate::xep::{account, caps, disco};
 
 pub use allocator::tune as tune_allocator;
-pub use start::{Sockets, Start};
+pub use start::{HandOver, Sockets, Start};
 
 /// How long connections have to say their last words when the server stops.
 const STOPPING: Duration = Duration::from_secs(8);
@@ -166,10 +169,22 @@ impl Server {
             sockets,
             machine,
             log,
+            source,
         } = start;
-        let opened = open::open(&config, Access::Create, now_ms())
+        let mut opened = open::open(&config, Access::Create, now_ms())
             .map_err(|error| Failure::Store(error.to_string()))?;
         opened.report();
+        #[cfg(debug_assertions)]
+        let machine = machine.or_else(pretend::machine);
+        let keeps_configuration = source.is_some();
+        let config = match source {
+            None => config,
+            Some(source) => {
+                let machine = config::Machine::measure();
+                configuration::in_force(&opened.store, config, &source, &machine)
+            }
+        };
+        opened.store.set_limits(config.limits.store());
         let store = Arc::new(opened.store);
         let domain = Jid::parse(&config.domain)
             .map_err(|_| format!("{} is no domain: change `domain`", config.domain))?;
@@ -196,11 +211,13 @@ impl Server {
             return Ok(None);
         }
         let tls = Arc::new(TlsAcceptor::new(&pem)?);
+        let claim = start::claim(&core, machine.as_deref());
         let around = Around {
             machine,
             log,
             reload_certificate: Some(start::reload(&core, &tls)),
-            keeps_configuration: false,
+            keeps_configuration,
+            claim,
         };
         let operator = Arc::new(Operator::with(core.clone(), around));
         // Before it says that it listens: who reads that may go on with a command at once.

@@ -20,6 +20,9 @@ pub trait Machine: Send + Sync {
     /// next boot. Returns a sentence that says what comes next. `body` gives an error, and the
     /// slot is to be left alone, where the bundle was broken off.
     fn upgrade(&self, body: &mut dyn Read, bytes: u64) -> Result<String, String>;
+
+    /// Shows on the console how the machine can be claimed, or no more (`None`).
+    fn show_claim_code(&self, code: Option<&str>);
 }
 
 /// How the machine is.

@@ -1,5 +1,7 @@
 //! What serves the operator beside the clients (L6).
 
+pub mod certificates;
+pub mod configuration;
 pub mod control;
 pub mod log_ring;
 pub mod machine;

@@ -5,6 +5,10 @@
 //! returns once what it did is durable.
 
 mod administrators;
+mod certificate;
+mod claim;
+mod configuration;
+mod machine;
 mod refused;
 mod tokens;
 
@@ -26,6 +30,7 @@ use crate::store::{Position, Recovery, Step, StoreError, Tx};
 use crate::xep::account::{self, NewPassword};
 
 pub use administrators::LogIn;
+pub use claim::{claim_code, claim_digest};
 pub use refused::{Refused, Why};
 pub use tokens::Bearer;
 
@@ -73,6 +78,8 @@ pub struct Around {
     pub reload_certificate: Option<Box<dyn Fn() -> Result<(), String> + Send + Sync>>,
     /// The configuration in the store is the one that counts at a start.
     pub keeps_configuration: bool,
+    /// The digest of the code that makes the first administrator.
+    pub claim: Option<[u8; 32]>,
 }
 
 impl Operator {
@@ -124,6 +131,15 @@ impl Operator {
             ["token", "new", name, days, by] => self.new_token(name, days, Some(by), output),
             ["token", "list"] => Ok(self.list_tokens(output)?),
             ["token", "revoke", id] => self.revoke_token(id, output),
+            ["config", "get"] => self.show_configuration(None, output),
+            ["config", "get", key] => self.show_configuration(Some(key), output),
+            ["config", "set", key, value] => self.change_configuration(key, value, output),
+            ["cert", "show"] => self.show_certificate(output),
+            ["cert", "set"] => self.set_certificate(input, output),
+            ["claim", jid] => self.claim(jid, input, output),
+            ["reboot"] => self.reboot(output),
+            ["rollback"] => self.roll_back(output),
+            ["upgrade", bytes] => self.upgrade(bytes, input, output),
             ["store", "stat"] => Ok(self.stat(output)?),
             ["store", "verify"] => Ok(self.verify(output)?),
             ["store", "compact"] => Ok(self.compact(output)?),

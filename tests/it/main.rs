@@ -7,6 +7,9 @@
 mod support;
 
 mod admin;
+// A release has no pretended machine.
+#[cfg(debug_assertions)]
+mod admin_machine;
 mod bind;
 mod channel_binding;
 mod crash;

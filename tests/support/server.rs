@@ -240,16 +240,21 @@ impl Server {
         Http::connect(self.https())
     }
 
-    /// `cairn --server` to it, with its fingerprint pinned and this token.
-    pub fn command_from_outside(&self, token: &str, arguments: &[&str]) -> Command {
+    /// The SHA-256 of its certificate, in hex.
+    pub fn fingerprint(&self) -> String {
         let mut http = self.http();
         http.ask("GET", "/", "", "");
+        http.fingerprint()
+    }
+
+    /// `cairn --server` to it, with its fingerprint pinned and this token.
+    pub fn command_from_outside(&self, token: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cairn"));
         command
             .current_dir(self.directory.path())
             .env("CAIRN_TOKEN", token)
             .args(["--server", &format!("https://{}", self.https())])
-            .args(["--pin", &http.fingerprint()])
+            .args(["--pin", &self.fingerprint()])
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

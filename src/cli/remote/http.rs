@@ -22,12 +22,11 @@ pub(super) enum Body<'a> {
     None,
     Json(Value),
     /// So many bytes.
-    #[allow(dead_code)]
     Bytes(&'a mut dyn Read, u64),
 }
 
 /// A connection to a server.
-pub(super) struct Client {
+pub(in crate::cli) struct Client {
     stream: BufReader<TlsClient>,
     host: String,
     authorization: Option<Zeroizing<String>>,
@@ -93,12 +92,22 @@ impl Client {
                 self.send(head.as_bytes())
             }
             Body::Bytes(input, bytes) => {
+                // A server that does not want it says so before megabytes are sent (RFC 9110
+                // §10.1.1).
                 head.push_str(&format!(
-                    "content-type: application/octet-stream\r\ncontent-length: {bytes}\r\n\r\n"
+                    "content-type: application/octet-stream\r\ncontent-length: {bytes}\r\n\
+                     expect: 100-continue\r\n\r\n"
                 ));
-                match self.send(head.as_bytes()) {
-                    Ok(()) => self.send_all(input, bytes)?,
-                    Err(error) => Err(error),
+                let wanted = self.send(head.as_bytes()).and_then(|()| self.answer());
+                match wanted.map_err(|error| broken(&error))? {
+                    (100, _) => self.send_all(input, bytes)?,
+                    (status, length) => {
+                        return Ok(Reply {
+                            status,
+                            stream: &mut self.stream,
+                            length,
+                        });
+                    }
                 }
             }
         };

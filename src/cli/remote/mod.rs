@@ -15,7 +15,8 @@ use super::Failure;
 use super::user::{Asked, ask, first_line};
 use crate::net::tls::{Pin, TlsClient};
 use crate::service::operator::PASSWORD_LINE_BYTES_MAX;
-use http::{Body, Client, Reply};
+pub(super) use http::Client;
+use http::{Body, Reply};
 
 mod http;
 
@@ -55,8 +56,7 @@ pub(super) fn perform(
     output: &mut dyn Write,
 ) -> Result<(), Failure> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let authorization = remote.authorization()?;
-    let mut client = remote.connect(Some(authorization))?;
+    let mut client = remote.log_in()?;
     match words[..] {
         ["user", "list"] => list_users(&mut client, output),
         ["user", "list", "admin"] => {
@@ -76,7 +76,7 @@ fn request<'a>(
     input: &'a mut dyn Read,
 ) -> Result<(&'static str, String, Body<'a>), Failure> {
     let user = |jid: &str, rest: &str| format!("/admin/users/{}{rest}", encoded(jid));
-    let mut password = || read_password(input);
+    let mut password = || read_password(&mut *input);
     Ok(match *words {
         ["user", "add", jid] => {
             let new = json!({ "jid": jid, "password": *password()?, "admin": false });
@@ -108,6 +108,30 @@ fn request<'a>(
         }
         ["store", "stat"] => ("GET", "/admin/store".to_owned(), Body::None),
         ["store", "verify"] => ("POST", "/admin/store/verification".to_owned(), Body::None),
+        ["config", "get"] => ("GET", "/admin/configuration".to_owned(), Body::None),
+        ["config", "get", key] => {
+            let path = format!("/admin/configuration?key={}", encoded(key));
+            ("GET", path, Body::None)
+        }
+        ["config", "set", key, value] => {
+            let change = json!({ "key": key, "value": value });
+            ("PUT", "/admin/configuration".to_owned(), Body::Json(change))
+        }
+        ["cert", "show"] => ("GET", "/admin/certificate".to_owned(), Body::None),
+        ["cert", "set"] => {
+            let mut pem = Zeroizing::new(String::new());
+            let read = input.read_to_string(&mut pem);
+            read.map_err(|error| Failure::refused(format!("the input cannot be read: {error}")))?;
+            let new = json!({ "pem": *pem });
+            ("PUT", "/admin/certificate".to_owned(), Body::Json(new))
+        }
+        ["reboot"] => ("POST", "/admin/machine/reboot".to_owned(), Body::None),
+        ["rollback"] => ("POST", "/admin/machine/rollback".to_owned(), Body::None),
+        ["upgrade", bytes] => {
+            let bytes = bytes.parse().unwrap_or(0);
+            let path = "/admin/machine/system".to_owned();
+            ("PUT", path, Body::Bytes(input, bytes))
+        }
         _ => {
             return Err(Failure::refused(format!(
                 "cairn {} is not done from outside: leave out --server",
@@ -117,7 +141,47 @@ fn request<'a>(
     })
 }
 
+/// One request of which the answer is wanted as it is.
+pub(super) fn ask_json(client: &mut Client, method: &str, path: &str) -> Result<Value, Failure> {
+    tell(client.request(method, path, Body::None)?)
+}
+
+/// Claims a server: becomes its first administrator.
+pub(super) fn claim(
+    remote: &Remote,
+    code: &str,
+    jid: &str,
+    password: &str,
+    output: &mut dyn Write,
+) -> Result<(), Failure> {
+    let mut client = remote.connect(None)?;
+    let claim = json!({ "code": code, "jid": jid, "password": password });
+    say(client.request("POST", "/claim", Body::Json(claim))?, output)
+}
+
 impl Remote {
+    /// The same options for a server that is named in another place.
+    pub(super) fn to(&self, server: String) -> Remote {
+        Remote {
+            server: Some(server),
+            pin: self.pin.clone(),
+            administrator: None,
+            password_file: None,
+            token_file: None,
+        }
+    }
+
+    /// Connects as somebody who may administer.
+    pub(super) fn log_in(&self) -> Result<Client, Failure> {
+        if self.server.is_none() {
+            return Err(Failure::refused(
+                "this is done to a machine from outside: name it with --server",
+            ));
+        }
+        let authorization = self.authorization()?;
+        self.connect(Some(authorization))
+    }
+
     /// Refuses options that contradict each other, or do nothing.
     pub(super) fn check(&self) -> Result<(), Failure> {
         let others = [

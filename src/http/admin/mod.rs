@@ -1,14 +1,21 @@
 //! The commands, one file a group.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::sync::Arc;
 
 use hyper::StatusCode;
+use hyper::body::Incoming;
 use zeroize::Zeroizing;
 
-use super::Site;
 use super::answer::{self, Answer};
+use super::{Site, body};
+use crate::service::operator::{Operator, Refused};
 
+pub(super) mod certificate;
+pub(super) mod claim;
+pub(super) mod configuration;
+pub(super) mod log;
+pub(super) mod machine;
 pub(super) mod store;
 pub(super) mod tokens;
 pub(super) mod users;
@@ -24,27 +31,54 @@ async fn perform(site: &Arc<Site>, words: &[&str], input: &str) -> Result<Answer
 
 /// Performs a command with this input; what it says.
 async fn run(site: &Arc<Site>, words: &[&str], input: &str) -> Result<Zeroizing<Vec<u8>>, Answer> {
+    let input = Zeroizing::new(input.to_owned());
+    let performed = on_a_thread(site, words, move |operator, words, output| {
+        operator.perform(words, &mut input.as_bytes(), output)
+    })?;
+    performed.await
+}
+
+/// Performs a command with a body as its input, while that arrives.
+async fn perform_streaming(
+    site: &Arc<Site>,
+    words: &[&str],
+    body: Incoming,
+) -> Result<Answer, Answer> {
+    let (sender, mut reader) = body::pieces();
+    let performed = on_a_thread(site, words, move |operator, words, output| {
+        operator.perform(words, &mut reader, output)
+    })?;
+    let (said, ()) = tokio::join!(performed, body::pump(body, sender));
+    Ok(answer::said(&said?))
+}
+
+/// Runs a command on a thread of its own, if there is room for it.
+fn on_a_thread(
+    site: &Arc<Site>,
+    words: &[&str],
+    perform: impl FnOnce(&Operator, &[String], &mut dyn Write) -> Result<(), Refused> + Send + 'static,
+) -> Result<impl Future<Output = Result<Zeroizing<Vec<u8>>, Answer>>, Answer> {
     let Ok(place) = site.commands.clone().try_acquire_owned() else {
         return Err(busy());
     };
     let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-    let input = Zeroizing::new(input.to_owned());
     let operator = Arc::clone(&site.operator);
     let performed = tokio::task::spawn_blocking(move || {
         let _place = place;
         let mut output = Bounded(Zeroizing::new(Vec::new()));
-        let input: &mut dyn Read = &mut input.as_bytes();
-        let done = operator.perform(&words, input, &mut output);
+        let done = perform(&operator, &words, &mut output);
         (done, output.0)
     });
-    match performed.await {
-        Ok((Ok(()), said)) => Ok(said),
-        Ok((Err(refused), said)) => Err(answer::refused(&refused, &said)),
-        Err(_) => Err(answer::error(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "something went wrong here: look at the server's log",
-        )),
-    }
+    Ok(async {
+        match performed.await {
+            Ok((Ok(()), said)) => Ok(said),
+            Ok((Err(refused), said)) => Err(answer::refused(&refused, &said)),
+            Err(_) => Err(answer::error(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "something went wrong here: look at the server's log",
+            )),
+        }
+    })
 }
 
 fn busy() -> Answer {

@@ -13,6 +13,7 @@ use clap::{Parser, Subcommand};
 
 use crate::config::{Config, ConfigError, Machine};
 
+mod backup;
 mod certificate;
 mod claim;
 mod configuration;
@@ -83,6 +84,12 @@ enum Command {
     /// Give a machine a new system
     #[command(subcommand)]
     Upgrade(machine::UpgradeCommand),
+    /// Write everything that a server keeps to a file that only a passphrase opens
+    #[command(after_help = backup::EXAMPLES)]
+    Backup(backup::Backup),
+    /// Put a backup into an empty store, or into a machine that nobody has claimed
+    #[command(after_help = backup::RESTORE_EXAMPLES)]
+    Restore(backup::Restore),
     /// Become the first administrator of a server, by its one-time code
     #[command(after_help = claim::EXAMPLES)]
     Claim(claim::Claim),
@@ -119,6 +126,8 @@ pub fn main() -> ExitCode {
 fn run(cli: &Cli) -> Result<(), Failure> {
     match &cli.command {
         Command::Serve(serve) => cli.only_here().and_then(|()| serve::run(cli, serve)),
+        Command::Backup(backup) => backup::run(cli, backup),
+        Command::Restore(restore) => backup::restore(cli, restore),
         Command::Cert(command) => certificate::run(cli, command),
         Command::Log(machine::LogCommand::Tail { follow }) => machine::tail(&cli.remote, *follow),
         Command::Machine => machine::status(&cli.remote),

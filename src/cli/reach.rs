@@ -25,6 +25,16 @@ pub(super) fn perform(cli: &Cli, words: &[String], input: &mut dyn Read) -> Resu
         remote::perform(&cli.remote, words, input, &mut output)?;
         return Ok(output.flush()?);
     }
+    perform_here(cli, words, input, &mut output)
+}
+
+/// Performs a command here, with its output to another place.
+pub(super) fn perform_here(
+    cli: &Cli,
+    words: &[String],
+    input: &mut dyn Read,
+    output: &mut dyn Write,
+) -> Result<(), Failure> {
     let config = load(cli)?;
     let access = access_for(words);
     let socket = control::socket_path(&config.store.path);
@@ -37,7 +47,7 @@ pub(super) fn perform(cli: &Cli, words: &[String], input: &mut dyn Read) -> Resu
             Err(OpenFailure::Locked) => {}
             Err(failure) => return Err(Failure::store(failure.to_string())),
         }
-        match control::call(&socket, words, input, &mut output) {
+        match control::call(&socket, words, input, output) {
             Ok(()) => return Ok(output.flush()?),
             // Who holds the lock may be about to listen, or about to end.
             Err(CallError::Unreachable(_)) if since.elapsed() < PATIENCE => {
@@ -46,7 +56,7 @@ pub(super) fn perform(cli: &Cli, words: &[String], input: &mut dyn Read) -> Resu
             Err(error) => return Err(error.into()),
         }
     };
-    let done = Operator::new(office.core.clone()).perform(words, input, &mut output);
+    let done = Operator::new(office.core.clone()).perform(words, input, output);
     let closed = office.close();
     done.map_err(Failure::refused)?;
     closed.map_err(|error| Failure::store(error.to_string()))?;
@@ -82,7 +92,7 @@ fn load(cli: &Cli) -> Result<Config, Failure> {
 fn access_for(words: &[String]) -> Access {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words[..] {
-        ["user", "add", ..] | ["store", "import"] => Access::Create,
+        ["user", "add", ..] | ["store", "import"] | ["restore"] => Access::Create,
         ["user", "list", ..]
         | ["token", "list"]
         | ["cert", "show"]

@@ -9,6 +9,7 @@ use hyper::body::Incoming;
 use hyper::header::CONTENT_TYPE;
 use hyper::{Request, StatusCode};
 use serde::de::DeserializeOwned;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
@@ -136,23 +137,35 @@ impl Read for PieceReader {
 pub(super) struct PieceWriter {
     pieces: mpsc::Sender<io::Result<Bytes>>,
     piece: BytesMut,
+    runtime: Handle,
 }
 
-/// Both ends of a bounded channel for an answer.
+/// Both ends of a bounded channel for an answer. Called within the runtime.
 pub(super) fn answer_pieces() -> (PieceWriter, mpsc::Receiver<io::Result<Bytes>>) {
     let (pieces, receiver) = mpsc::channel(PIECES_MAX);
-    let piece = BytesMut::new();
-    (PieceWriter { pieces, piece }, receiver)
+    let writer = PieceWriter {
+        pieces,
+        piece: BytesMut::new(),
+        runtime: Handle::current(),
+    };
+    (writer, receiver)
 }
 
 impl PieceWriter {
     /// The answer is not complete and never will be.
     pub(super) fn break_off(&self, why: &str) {
         // Nobody listens any more: then nobody has to be told.
-        drop(
-            self.pieces
-                .blocking_send(Err(io::Error::other(why.to_owned()))),
-        );
+        drop(self.send(Err(io::Error::other(why.to_owned()))));
+    }
+
+    /// A client that does not read keeps no thread for long.
+    fn send(&self, piece: io::Result<Bytes>) -> io::Result<()> {
+        let sending = async { timeout(PIECE_WITHIN, self.pieces.send(piece)).await };
+        match self.runtime.block_on(sending) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(io::ErrorKind::BrokenPipe.into()),
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        }
     }
 }
 
@@ -171,7 +184,6 @@ impl Write for PieceWriter {
             return Ok(());
         }
         let piece = self.piece.split().freeze();
-        let sent = self.pieces.blocking_send(Ok(piece));
-        sent.map_err(|_| io::ErrorKind::BrokenPipe.into())
+        self.send(Ok(piece))
     }
 }

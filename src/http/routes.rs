@@ -47,6 +47,9 @@ async fn answered(
         ["claim"] if request.method() == Method::POST => {
             return admin::claim::claim(site, visitor, request).await;
         }
+        ["restore"] if request.method() == Method::PUT => {
+            return admin::backup::restore(site, visitor, request).await;
+        }
         _ => return Err(nothing_here()),
     };
     let actor = auth::authenticate(site, visitor, request.headers()).await?;
@@ -83,6 +86,7 @@ async fn route(rest: &[&str], asked: Asked) -> Result<Answer, Answer> {
         ("PUT", ["configuration"]) => admin::configuration::set(asked).await,
         ("GET", ["certificate"]) => admin::certificate::show(&asked).await,
         ("PUT", ["certificate"]) => admin::certificate::set(asked).await,
+        ("GET", ["backup"]) => admin::backup::take(&asked),
         ("GET", ["log"]) => admin::log::tail(&asked).await,
         ("GET", ["machine"]) => admin::machine::status(&asked),
         ("POST", ["machine", "reboot"]) => admin::machine::reboot(&asked).await,
@@ -107,7 +111,8 @@ fn is_known(rest: &[&str]) -> bool {
             | "configuration"
             | "certificate"
             | "log"
-            | "machine"]
+            | "machine"
+            | "backup"]
             | ["machine", "reboot" | "rollback" | "system"]
             | ["users" | "tokens", _]
             | ["users", _, "password" | "administrator"]

@@ -10,6 +10,7 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::SockRef;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::Instrument;
 
@@ -30,6 +31,9 @@ const HEAD_WITHIN: Duration = Duration::from_secs(15);
 
 /// How long an answer under way may go on when the server stops.
 const FAREWELL: Duration = Duration::from_secs(5);
+
+/// How long a client that can't be reached may keep what was written to it waiting.
+const UNREACHABLE: Duration = Duration::from_secs(120);
 
 /// Until it is looked again whether somebody is in who was.
 const FOR_EVER: Duration = Duration::from_secs(24 * 3_600);
@@ -61,6 +65,7 @@ pub async fn serve(site: Arc<Site>, arrival: Arrival) {
         return;
     };
     let Arrival { tcp, peer, slot } = arrival;
+    drop(SockRef::from(&tcp).set_tcp_user_timeout(Some(UNREACHABLE)));
     let span = tracing::info_span!("https", %peer);
     let limit = Duration::from_millis(site.front.streams.login_ms);
     let visitor = Arc::new(Visitor {

@@ -5,6 +5,7 @@
 //! returns once what it did is durable.
 
 mod administrators;
+mod backup;
 mod certificate;
 mod claim;
 mod configuration;
@@ -136,6 +137,9 @@ impl Operator {
             ["config", "set", key, value] => self.change_configuration(key, value, output),
             ["cert", "show"] => self.show_certificate(output),
             ["cert", "set"] => self.set_certificate(input, output),
+            ["backup"] => self.back_up(None, output),
+            ["backup", after] => self.back_up(Some(after), output),
+            ["restore"] => self.restore(input, output),
             ["claim", jid] => self.claim(jid, input, output),
             ["reboot"] => self.reboot(output),
             ["rollback"] => self.roll_back(output),

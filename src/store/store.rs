@@ -288,6 +288,11 @@ impl Store {
         self.ids.message_of(stanza_id)
     }
 
+    /// What the versions that clients remember are told with: see `StanzaIds::mark`.
+    pub fn mark(&self) -> u64 {
+        self.ids.mark()
+    }
+
     /// Other limits from now on: what is held already stays, whatever they say.
     pub fn set_limits(&mut self, limits: StoreLimits) {
         self.limits = limits;

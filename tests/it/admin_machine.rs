@@ -14,7 +14,7 @@ use crate::support::*;
 const ALICE: &str = "alice@cairn.example";
 
 /// A server on a pretended machine.
-fn machine() -> Server {
+pub fn machine() -> Server {
     let mut server = Server::prepare(&[("listen.https", "[\"127.0.0.1:0\"]")]);
     start(&mut server);
     server

@@ -10,6 +10,7 @@ mod admin;
 // A release has no pretended machine.
 #[cfg(debug_assertions)]
 mod admin_machine;
+mod backup;
 mod bind;
 mod channel_binding;
 mod crash;

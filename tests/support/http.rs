@@ -76,6 +76,37 @@ impl Http {
         Some(Answer { status, head, body })
     }
 
+    /// One request whose answer comes in chunks (RFC 9112 §7.1).
+    #[track_caller]
+    pub fn stream(&mut self, method: &str, path: &str, fields: &str) -> Vec<u8> {
+        let request = format!("{method} {path} HTTP/1.1\r\nhost: {DOMAIN}\r\n{fields}\r\n");
+        self.send(request.as_bytes());
+        let answer = self.answer().expect("an answer");
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let mut body = Vec::new();
+        loop {
+            let length = self.line();
+            let length = usize::from_str_radix(length.trim(), 16).expect("a length");
+            let mut chunk = vec![0; length];
+            self.stream.read_exact(&mut chunk).expect("a chunk");
+            body.extend_from_slice(&chunk);
+            assert_eq!(self.line(), "\r\n");
+            if length == 0 {
+                return body;
+            }
+        }
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = Vec::new();
+        while !line.ends_with(b"\n") {
+            let mut byte = [0];
+            self.stream.read_exact(&mut byte).expect("a line");
+            line.push(byte[0]);
+        }
+        String::from_utf8(line).expect("ASCII")
+    }
+
     /// The SHA-256 of the server's certificate, in hex.
     pub fn fingerprint(&self) -> String {
         let certificate = self.tls.certificate().expect("it was shown");

@@ -31,21 +31,35 @@ pub(in crate::http) async fn claim(
     visitor: &Visitor,
     request: Request<Incoming>,
 ) -> Result<Answer, Answer> {
-    if !site.operator.is_unclaimed() {
-        let why = "this server cannot be claimed: it has an administrator, or no code";
-        return Err(answer::error(StatusCode::CONFLICT, why));
-    }
+    require_unclaimed(site)?;
+    let claim: Claim = body::json(request).await?;
+    check_code(site, visitor, &claim.code)?;
+    perform(site, &["claim", &claim.jid], &claim.password).await
+}
+
+/// Lets in whoever has the code, while nobody has claimed the server.
+pub(super) fn check_code(site: &Site, visitor: &Visitor, code: &str) -> Result<(), Answer> {
+    require_unclaimed(site)?;
     let throttle = &site.front.throttle;
     let now_ms = (site.front.core.ticks)();
     let tried = throttle.may_try(visitor.peer.ip(), CODE, now_ms);
     let tried = tried.ok_or_else(|| throttled(site))?;
-    let claim: Claim = body::json(request).await?;
-    if !site.operator.is_claim_code(&claim.code) {
+    if !site.operator.is_claim_code(code) {
         tracing::warn!("somebody tried to claim the server with a wrong code");
         let why = "this is not the code";
         return Err(answer::error(StatusCode::FORBIDDEN, why));
     }
     throttle.succeeded(tried, now_ms);
     visitor.authenticated();
-    perform(site, &["claim", &claim.jid], &claim.password).await
+    Ok(())
+}
+
+fn require_unclaimed(site: &Site) -> Result<(), Answer> {
+    match site.operator.is_unclaimed() {
+        true => Ok(()),
+        false => {
+            let why = "this server cannot be claimed: it has an administrator, or no code";
+            Err(answer::error(StatusCode::CONFLICT, why))
+        }
+    }
 }

@@ -11,6 +11,7 @@ use super::answer::{self, Answer};
 use super::{Site, body};
 use crate::service::operator::{Operator, Refused};
 
+pub(super) mod backup;
 pub(super) mod certificate;
 pub(super) mod claim;
 pub(super) mod configuration;

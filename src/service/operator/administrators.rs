@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 use super::{Operator, PASSWORD_LINE_BYTES_MAX, Refused, no_account, say};
 use crate::addr::Jid;
 use crate::crypto::{Password, argon2id};
-use crate::store::{Account, StoreError};
+use crate::store::StoreError;
 use crate::xep::account;
 
 /// Somebody who says to be an administrator, with what a password of theirs is checked against.
@@ -101,16 +101,9 @@ impl Operator {
     /// The addresses of accounts behind `after`, in their order, at most `count`.
     #[must_use]
     pub fn accounts_behind(&self, after: &str, count: usize) -> Vec<String> {
-        self.core.store.read(|state| {
-            let owners = state.accounts().map(Account::owner);
-            let mut owners: Vec<&str> = owners.filter(|owner| *owner > after).collect();
-            if owners.len() > count {
-                owners.select_nth_unstable(count);
-                owners.truncate(count);
-            }
-            owners.sort_unstable();
-            owners.into_iter().map(str::to_owned).collect()
-        })
+        self.core
+            .store
+            .read(|state| state.accounts_behind(after, count))
     }
 
     /// Somebody who says to be `name` (an address, or its part in front of the @).

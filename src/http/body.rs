@@ -45,12 +45,9 @@ pub(super) async fn json<T: DeserializeOwned>(request: Request<Incoming>) -> Res
         ));
     }
     let body = Limited::new(request.into_body(), JSON_BYTES_MAX);
-    let read = match timeout(JSON_WITHIN, body.collect()).await {
-        Ok(read) => read,
-        Err(_) => {
-            let why = "the body took too long";
-            return Err(answer::error(StatusCode::REQUEST_TIMEOUT, why));
-        }
+    let Ok(read) = timeout(JSON_WITHIN, body.collect()).await else {
+        let why = "the body took too long";
+        return Err(answer::error(StatusCode::REQUEST_TIMEOUT, why));
     };
     let bytes = read.map_err(|error| match error.is::<LengthLimitError>() {
         true => answer::error(StatusCode::PAYLOAD_TOO_LARGE, "the body is too long"),

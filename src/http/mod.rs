@@ -6,6 +6,11 @@
 //! head and its time, and no body is read. Nothing here is for browsers: no cookies, no CORS, and a
 //! request that a page has made is refused.
 
+#![allow(
+    clippy::result_large_err,
+    reason = "a refusal is an answer, and is made once a request"
+)]
+
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;

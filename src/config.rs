@@ -16,8 +16,8 @@ use crate::addr::Jid;
 
 pub use admission::Admission;
 pub use keys::{
-    Auth, Config, Contact, CredentialKind, Limits, Listen, Log, LogFormat, LogLevel, Registration,
-    RegistrationMode, Store, Tls,
+    Admin, Auth, Config, Contact, CredentialKind, Limits, Listen, Log, LogFormat, LogLevel,
+    Registration, RegistrationMode, Store, Tls,
 };
 pub use machine::Machine;
 
@@ -44,6 +44,14 @@ impl Config {
     /// Finds and reads the configuration: the file given, or the first of
     /// [`DEFAULT_PATHS`] that exists.
     pub fn load(path: Option<&Path>, machine: &Machine) -> Result<Self, ConfigError> {
+        Ok(Self::load_with_text(path, machine)?.0)
+    }
+
+    /// The same, with the text and the name of the file.
+    pub fn load_with_text(
+        path: Option<&Path>,
+        machine: &Machine,
+    ) -> Result<(Self, String, PathBuf), ConfigError> {
         let path = match path {
             Some(path) => path,
             None => DEFAULT_PATHS
@@ -73,7 +81,7 @@ impl Config {
             ..error
         })?;
         config.resolve_paths(path.parent().unwrap_or(Path::new("")));
-        Ok(config)
+        Ok((config, text, path.to_owned()))
     }
 
     /// Reads the text of a configuration file.
@@ -113,6 +121,21 @@ impl Config {
     #[must_use]
     pub fn admission(&self, machine: &Machine) -> Admission {
         Admission::of(self, machine)
+    }
+
+    /// Every key with its value as TOML; `None` where it has none.
+    #[must_use]
+    pub fn values(&self) -> Vec<(String, Option<String>)> {
+        keys::values(self)
+    }
+
+    /// Says that a key, with its section, is none, and which was probably meant.
+    #[must_use]
+    pub fn unknown_key(key: &str) -> String {
+        match key.split_once('.') {
+            Some((section, key)) => unknown_key(key, section),
+            None => unknown_key(key, ""),
+        }
     }
 
     /// Checks what the types cannot say. `line` finds the line of a key.
@@ -170,6 +193,14 @@ impl Config {
         }
         if let Err((key, message)) = self.limits.check() {
             return fail(&format!("limits.{key}"), message);
+        }
+        let claim = &self.admin.claim_sha256;
+        let is_digest = claim.len() == 64 && claim.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if !claim.is_empty() && !is_digest {
+            return fail(
+                "admin.claim_sha256",
+                "must be 64 hexadecimal digits: `printf %s CODE | sha256sum`".to_owned(),
+            );
         }
         if !(4_096..=1_000_000).contains(&self.auth.scram_iterations) {
             return fail(
@@ -251,7 +282,7 @@ fn refuse_unknown_keys(table: &DeTable<'_>, text: &str) -> Result<(), ConfigErro
         let at = name.span().start;
         let name: &str = name.get_ref();
         let Some(section) = keys::SECTIONS.iter().find(|section| section.name == name) else {
-            if name != "domain" {
+            if !keys::TOP.contains(&name) {
                 note(at, unknown_key(name, ""));
             }
             continue;
@@ -296,7 +327,7 @@ fn unknown_key(key: &str, section: &str) -> String {
         .iter()
         .flat_map(|section| section.keys.iter().map(|key| (section.name, key.name)))
         .chain(keys::SECTIONS.iter().map(|section| ("", section.name)))
-        .chain([("", "domain")]);
+        .chain(keys::TOP.iter().map(|name| ("", *name)));
     let nearest = known
         .map(|(known_section, known_key)| {
             let far = strsim::damerau_levenshtein(key, known_key);

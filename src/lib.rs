@@ -29,6 +29,7 @@
 //! | 5 | [`xep`] | one file or folder an extension | sockets |
 //! | 6 | [`net`] | listeners, TLS, one task a connection | what stanzas mean |
 //! | 6 | [`service`] | the operator's socket, accounts, moving in and out | sessions |
+//! | 6 | [`http`] | administration from outside, over HTTPS | streams, sessions |
 //! | 7 | [`machine`] | PID 1: the machine around the server | XMPP |
 //! | 8 | [`server`] | all of it: wires the parts together | |
 //! | 9 | [`cli`] | the command line | |
@@ -41,6 +42,7 @@ pub mod addr;
 pub mod cli;
 pub mod config;
 pub mod crypto;
+pub mod http;
 pub mod machine;
 pub mod net;
 pub mod router;

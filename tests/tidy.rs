@@ -15,7 +15,7 @@ const LAYERS: &[&[&str]] = &[
     &["config"],
     &["router"],
     &["xep"],
-    &["net", "service"],
+    &["net", "service", "http"],
     &["machine"],
     &["server"],
     &["cli"],

@@ -3,12 +3,63 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
 use crate::tool;
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
+/// The program and what it is made of.
+#[derive(Debug)]
+pub struct Program {
+    /// The file.
+    pub bytes: Vec<u8>,
+    /// For the SBOM.
+    pub made: Made,
+}
+
+/// What a program is made of.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Made {
+    /// The compiler, as it says itself.
+    pub rustc: String,
+    /// The packages of the lock file.
+    pub crates: Vec<Package>,
+}
+
+/// A package of others.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Package {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// The sum of its archive.
+    pub sha256: String,
+    /// Its licence, as an SPDX expression.
+    pub licence: String,
+}
+
+impl Program {
+    /// One that was built before.
+    pub fn read(file: &Path) -> Result<Program, String> {
+        let bytes = tool::read(file)?;
+        let made = tool::read_made(file)?;
+        Ok(Program { bytes, made })
+    }
+
+    /// Puts it where another build can read it.
+    pub fn write(&self, file: &Path) -> Result<(), String> {
+        tool::write(file, &self.bytes)?;
+        let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(file, executable).map_err(|error| error.to_string())?;
+        tool::write_made(file, &self.made)
+    }
+}
+
 /// Builds it from this checkout.
-pub fn build() -> Result<Vec<u8>, String> {
+pub fn build() -> Result<Program, String> {
     let root = workspace();
     let target = std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| root.join("target"), PathBuf::from)
@@ -54,7 +105,55 @@ pub fn build() -> Result<Vec<u8>, String> {
     if !status.success() {
         return Err("the program does not build".to_owned());
     }
-    tool::read(&target.join(TARGET).join("release/cairn"))
+    let rustc = tool::run(Command::new("rustc").arg("--version"))?;
+    Ok(Program {
+        bytes: tool::read(&target.join(TARGET).join("release/cairn"))?,
+        made: Made {
+            rustc: rustc.trim().to_owned(),
+            crates: crates(&root)?,
+        },
+    })
+}
+
+/// The packages of the lock file, with the licences that they give themselves.
+fn crates(root: &Path) -> Result<Vec<Package>, String> {
+    let lock = tool::read(&root.join("Cargo.lock"))?;
+    let lock: toml::Table = toml::from_str(&String::from_utf8_lossy(&lock))
+        .map_err(|error| format!("Cargo.lock: {error}"))?;
+    let locked = lock.get("package").and_then(toml::Value::as_array);
+    let sum = |name: &str, version: &str| {
+        let text = |package: &toml::Value, key| Some(package.get(key)?.as_str()?.to_owned());
+        locked.into_iter().flatten().find_map(|package| {
+            let is_it = text(package, "name").as_deref() == Some(name)
+                && text(package, "version").as_deref() == Some(version);
+            is_it.then(|| text(package, "checksum")).flatten()
+        })
+    };
+    let metadata = tool::run(
+        Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+            .current_dir(root)
+            .args(["metadata", "--locked", "--format-version", "1"])
+            .args(["--filter-platform", TARGET]),
+    )?;
+    let metadata: Value =
+        serde_json::from_str(&metadata).map_err(|error| format!("cargo metadata: {error}"))?;
+    let mut packages: Vec<Package> = metadata["packages"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|package| {
+            let text = |key: &str| Some(package[key].as_str()?.to_owned());
+            let (name, version) = (text("name")?, text("version")?);
+            Some(Package {
+                sha256: sum(&name, &version)?,
+                licence: text("license").unwrap_or_default(),
+                name,
+                version,
+            })
+        })
+        .collect();
+    packages.sort();
+    Ok(packages)
 }
 
 /// The checkout that this builder belongs to.
@@ -70,5 +169,5 @@ pub fn release(binary: &[u8]) -> Result<String, String> {
     tool::write(&path, binary)?;
     let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(&path, executable).map_err(|error| error.to_string())?;
-    tool::run(Command::new(&path).args(["machine", "release"]))
+    tool::run(Command::new(&path).args(["child", "release"]))
 }

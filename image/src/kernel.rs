@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
+
 use crate::tool;
 
 const COMMON: &str = include_str!("../kernel/common.fragment");
@@ -23,10 +25,36 @@ const STEPS: u32 = 1_900;
 pub struct Kernel {
     /// The image.
     pub bytes: Vec<u8>,
-    /// For the SBOM: version of the source.
+    /// For the SBOM.
+    pub made: Made,
+}
+
+/// What a kernel is made of.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Made {
+    /// The version of the source.
     pub version: String,
     /// The sum of the source.
     pub source_sha256: String,
+    /// The sum of the configuration that was asked for.
+    pub fragment_sha256: String,
+    /// The compiler's version.
+    pub compiler: String,
+}
+
+impl Kernel {
+    /// One that was built before.
+    pub fn read(file: &Path) -> Result<Kernel, String> {
+        let bytes = tool::read(file)?;
+        let made = tool::read_made(file)?;
+        Ok(Kernel { bytes, made })
+    }
+
+    /// Puts it where another build can read it.
+    pub fn write(&self, file: &Path) -> Result<(), String> {
+        tool::write(file, &self.bytes)?;
+        tool::write_made(file, &self.made)
+    }
 }
 
 /// The kernel from the cache, or built now.
@@ -45,9 +73,18 @@ pub fn get() -> Result<Kernel, String> {
     }
     Ok(Kernel {
         bytes: tool::read(&cached)?,
-        version,
-        source_sha256,
+        made: Made {
+            version,
+            source_sha256,
+            fragment_sha256: tool::sha256(wanted().as_bytes()),
+            compiler: compiler.trim().to_owned(),
+        },
     })
+}
+
+/// The configuration that is asked for.
+fn wanted() -> String {
+    format!("{COMMON}\n{DEBIAN_12}")
 }
 
 fn cache() -> Result<PathBuf, String> {
@@ -76,7 +113,7 @@ fn build(result: &Path) -> Result<(), String> {
             .arg(&tree),
     )?;
     let fragment = place.path().join("fragment");
-    let wanted = format!("{COMMON}\n{DEBIAN_12}");
+    let wanted = wanted();
     tool::write(&fragment, wanted.as_bytes())?;
     let mut keep = std::ffi::OsString::from("KCONFIG_ALLCONFIG=");
     keep.push(&fragment);

@@ -80,12 +80,16 @@ struct Build {
     /// raw, raw.zst, qcow2 or vmdk; may be given several times
     #[arg(long, default_value = "raw")]
     format: Vec<String>,
-    /// A kernel, instead of building one
-    #[arg(long)]
+    /// A kernel, instead of building one; FILE.json beside it says what it is made of
+    #[arg(long, value_name = "FILE")]
     kernel: Option<PathBuf>,
-    /// A statically linked `cairn`, instead of building it
-    #[arg(long)]
+    /// A statically linked `cairn`, instead of building it; FILE.json beside it says what it is made
+    /// of
+    #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
+    /// What the release is called, instead of by the program's version
+    #[arg(long, value_name = "VERSION")]
+    release: Option<String>,
     /// Fill both slots, instead of the first alone
     #[arg(long)]
     both: bool,
@@ -133,33 +137,40 @@ fn keys(file: &Path) -> Result<(), String> {
 }
 
 fn build(options: &Build) -> Result<(), String> {
-    let binary = match &options.binary {
-        Some(file) => tool::read(file)?,
+    let program = match &options.binary {
+        Some(file) => binary::Program::read(file)?,
         None => binary::build()?,
     };
     let kernel = match &options.kernel {
-        Some(file) => kernel::Kernel {
-            bytes: tool::read(file)?,
-            version: "given".to_owned(),
-            source_sha256: String::new(),
-        },
+        Some(file) => kernel::Kernel::read(file)?,
         None => kernel::get()?,
     };
-    let mut release = binary::release(&binary)?;
+    let mut release = binary::release(&program.bytes)?;
+    if let Some(version) = &options.release {
+        release = renamed(&release, version)?;
+    }
     let mut keys = Vec::new();
     for file in &options.trust {
         let text = String::from_utf8(tool::read(file)?).map_err(|error| error.to_string())?;
         keys.push(text.trim().to_owned());
     }
     let said = release.clone();
-    release.push_str(&format!("kernel = {:?}\nkeys = {keys:?}\n", kernel.version));
-    let sbom = sbom::make(&kernel, &binary)?;
+    release.push_str(&format!(
+        "kernel = {:?}\nkeys = {keys:?}\n",
+        kernel.made.version
+    ));
+    let bill = sbom::make(&kernel, &program);
+    let (sbom, licences) = (bill.to_json()?, bill.licences());
     let files = vec![
         ("etc/cairn-release", release.into_bytes()),
         ("etc/ssl/certs/ca-certificates.crt", roots()?),
+        (
+            "usr/share/cairn/licences.txt",
+            licences.clone().into_bytes(),
+        ),
         ("usr/share/cairn/sbom.cdx.json", sbom.clone().into_bytes()),
     ];
-    let slot = slot::make(&kernel.bytes, &binary, &files)?;
+    let slot = slot::make(&kernel.bytes, &program.bytes, &files)?;
     let loader = grub::make()?;
     let disk = disk::make(&loader, [Some(&slot), options.both.then_some(&slot)])?;
     fs::create_dir_all(&options.out)
@@ -167,6 +178,10 @@ fn build(options: &Build) -> Result<(), String> {
     let raw = options.out.join("cairn.raw");
     tool::write(&raw, &disk)?;
     tool::write(&options.out.join("cairn.cdx.json"), sbom.as_bytes())?;
+    tool::write(&options.out.join("licences.txt"), licences.as_bytes())?;
+    // What another build can start from.
+    kernel.write(&options.out.join("vmlinuz"))?;
+    program.write(&options.out.join("cairn"))?;
     if let Some(key) = &options.sign {
         let bundle = bundle::make(&slot, &said, key)?;
         tool::write(&options.out.join("cairn.bundle"), &bundle)?;
@@ -175,6 +190,14 @@ fn build(options: &Build) -> Result<(), String> {
         convert(&raw, format)?;
     }
     print(&format!("{}  {}", tool::sha256(&disk), raw.display()))
+}
+
+/// The same release by another version.
+fn renamed(release: &str, version: &str) -> Result<String, String> {
+    let explain = |error: &dyn std::fmt::Display| format!("what the program says: {error}");
+    let mut table: toml::Table = toml::from_str(release).map_err(|error| explain(&error))?;
+    table.insert("version".to_owned(), version.into());
+    toml::to_string(&table).map_err(|error| explain(&error))
 }
 
 /// The certificate authorities that the program trusts.

@@ -1,7 +1,7 @@
 //! Programs that the builder uses, and files.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use sha2::{Digest, Sha256};
@@ -47,4 +47,26 @@ pub fn sha256(bytes: &[u8]) -> String {
 /// Two digits a byte.
 pub fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The file that says what another one is made of: its name and `.json`.
+pub fn beside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".json");
+    name.into()
+}
+
+/// Reads that file, if it is there.
+pub fn read_made<T: serde::de::DeserializeOwned + Default>(path: &Path) -> Result<T, String> {
+    let path = beside(path);
+    if !path.exists() {
+        return Ok(T::default());
+    }
+    serde_json::from_slice(&read(&path)?).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// Writes it.
+pub fn write_made(path: &Path, made: &impl serde::Serialize) -> Result<(), String> {
+    let json = serde_json::to_vec_pretty(made).map_err(|error| error.to_string())?;
+    write(&beside(path), &json)
 }

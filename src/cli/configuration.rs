@@ -1,11 +1,11 @@
-//! `cairn config`: is it valid, does it fit, and what is there to set?
+//! `cairn config`: is it valid, does it fit, what is there to set, and what is set?
 
 use std::io::{self, Write};
 use std::time::SystemTime;
 
 use clap::Subcommand;
 
-use super::{Cli, Failure};
+use super::{Cli, Failure, reach};
 use crate::config::{self, Config, Machine};
 use crate::net::certificate::Pem;
 use crate::net::tls::TlsAcceptor;
@@ -19,6 +19,33 @@ Exits with 0 when `cairn serve` would take it, with 3 and one sentence when not.
 Example:
   cairn --config /etc/cairn/cairn.toml config check && systemctl restart cairn")]
     Check,
+    /// Print the values that a server works with, all or one
+    #[command(after_help = "\
+With the values that count from the next start on, where they were changed since.
+
+Examples:
+  cairn config get limits.ping_s
+  cairn --server https://chat.example --as alice@chat.example config get")]
+    Get {
+        /// Its section and name, as limits.ping_s
+        #[arg(value_name = "KEY")]
+        key: Option<String>,
+    },
+    /// Change a value of a machine, or of a server with --stored-config; it counts from its next
+    /// start on
+    #[command(after_help = "\
+The configuration is kept in the store there. Comments in it are lost.
+
+Example:
+  cairn --server https://chat.example --as alice@chat.example config set limits.ping_s 600")]
+    Set {
+        /// Its section and name, as limits.ping_s
+        #[arg(value_name = "KEY")]
+        key: String,
+        /// As TOML, or a text as it is
+        #[arg(value_name = "VALUE")]
+        value: String,
+    },
     /// Print every key with its meaning and its default on this machine
     #[command(after_help = "\
 The output is a configuration itself; only its domain has to be changed.
@@ -29,6 +56,21 @@ Example:
 }
 
 pub(super) fn run(cli: &Cli, command: &ConfigCommand) -> Result<(), Failure> {
+    let words = match command {
+        ConfigCommand::Get { key } => {
+            let mut words = vec!["config".to_owned(), "get".to_owned()];
+            words.extend(key.clone());
+            words
+        }
+        ConfigCommand::Set { key, value } => {
+            ["config", "set", key, value].map(str::to_owned).to_vec()
+        }
+        ConfigCommand::Check | ConfigCommand::Defaults => Vec::new(),
+    };
+    if !words.is_empty() {
+        return reach::perform(cli, &words, &mut io::empty());
+    }
+    cli.only_here()?;
     let machine = Machine::measure();
     let mut out = io::stdout().lock();
     match command {
@@ -36,6 +78,7 @@ pub(super) fn run(cli: &Cli, command: &ConfigCommand) -> Result<(), Failure> {
             let config = cli.load(&machine)?;
             check(&config, &machine, &mut out)
         }
+        ConfigCommand::Get { .. } | ConfigCommand::Set { .. } => Ok(()),
         ConfigCommand::Defaults => Ok(write!(out, "{}", config::defaults(&machine))?),
     }
 }
@@ -48,6 +91,7 @@ fn check(config: &Config, machine: &Machine, out: &mut dyn Write) -> Result<(), 
     for (name, addresses) in [
         ("c2s", &config.listen.c2s),
         ("c2s_tls", &config.listen.c2s_tls),
+        ("https", &config.listen.https),
     ] {
         let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
         let addresses = match addresses.is_empty() {

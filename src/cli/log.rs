@@ -1,13 +1,21 @@
 //! Where the log goes: standard error, as text for people or JSON for machines.
 
 use std::io::{self, IsTerminal};
+use std::sync::Arc;
 
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::Layer;
+use tracing_subscriber::field::RecordFields;
+use tracing_subscriber::fmt::format::{DefaultFields, Writer};
+use tracing_subscriber::fmt::{self, FormatFields};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{Log, LogFormat, LogLevel};
+use crate::service::log_ring::{LogRing, LogRingWriter};
 
-/// Starts logging. Later calls change nothing.
-pub(super) fn start(log: &Log) {
+/// Starts logging, and keeps the last lines in `ring`. Later calls change nothing.
+pub(super) fn start(log: &Log, ring: Option<&Arc<LogRing>>) {
     let level = match log.level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
@@ -15,17 +23,49 @@ pub(super) fn start(log: &Log) {
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
-    let builder = tracing_subscriber::fmt()
-        .with_writer(io::stderr)
-        .with_max_level(level)
-        .with_target(false);
-    let started = match log.format {
-        LogFormat::Text => builder.with_ansi(io::stderr().is_terminal()).try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    // Whoever follows the log from outside reads text, and does not keep the log busy by it.
+    let kept = ring.map(|ring| {
+        let writer = LogRingWriter(Arc::clone(ring));
+        fmt::layer()
+            .with_writer(move || writer.clone())
+            .with_target(false)
+            .with_ansi(false)
+            .fmt_fields(Plain::new())
+            .with_filter(level.min(LevelFilter::INFO))
+    });
+    let layer = fmt::layer().with_writer(io::stderr).with_target(false);
+    let told = match log.format {
+        LogFormat::Text => layer.with_ansi(io::stderr().is_terminal()).boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).boxed(),
     };
+    let started = tracing_subscriber::registry()
+        .with(told.with_filter(level))
+        .with(kept)
+        .try_init();
     // Only a test that starts two servers in one process gets here twice.
     drop(started);
     tell_panics();
+}
+
+/// The fields of a span are written once for each way of formatting them: the lines that are kept
+/// must not take those of the lines on standard error, which may be in colour or JSON.
+#[derive(Default)]
+struct Plain(DefaultFields);
+
+impl Plain {
+    fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl<'writer> FormatFields<'writer> for Plain {
+    fn format_fields<R: RecordFields>(
+        &self,
+        writer: Writer<'writer>,
+        fields: R,
+    ) -> std::fmt::Result {
+        self.0.format_fields(writer, fields)
+    }
 }
 
 /// A panic is told like everything else: in a line of the format that was asked for.

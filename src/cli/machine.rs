@@ -1,138 +1,108 @@
-//! `cairn machine`: what PID 1 starts. Not for people.
+//! `cairn reboot`, `rollback`, `upgrade`, `machine` and `log`: what is done to a machine from
+//! outside.
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{OwnedFd, RawFd};
-use std::time::Duration;
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
+use serde_json::Value;
 
 use super::Failure;
-use crate::config::{Config, Machine};
-use crate::machine::answer::{self, Answer};
-use crate::machine::inherit;
-use crate::machine::release::LogFormats;
-use crate::machine::sandbox::{self, Role};
-use crate::machine::source::local::{LocalFiles, look_locally};
-use crate::machine::source::{Service, service};
-use crate::machine::time::query;
-use crate::server::handed::{self, Handed};
-
-/// No release below this one may follow this one.
-const FLOOR: &str = "0.1.0";
+use super::remote::{self, Remote};
 
 #[derive(Debug, Subcommand)]
-pub(super) enum MachineCommand {
-    /// The server, with the descriptors it was handed
-    Server {
-        /// The line to PID 1
-        line: RawFd,
-        /// The device of the store
-        data: RawFd,
-        /// Where bundles go
-        upload: RawFd,
+pub(super) enum UpgradeCommand {
+    /// Send a bundle; the machine checks it, writes its other slot and tries it at the next boot
+    #[command(after_help = "\
+Example:
+  cairn --server https://chat.example --as alice@chat.example upgrade push cairn-2.bundle")]
+    Push {
+        /// The bundle
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
     },
-    /// Read the places on the machine that may hold a configuration
-    Look {
-        /// A letter for each of them
-        kinds: String,
-        /// The descriptors
-        files: Vec<RawFd>,
-    },
-    /// Ask a provider's metadata service
-    Ask {
-        /// Its name, as JSON
-        service: String,
-        /// The kernel's number of the interface
-        interface: u32,
-    },
-    /// Ask time servers
-    Time {
-        /// A time that is over, in milliseconds since 1970
-        floor_ms: u64,
-        /// Addresses of the servers
-        servers: Vec<IpAddr>,
-    },
-    /// What this program says of itself, for the image
-    Release,
 }
 
-/// How long time servers have.
-const TIME_PATIENCE: Duration = Duration::from_secs(4);
+#[derive(Debug, Subcommand)]
+pub(super) enum LogCommand {
+    /// Print the last lines
+    #[command(after_help = "\
+Example:
+  cairn --server https://chat.example --as alice@chat.example log tail --follow")]
+    Tail {
+        /// Go on with the lines that come
+        #[arg(long)]
+        follow: bool,
+    },
+}
 
-pub(super) fn run(command: &MachineCommand) -> Result<(), Failure> {
-    match command {
-        MachineCommand::Server { line, data, upload } => server(*line, *data, *upload),
-        MachineCommand::Look { kinds, files } => look(kinds, files),
-        MachineCommand::Ask { service, interface } => ask(service, *interface),
-        MachineCommand::Time { floor_ms, servers } => time(*floor_ms, servers),
-        MachineCommand::Release => release(),
+/// Seconds that the server waits for the next line.
+const WAIT_S: u32 = 20;
+
+/// Reboot or roll back.
+pub(super) fn order(remote: &Remote, word: &str) -> Result<(), Failure> {
+    let words = [word.to_owned()];
+    require_server(remote)?;
+    remote::perform(remote, &words, &mut io::empty(), &mut io::stdout().lock())
+}
+
+pub(super) fn push(remote: &Remote, path: &Path) -> Result<(), Failure> {
+    require_server(remote)?;
+    let cannot =
+        |error: io::Error| Failure::refused(format!("cannot read {}: {error}", path.display()));
+    let mut file = File::open(path).map_err(cannot)?;
+    let bytes = file.metadata().map_err(cannot)?.len();
+    let words = ["upgrade".to_owned(), bytes.to_string()];
+    remote::perform(remote, &words, &mut file, &mut io::stdout().lock())
+}
+
+pub(super) fn status(remote: &Remote) -> Result<(), Failure> {
+    let mut client = remote.log_in()?;
+    let status = remote::ask_json(&mut client, "GET", "/admin/machine")?;
+    let mut output = io::stdout().lock();
+    for (name, value) in status.as_object().into_iter().flatten() {
+        let texts = match value {
+            Value::Array(values) => values.iter().map(plain).collect::<Vec<_>>().join(", "),
+            value => plain(value),
+        };
+        writeln!(output, "{:<21}{texts}", name.replace('_', " "))?;
+    }
+    Ok(())
+}
+
+pub(super) fn tail(remote: &Remote, follow: bool) -> Result<(), Failure> {
+    let mut client = remote.log_in()?;
+    let mut output = io::stdout().lock();
+    let (mut after, mut wait_s) = (0, 0);
+    loop {
+        let path = format!("/admin/log?after={after}&wait={wait_s}");
+        let answer = remote::ask_json(&mut client, "GET", &path)?;
+        for line in answer["lines"].as_array().into_iter().flatten() {
+            writeln!(output, "{}", plain(line))?;
+        }
+        output.flush()?;
+        if !follow {
+            return Ok(());
+        }
+        (after, wait_s) = (answer["last"].as_u64().unwrap_or(0), WAIT_S);
     }
 }
 
-fn take(fd: RawFd) -> Result<OwnedFd, Failure> {
-    inherit::take(fd).map_err(|error| Failure::refused(format!("descriptor {fd}: {error}")))
-}
-
-fn enter(role: Role) -> Result<(), Failure> {
-    sandbox::enter(role)
-        .map_err(|error| Failure::refused(format!("cannot give up its rights: {error}")))
-}
-
-fn server(line: RawFd, data: RawFd, upload: RawFd) -> Result<(), Failure> {
-    let handed = Handed {
-        line: take(line)?,
-        data: take(data)?,
-        upload: take(upload)?,
+/// What a log holds is not to move the cursor about.
+fn plain(value: &Value) -> String {
+    let text = match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
     };
-    enter(Role::Server)?;
-    let defaults = Config::of_domain("localhost", &Machine::measure());
-    super::log::start(&defaults.log);
-    handed::run(handed).map_err(Failure::refused)
+    text.replace(char::is_control, " ")
 }
 
-fn look(kinds: &str, files: &[RawFd]) -> Result<(), Failure> {
-    let files = files
-        .iter()
-        .map(|fd| take(*fd).map(File::from))
-        .collect::<Result<Vec<_>, _>>()?;
-    enter(Role::Parser)?;
-    let found = look_locally(LocalFiles::from_parts(kinds, files));
-    reply(Ok(found))
-}
-
-fn ask(service: &str, interface: u32) -> Result<(), Failure> {
-    enter(Role::Asker)?;
-    let service: Service =
-        serde_json::from_str(service).map_err(|error| Failure::refused(error.to_string()))?;
-    reply(service::ask(service, interface))
-}
-
-fn time(floor_ms: u64, servers: &[IpAddr]) -> Result<(), Failure> {
-    enter(Role::Asker)?;
-    let servers: Vec<SocketAddr> = servers
-        .iter()
-        .map(|server| (*server, query::PORT).into())
-        .collect();
-    reply(query::ask(&servers, TIME_PATIENCE, floor_ms))
-}
-
-fn reply<A: Answer>(outcome: Result<A, String>) -> Result<(), Failure> {
-    Ok(io::stdout().write_all(&answer::to_message(outcome))?)
-}
-
-fn release() -> Result<(), Failure> {
-    let version = env!("CARGO_PKG_VERSION");
-    let LogFormats {
-        reads_from,
-        reads_to,
-        writes,
-    } = LogFormats::OURS;
-    writeln!(
-        io::stdout(),
-        "version = \"{version}\"\nfloor = \"{FLOOR}\"\n\
-         log = {{ reads_from = {reads_from}, reads_to = {reads_to}, writes = {writes} }}"
-    )?;
-    Ok(())
+fn require_server(remote: &Remote) -> Result<(), Failure> {
+    match remote.server {
+        Some(_) => Ok(()),
+        None => Err(Failure::refused(
+            "this is done to a machine from outside: name it with --server",
+        )),
+    }
 }

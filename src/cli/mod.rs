@@ -1,6 +1,7 @@
 //! The command line: one file a command.
 //!
-//! Commands about the store go to the server that runs, through its socket, and
+//! With `--server` a command goes to a server elsewhere, over HTTPS. Otherwise commands about the
+//! store go to the server that runs, through its socket, and
 //! to the store itself when none does; they are the same commands
 //! ([`crate::service::operator`]).
 
@@ -12,12 +13,18 @@ use clap::{Parser, Subcommand};
 
 use crate::config::{Config, ConfigError, Machine};
 
+mod backup;
+mod certificate;
+mod child;
+mod claim;
 mod configuration;
 mod log;
 mod machine;
 mod reach;
+mod remote;
 mod serve;
 mod store;
+mod token;
 mod user;
 
 const EXAMPLES: &str = "\
@@ -26,6 +33,8 @@ Examples:
   cairn serve                            serve, with ./cairn.toml or /etc/cairn/cairn.toml
   cairn user add alice@chat.example      asks for a password
   cairn store export > accounts.xml      all accounts, to move or to keep
+  cairn --server https://chat.example --as alice@chat.example user list
+                                         the same from outside, as an administrator
 
 Exit codes:
   0  done
@@ -41,6 +50,8 @@ struct Cli {
     /// The configuration [default: ./cairn.toml, then /etc/cairn/cairn.toml]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
+    #[command(flatten)]
+    remote: remote::Remote,
     #[command(subcommand)]
     command: Command,
 }
@@ -49,19 +60,46 @@ struct Cli {
 enum Command {
     /// Serve until SIGTERM or SIGINT; SIGHUP reads the certificate again
     #[command(after_help = serve::EXAMPLES)]
-    Serve,
+    Serve(serve::Serve),
     /// Add, change, list and remove accounts, while the server runs or not
     #[command(subcommand)]
     User(user::User),
+    /// Make, list and revoke tokens for administration from outside
+    #[command(subcommand)]
+    Token(token::TokenCommand),
     /// Look after the store, export and import accounts
     #[command(subcommand)]
     Store(store::StoreCommand),
-    /// Check the configuration, or print every key
+    /// Show the certificate, or replace it
+    #[command(subcommand)]
+    Cert(certificate::CertCommand),
+    /// Read the log of a server elsewhere
+    #[command(subcommand)]
+    Log(machine::LogCommand),
+    /// Tell how a machine is: version, slot, addresses
+    Machine,
+    /// Start a machine again
+    Reboot,
+    /// Start a machine again from its other slot, with the system before this one
+    Rollback,
+    /// Give a machine a new system
+    #[command(subcommand)]
+    Upgrade(machine::UpgradeCommand),
+    /// Write everything that a server keeps to a file that only a passphrase opens
+    #[command(after_help = backup::EXAMPLES)]
+    Backup(backup::Backup),
+    /// Put a backup into an empty store, or into a machine that nobody has claimed
+    #[command(after_help = backup::RESTORE_EXAMPLES)]
+    Restore(backup::Restore),
+    /// Become the first administrator of a server, by its one-time code
+    #[command(after_help = claim::EXAMPLES)]
+    Claim(claim::Claim),
+    /// Check, show and change the configuration, or print every key
     #[command(subcommand)]
     Config(configuration::ConfigCommand),
     /// What PID 1 starts
     #[command(subcommand, hide = true)]
-    Machine(machine::MachineCommand),
+    Child(child::ChildCommand),
 }
 
 /// Why a command was not done.
@@ -76,11 +114,8 @@ struct Failure {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match &cli.command {
-        Command::Serve => serve::run(&cli),
-        Command::User(command) => user::run(&cli, command),
-        Command::Store(command) => store::run(&cli, command),
-        Command::Config(command) => configuration::run(&cli, command),
-        Command::Machine(command) => machine::run(command),
+        Command::Claim(claim) => claim::run(&cli.remote, claim),
+        _ => cli.remote.check().and_then(|()| run(&cli)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -92,7 +127,39 @@ pub fn main() -> ExitCode {
     }
 }
 
+fn run(cli: &Cli) -> Result<(), Failure> {
+    match &cli.command {
+        Command::Serve(serve) => cli.only_here().and_then(|()| serve::run(cli, serve)),
+        Command::Backup(backup) => backup::run(cli, backup),
+        Command::Restore(restore) => backup::restore(cli, restore),
+        Command::Cert(command) => certificate::run(cli, command),
+        Command::Log(machine::LogCommand::Tail { follow }) => machine::tail(&cli.remote, *follow),
+        Command::Machine => machine::status(&cli.remote),
+        Command::Reboot => machine::order(&cli.remote, "reboot"),
+        Command::Rollback => machine::order(&cli.remote, "rollback"),
+        Command::Upgrade(machine::UpgradeCommand::Push { file }) => {
+            machine::push(&cli.remote, file)
+        }
+        Command::Claim(claim) => claim::run(&cli.remote, claim),
+        Command::Child(command) => child::run(command),
+        Command::Token(command) => token::run(cli, command),
+        Command::User(command) => user::run(cli, command),
+        Command::Store(command) => store::run(cli, command),
+        Command::Config(command) => configuration::run(cli, command),
+    }
+}
+
 impl Cli {
+    /// Refuses what is not done from outside.
+    fn only_here(&self) -> Result<(), Failure> {
+        match self.remote.server {
+            None => Ok(()),
+            Some(_) => Err(Failure::refused(
+                "this is done where the server is: leave out --server",
+            )),
+        }
+    }
+
     fn load(&self, machine: &Machine) -> Result<Config, Failure> {
         Ok(Config::load(self.config.as_deref(), machine)?)
     }

@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Cli, Failure, log};
+use super::{Cli, Failure, log, remote};
 use crate::config::{Config, LogFormat, LogLevel, Machine};
 use crate::service::control::{self, CallError};
 use crate::service::office::Office;
@@ -20,8 +20,22 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// Performs a command where the store is open, or opens it.
 pub(super) fn perform(cli: &Cli, words: &[String], input: &mut dyn Read) -> Result<(), Failure> {
-    let config = load(cli)?;
     let mut output = io::stdout().lock();
+    if cli.remote.server.is_some() {
+        remote::perform(&cli.remote, words, input, &mut output)?;
+        return Ok(output.flush()?);
+    }
+    perform_here(cli, words, input, &mut output)
+}
+
+/// Performs a command here, with its output to another place.
+pub(super) fn perform_here(
+    cli: &Cli,
+    words: &[String],
+    input: &mut dyn Read,
+    output: &mut dyn Write,
+) -> Result<(), Failure> {
+    let config = load(cli)?;
     let access = access_for(words);
     let socket = control::socket_path(&config.store.path);
     let since = Instant::now();
@@ -29,11 +43,11 @@ pub(super) fn perform(cli: &Cli, words: &[String], input: &mut dyn Read) -> Resu
         match Office::open(config.clone(), access) {
             Ok(office) => break office,
             // Nobody is there, and that is no error.
-            Err(OpenFailure::Missing) if words == ["user", "list"] => return Ok(()),
+            Err(OpenFailure::Missing) if words[..2] == ["user", "list"] => return Ok(()),
             Err(OpenFailure::Locked) => {}
             Err(failure) => return Err(Failure::store(failure.to_string())),
         }
-        match control::call(&socket, words, input, &mut output) {
+        match control::call(&socket, words, input, output) {
             Ok(()) => return Ok(output.flush()?),
             // Who holds the lock may be about to listen, or about to end.
             Err(CallError::Unreachable(_)) if since.elapsed() < PATIENCE => {
@@ -42,7 +56,7 @@ pub(super) fn perform(cli: &Cli, words: &[String], input: &mut dyn Read) -> Resu
             Err(error) => return Err(error.into()),
         }
     };
-    let done = Operator::new(office.core.clone()).perform(words, input, &mut output);
+    let done = Operator::new(office.core.clone()).perform(words, input, output);
     let closed = office.close();
     done.map_err(Failure::refused)?;
     closed.map_err(|error| Failure::store(error.to_string()))?;
@@ -62,11 +76,15 @@ pub(super) fn salvage(cli: &Cli) -> Result<(), Failure> {
 }
 
 fn load(cli: &Cli) -> Result<Config, Failure> {
+    cli.only_here()?;
     let config = cli.load(&Machine::measure())?;
-    log::start(&crate::config::Log {
-        level: LogLevel::Warn,
-        format: LogFormat::Text,
-    });
+    log::start(
+        &crate::config::Log {
+            level: LogLevel::Warn,
+            format: LogFormat::Text,
+        },
+        None,
+    );
     Ok(config)
 }
 
@@ -74,8 +92,12 @@ fn load(cli: &Cli) -> Result<Config, Failure> {
 fn access_for(words: &[String]) -> Access {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words[..] {
-        ["user", "add", ..] | ["store", "import"] => Access::Create,
-        ["user", "list"] | ["store", "stat" | "verify" | "export"] => Access::Read,
+        ["user", "add", ..] | ["store", "import"] | ["restore"] => Access::Create,
+        ["user", "list", ..]
+        | ["token", "list"]
+        | ["cert", "show"]
+        | ["config", "get", ..]
+        | ["store", "stat" | "verify" | "export"] => Access::Read,
         _ => Access::Write,
     }
 }

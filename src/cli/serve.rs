@@ -5,13 +5,15 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 
+use clap::Args;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::{Cli, Failure, log};
-use crate::config::Machine;
-use crate::router::Core;
-use crate::server;
+use crate::config::{Config, Machine};
+use crate::server::{self, Kept, Start};
+use crate::service::configuration::Source;
 use crate::service::control;
+use crate::service::log_ring::LogRing;
 use crate::service::operator::Operator;
 
 pub(super) const EXAMPLES: &str = "\
@@ -20,19 +22,39 @@ Examples:
   cairn --config /etc/cairn/cairn.toml serve
   kill -HUP $(pidof cairn)     after the certificate was renewed";
 
-pub(super) fn run(cli: &Cli) -> Result<(), Failure> {
+#[derive(Debug, Args)]
+pub(super) struct Serve {
+    /// Keep the configuration in the store, as a machine does: once there is an administrator the
+    /// file counts only for [store], or with a higher revision
+    #[arg(long)]
+    stored_config: bool,
+}
+
+pub(super) fn run(cli: &Cli, serve: &Serve) -> Result<(), Failure> {
     let machine = Machine::measure();
-    let config = cli.load(&machine)?;
+    let (config, toml, path) = Config::load_with_text(cli.config.as_deref(), &machine)?;
     config
         .admission(&machine)
         .check()
         .map_err(Failure::config)?;
-    log::start(&config.log);
+    let ring = LogRing::new();
+    log::start(&config.log, Some(&ring));
     allow_files();
     let socket = control::socket_path(&config.store.path);
     let mut listens = false;
-    let done = server::run(config, |core| {
-        listen(&socket, core)?;
+    let start = Start {
+        log: Some(ring),
+        kept: match serve.stored_config {
+            true => Kept::Beside(Source {
+                toml,
+                origin: path.display().to_string(),
+            }),
+            false => Kept::Not,
+        },
+        ..Start::as_process(config)
+    };
+    let done = server::run(start, |operator| {
+        listen(&socket, operator)?;
         listens = true;
         Ok(())
     });
@@ -47,10 +69,10 @@ pub(super) fn run(cli: &Cli) -> Result<(), Failure> {
 }
 
 /// Takes the operator's commands from now on.
-fn listen(socket: &Path, core: &Arc<Core>) -> Result<(), String> {
-    let operator = Operator::new(core.clone());
+fn listen(socket: &Path, operator: &Arc<Operator>) -> Result<(), String> {
+    let operator = Arc::clone(operator);
     let perform = move |words: &[String], input: &mut dyn Read, output: &mut dyn Write| {
-        operator.perform(words, input, output)
+        Ok(operator.perform(words, input, output)?)
     };
     control::listen(socket)
         .and_then(|listener| control::serve(listener, Arc::new(perform)))

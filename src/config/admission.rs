@@ -40,6 +40,10 @@ const ACCOUNT_BYTES: u64 = 2 << 10;
 /// One Argon2id computation (RFC 9106 §4 as OWASP trims it: 19 MiB).
 const ARGON2_BYTES: u64 = Argon2Memory::BYTES as u64;
 
+/// The connections of the admin interface: as many as `http::CONNECTIONS_MAX`, each with a head, and
+/// the bodies of the commands that run at once.
+const ADMIN_BYTES: u64 = 6 << 20;
+
 /// More people than this are for several servers (DESIGN §9).
 const CONNECTIONS_MAX: u64 = 100_000;
 
@@ -81,6 +85,13 @@ impl Admission {
             (
                 "addresses that are remembered",
                 times(limits.addresses_remembered, REMEMBERED_BYTES),
+            ),
+            (
+                "the admin interface",
+                match config.listen.https.is_empty() {
+                    true => 0,
+                    false => ADMIN_BYTES,
+                },
             ),
             ("long presences", limits.presence_bytes as u64),
             // A buffer that grows by doubling may be twice as big as what is in it.

@@ -13,6 +13,9 @@ use serde::{Deserialize, Serialize};
 use super::Machine;
 use super::admission::Shares;
 
+/// Keys outside of all sections.
+pub(super) const TOP: &[&str] = &["domain", "revision"];
+
 /// One section's name, meaning and keys.
 pub(super) struct Section {
     pub(super) name: &'static str,
@@ -39,6 +42,9 @@ macro_rules! sections {
             /// The domain that is served, normalised: what stands behind the @
             /// of the users' addresses.
             pub domain: String,
+            /// How new it is: where the store of a machine holds a configuration
+            /// already, one from outside counts only with a higher number.
+            pub revision: u64,
             $( $(#[doc = $about])+ pub $section: $Section, )+
         }
 
@@ -71,6 +77,7 @@ macro_rules! sections {
             pub(super) fn merge(file: raw::File, domain: String, machine: &Machine) -> Self {
                 Self {
                     domain,
+                    revision: file.revision.unwrap_or(0),
                     $( $section: $Section::merge(file.$section, machine), )+
                 }
             }
@@ -88,6 +95,7 @@ macro_rules! sections {
             #[serde(default, deny_unknown_fields)]
             pub(in super::super) struct File {
                 pub(in super::super) domain: Option<String>,
+                pub(in super::super) revision: Option<u64>,
                 $( pub(super) $section: $Section, )+
             }
 
@@ -121,6 +129,16 @@ sections! { machine,
         c2s: Vec<SocketAddr> = addresses(5222);
         /// Direct TLS (XEP-0368), ALPN xmpp-client.
         c2s_tls: Vec<SocketAddr> = addresses(5223);
+        /// Administration from outside, `cairn … --server`: "[::]:443".
+        https: Vec<SocketAddr> = Vec::new();
+    }
+
+    /// Administration from outside, over [listen] https.
+    [admin] Admin {
+        /// While there is no administrator, `cairn claim` with the one-time code
+        /// whose SHA-256 this is, in hex, makes the first. A machine without it
+        /// draws a code itself and shows it on its console.
+        claim_sha256: String = String::new();
     }
 
     /// The certificate. Without one a self-signed one is generated into the
@@ -356,7 +374,10 @@ pub(super) fn defaults_text(machine: &Machine) -> String {
         "# Every key of Cairn's configuration with its default on this machine.\n\
          # Only domain is required.\n\n\
          # What stands behind the @ of the users' addresses.\n\
-         domain = \"chat.example\"\n",
+         domain = \"chat.example\"\n\
+         # Where the store of a machine holds a configuration already, one from\n\
+         # outside counts only with a higher number.\n\
+         revision = 0\n",
     );
     for (section, rows) in SECTIONS.iter().zip(config.rows()) {
         text.push('\n');
@@ -375,6 +396,19 @@ pub(super) fn defaults_text(machine: &Machine) -> String {
         }
     }
     text
+}
+
+/// Every key with its section, and its value.
+pub(super) fn values(config: &Config) -> Vec<(String, Option<String>)> {
+    let mut values = vec![
+        ("domain".to_owned(), value_text(&config.domain)),
+        ("revision".to_owned(), value_text(&config.revision)),
+    ];
+    for (section, rows) in SECTIONS.iter().zip(config.rows()) {
+        let full = |(key, value): (&Key, _)| (format!("{}.{}", section.name, key.name), value);
+        values.extend(rows.into_iter().map(full));
+    }
+    values
 }
 
 /// A value as TOML; None for one that is not there.

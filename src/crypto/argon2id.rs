@@ -94,7 +94,7 @@ pub(super) fn is_ours(phc: &str) -> bool {
 }
 
 /// The hash of nothing anybody knows: our parameters with the given salt and digest.
-pub(super) fn unmatchable(salt: &[u8; SALT_BYTES], hash: &[u8; HASH_BYTES]) -> String {
+pub fn unmatchable(salt: &[u8; SALT_BYTES], hash: &[u8; HASH_BYTES]) -> String {
     let (salt, hash) = (salt.to_vec(), hash.to_vec());
     Phc {
         memory_kib: MEMORY_KIB,

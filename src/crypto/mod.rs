@@ -16,6 +16,7 @@ mod password;
 pub mod plain;
 pub mod population;
 pub mod scram;
+pub mod sealed;
 pub mod token;
 
 pub use argon2pool::Argon2Pool;

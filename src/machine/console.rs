@@ -16,6 +16,8 @@ pub const COLUMNS: usize = 80;
 pub const ROWS: usize = 24;
 /// Lines of the log that are kept.
 const LINES_KEPT: usize = 200;
+/// Errors that are told beside it.
+const ERRORS_SHOWN: usize = 5;
 
 /// What the screen says: a name and a text each; a text with line ends is continued below.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -108,6 +110,13 @@ impl Console {
             self.log.pop_front();
         }
         self.log.push_back(line);
+    }
+
+    /// The last lines of the log that tell of an error, newest last.
+    pub fn errors(&self) -> impl Iterator<Item = &str> {
+        let errors = self.log.iter().filter(|line| line.contains(" ERROR "));
+        let skipped = errors.clone().count().saturating_sub(ERRORS_SHOWN);
+        errors.skip(skipped).map(String::as_str)
     }
 
     /// Draws the page anew where it has changed.

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::plan::Plan;
 use super::release::Release;
 use super::source::Found;
+use crate::service::machine::MachineStatus;
 
 /// Bytes of a message at most.
 pub const MESSAGE_MAX: usize = 128 * 1024;
@@ -32,6 +33,10 @@ pub enum ToServer {
     Source(Option<Box<Found>>),
     /// How an upgrade or a step back went: a sentence.
     Done(Result<String, String>),
+    /// What has come of a bundle is dropped.
+    UploadDropped,
+    /// How the machine is: told when that has changed.
+    Status(Box<MachineStatus>),
     /// Stop in an orderly way.
     Stop,
 }
@@ -76,6 +81,8 @@ pub enum ToMachine {
         /// How many.
         bytes: u64,
     },
+    /// What was sent of a bundle is not to be looked at any more.
+    DropUpload,
     /// The other slot, please.
     Rollback,
     /// Start again.

@@ -15,6 +15,8 @@ use x509_parser::prelude::FromDer;
 use x509_parser::signature_algorithm::SignatureAlgorithm;
 use zeroize::Zeroizing;
 
+use super::tls::Pin;
+
 /// A certificate chain and its private key, both as PEM.
 #[derive(Clone)]
 pub struct Pem {
@@ -22,6 +24,19 @@ pub struct Pem {
     pub chain: String,
     /// The private key: PKCS#8, PKCS#1 or SEC1.
     pub key: Zeroizing<String>,
+}
+
+/// What a person wants to know of a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// The domains that it is for.
+    pub names: Vec<String>,
+    /// Who issued it.
+    pub issuer: String,
+    /// When it ends.
+    pub not_after: String,
+    /// Its SHA-256, by which a client may know the server (`--pin`).
+    pub fingerprint: Pin,
 }
 
 /// How long a generated certificate is valid.
@@ -46,6 +61,20 @@ impl Pem {
         Ok(Self {
             chain: read(certificate)?,
             key: Zeroizing::new(read(key)?),
+        })
+    }
+
+    /// What the server's own certificate, the first of the chain, says; `None` where it cannot be
+    /// read.
+    #[must_use]
+    pub fn facts(&self) -> Option<Facts> {
+        let (_, pem) = x509_parser::pem::parse_x509_pem(self.chain.as_bytes()).ok()?;
+        let certificate = pem.parse_x509().ok()?;
+        Some(Facts {
+            names: names(&certificate).map(str::to_owned).collect(),
+            issuer: certificate.issuer().to_string(),
+            not_after: certificate.validity().not_after.to_string(),
+            fingerprint: Pin::of(&pem.contents),
         })
     }
 

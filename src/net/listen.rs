@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::admit::{Admissions, Slot};
@@ -66,6 +66,16 @@ pub fn bind(addresses: &[SocketAddr]) -> Result<Vec<Listener>, String> {
 }
 
 impl Listener {
+    /// A socket that somebody else has opened, and that listens already. Called within the runtime.
+    pub fn of_socket(socket: std::net::TcpListener) -> io::Result<Listener> {
+        socket.set_nonblocking(true)?;
+        SockRef::from(&socket).set_send_buffer_size(SEND_BUFFER_BYTES)?;
+        Ok(Listener {
+            socket: TcpListener::from_std(socket)?,
+            since: Instant::now(),
+        })
+    }
+
     /// The address with the real port.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()

@@ -1,4 +1,4 @@
-//! TLS of the server side. This file alone names rustls.
+//! TLS. This file and its folder alone name rustls.
 //!
 //! Sessions use rustls' *unbuffered* connections: bytes are decrypted and
 //! encrypted in scratch buffers that belong to the worker thread, so a session
@@ -31,8 +31,12 @@ use acceptor::Epoch;
 use learnt::{Learnt, capture};
 
 pub use acceptor::{Entry, TlsAcceptor};
+pub use carrier::Carrier;
+pub use client::{ClientError, Pin, TlsClient};
 
 mod acceptor;
+mod carrier;
+mod client;
 mod learnt;
 
 /// Largest TLS record on the wire that rustls accepts.
@@ -251,6 +255,7 @@ async fn handshake(
     let config = match entry {
         Entry::StartTls => &epoch.start_tls,
         Entry::Direct => &epoch.direct,
+        Entry::Https => &epoch.https,
     };
     let connection =
         UnbufferedServerConnection::new(Arc::clone(config)).map_err(HandshakeError::Refused)?;

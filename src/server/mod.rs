@@ -1,4 +1,4 @@
-//! The server as a process: the store opened, the parts wired by hand, the listeners bound, and
+//! The server: the store opened, the parts wired by hand, the listeners bound, and
 //! everything stopped again in order.
 
 mod allocator;
@@ -6,7 +6,10 @@ mod allocator;
 mod fault;
 pub mod handed;
 mod housekeeping;
+#[cfg(debug_assertions)]
+mod pretend;
 mod settings;
+mod start;
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,20 +23,24 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::addr::Jid;
-use crate::config::{Config, RegistrationMode};
+use crate::config::{self, Config, RegistrationMode};
+use crate::http::{self, Site};
 use crate::net::admit::Admissions;
 use crate::net::conn::{self, Front, Inbound, Passwords};
-use crate::net::listen::{self, Listener};
+use crate::net::listen::Listener;
 use crate::net::throttle::{Throttle, ThrottleLimits};
 use crate::net::tls::{Entry, TlsAcceptor};
 use crate::router::{self, Core, Ending, Module, OutboxLimits, Parts, Registry};
-use crate::service::open::{self, Opened};
+use crate::service::configuration;
+use crate::service::open;
+use crate::service::operator::{Around, Operator};
 use crate::store::disk::Access;
 use crate::store::{Position, Store};
 use crate::stream::C2sConfig;
 use crate::xep::{account, caps, disco};
 
 pub use allocator::tune as tune_allocator;
+pub use start::{Kept, Start};
 
 /// How long connections have to say their last words when the server stops.
 const STOPPING: Duration = Duration::from_secs(8);
@@ -53,25 +60,11 @@ impl From<String> for Failure {
     }
 }
 
-/// Opens the store and runs until it is told to stop (SIGTERM, SIGINT) or the store fails.
-/// `control` opens the operator's socket.
+/// Runs until it is told to stop (SIGTERM, SIGINT, or `start.stop`) or the store fails. `control`
+/// opens the operator's socket.
 pub fn run(
-    config: Config,
-    control: impl FnOnce(&Arc<Core>) -> Result<(), String>,
-) -> Result<(), Failure> {
-    let opened = open::open(&config, Access::Create, now_ms())
-        .map_err(|error| Failure::Store(error.to_string()))?;
-    run_opened(config, opened, CancellationToken::new(), control, |_, _| {})
-}
-
-/// The same with a store that is open. `stop` is another way to tell it to stop; `listening` hears
-/// the addresses once clients are accepted there.
-pub fn run_opened(
-    config: Config,
-    opened: Opened,
-    stop: CancellationToken,
-    control: impl FnOnce(&Arc<Core>) -> Result<(), String>,
-    listening: impl FnOnce(&Arc<Core>, &[SocketAddr]),
+    mut start: Start,
+    control: impl FnOnce(&Arc<Operator>) -> Result<(), String>,
 ) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -82,9 +75,11 @@ pub fn run_opened(
         .map_err(|error| format!("cannot start threads: {error}"))?;
     let mut signals = {
         let _entered = runtime.enter();
-        Signals::listen(stop).map_err(|error| format!("cannot listen for signals: {error}"))?
+        Signals::listen(start.stop.clone())
+            .map_err(|error| format!("cannot listen for signals: {error}"))?
     };
-    let Some(server) = Server::start(config, opened, &runtime, &mut signals, control)? else {
+    let listening = std::mem::replace(&mut start.listening, Box::new(|_, _| {}));
+    let Some(server) = Server::start(start, &runtime, &mut signals, control)? else {
         tracing::info!("stopped before it was ready");
         return Ok(());
     };
@@ -159,6 +154,8 @@ async fn failure(failed: &mut watch::Receiver<Option<String>>) -> String {
 struct Server {
     core: Arc<Core>,
     front: Arc<Front>,
+    site: Arc<Site>,
+    operator: Arc<Operator>,
     admissions: Arc<Admissions>,
     listeners: Vec<(Arc<Listener>, Entry)>,
     threads: Vec<JoinHandle<()>>,
@@ -170,13 +167,35 @@ struct Server {
 impl Server {
     /// `None` when it is told to stop before it is ready.
     fn start(
-        config: Config,
-        opened: Opened,
+        start: Start,
         runtime: &Runtime,
         signals: &mut Signals,
-        control: impl FnOnce(&Arc<Core>) -> Result<(), String>,
+        control: impl FnOnce(&Arc<Operator>) -> Result<(), String>,
     ) -> Result<Option<Server>, Failure> {
+        let Start {
+            config,
+            kept,
+            store,
+            machine,
+            log,
+            ..
+        } = start;
+        let mut opened = match store {
+            Some(opened) => opened,
+            None => open::open(&config, Access::Create, now_ms())
+                .map_err(|error| Failure::Store(error.to_string()))?,
+        };
         opened.report();
+        #[cfg(debug_assertions)]
+        let machine = machine.or_else(pretend::machine);
+        let config = match &kept {
+            Kept::Beside(source) => {
+                let machine = config::Machine::measure();
+                configuration::in_force(&opened.store, config, source, &machine)
+            }
+            Kept::Not | Kept::Chosen | Kept::Nowhere => config,
+        };
+        opened.store.set_limits(config.limits.store());
         let store = Arc::new(opened.store);
         let domain = Jid::parse(&config.domain)
             .map_err(|_| format!("{} is no domain: change `domain`", config.domain))?;
@@ -190,11 +209,11 @@ impl Server {
             tracing::info!(sessions = awake, "sessions wait to be resumed");
         }
         // A secret that a client has seen the effect of survives whatever comes.
-        let kept = core.store.position();
+        let secret_at = core.store.position();
         let mut on_disk = durable.clone();
         let ready = runtime.block_on(async {
             tokio::select! {
-                _ = on_disk.wait_for(|durable| *durable >= kept) => Ok(true),
+                _ = on_disk.wait_for(|durable| *durable >= secret_at) => Ok(true),
                 why = failure(&mut failed) => Err(why),
                 () = signals.stop() => Ok(false),
             }
@@ -202,14 +221,25 @@ impl Server {
         if !ready? {
             return Ok(None);
         }
+        let tls = Arc::new(TlsAcceptor::new(&pem)?);
+        let claim = start::claim(&core, machine.as_deref());
+        let around = Around {
+            machine,
+            log,
+            reload_certificate: Some(start::reload(&core, &tls)),
+            keeps_configuration: kept != Kept::Not,
+            is_unconfigured: kept == Kept::Nowhere,
+            claim,
+        };
+        let operator = Arc::new(Operator::with(core.clone(), around));
         // Before it says that it listens: who reads that may go on with a command at once.
-        control(&core)?;
+        control(&operator)?;
         let listeners = {
             let _entered = runtime.enter();
-            bind(&core.config)?
+            start::listeners(&core.config)?
         };
         let front = Arc::new(Front {
-            tls: Arc::new(TlsAcceptor::new(&pem)?),
+            tls,
             streams: Arc::new(streams(&core, secret)),
             throttle: Throttle::new(log_in_limits(&core.config)),
             registrations: Throttle::new(registration_limits(&core.config)),
@@ -226,6 +256,8 @@ impl Server {
         Ok(Some(Server {
             admissions: Admissions::new(&core.config.limits),
             core,
+            site: Site::new(front.clone(), operator.clone()),
+            operator,
             front,
             listeners,
             threads,
@@ -250,6 +282,7 @@ impl Server {
             let name = match entry {
                 Entry::StartTls => "c2s",
                 Entry::Direct => "c2s_tls",
+                Entry::Https => "https",
             };
             if let Ok(address) = listener.local_addr() {
                 tracing::info!(name, %address, "listening");
@@ -257,7 +290,7 @@ impl Server {
             let accepting = accept(
                 listener.clone(),
                 *entry,
-                self.front.clone(),
+                (self.front.clone(), self.site.clone()),
                 self.admissions.clone(),
                 self.alive.subscribe(),
             );
@@ -289,9 +322,7 @@ impl Server {
 
     /// Reads the certificate again (SIGHUP). Sessions stay; an unusable one changes nothing.
     fn reload(&self) {
-        let reloaded = settings::certificate(&self.core.config, &self.core.store)
-            .and_then(|pem| self.front.tls.reload(&pem));
-        match reloaded {
+        match self.operator.reload_certificate() {
             Ok(()) => tracing::info!("the certificate was read again"),
             Err(error) => tracing::error!(%error, "the certificate stays as it was"),
         }
@@ -449,35 +480,21 @@ fn registration_limits(config: &Config) -> ThrottleLimits {
     }
 }
 
-fn bind(config: &Config) -> Result<Vec<(Arc<Listener>, Entry)>, String> {
-    let kinds = [
-        (&config.listen.c2s, Entry::StartTls),
-        (&config.listen.c2s_tls, Entry::Direct),
-    ];
-    let mut listeners = Vec::new();
-    for (addresses, entry) in kinds {
-        for listener in listen::bind(addresses)? {
-            listeners.push((Arc::new(listener), entry));
-        }
-    }
-    if listeners.is_empty() {
-        tracing::warn!("no client can connect: both lists of [listen] are empty");
-    }
-    Ok(listeners)
-}
-
 async fn accept(
     listener: Arc<Listener>,
     entry: Entry,
-    front: Arc<Front>,
+    (front, site): (Arc<Front>, Arc<Site>),
     admissions: Arc<Admissions>,
     alive: watch::Receiver<()>,
 ) {
     loop {
         let arrival = listener.accept(&admissions).await;
-        let (front, alive) = (front.clone(), alive.clone());
+        let (front, site, alive) = (front.clone(), site.clone(), alive.clone());
         tokio::spawn(async move {
-            conn::serve(front, arrival, entry).await;
+            match entry {
+                Entry::Https => http::serve(site, arrival).await,
+                Entry::StartTls | Entry::Direct => conn::serve(front, arrival, entry).await,
+            }
             drop(alive);
         });
     }

@@ -4,6 +4,15 @@
 //! their own while none runs. A command is words, data and a place for output; it
 //! returns once what it did is durable.
 
+mod administrators;
+mod backup;
+mod certificate;
+mod claim;
+mod configuration;
+mod machine;
+mod refused;
+mod tokens;
+
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::sync::Arc;
 use std::thread;
@@ -11,13 +20,20 @@ use std::time::{Duration, Instant};
 
 use zeroize::Zeroizing;
 
+use super::log_ring::LogRing;
+use super::machine::Machine;
 use super::report;
 use crate::addr::Jid;
 use crate::crypto::{Credentials, Password};
 use crate::router::Core;
 use crate::store::xep0227::{self, Existing, ImportOptions};
 use crate::store::{Position, Recovery, Step, StoreError, Tx};
-use crate::xep::account;
+use crate::xep::account::{self, NewPassword};
+
+pub use administrators::LogIn;
+pub use claim::{claim_code, claim_digest};
+pub use refused::{Refused, Why};
+pub use tokens::Bearer;
 
 /// How long to wait for the disk before saying that it may not be done.
 const DURABLE_WITHIN: Duration = Duration::from_secs(60);
@@ -49,51 +65,121 @@ const NOTES_MAX: usize = 50;
 /// Performs the operator's commands.
 pub struct Operator {
     core: Arc<Core>,
+    around: Around,
+}
+
+/// What there is around a server that runs, for the commands that need it.
+#[derive(Default)]
+pub struct Around {
+    /// The machine, where the server has one of its own.
+    pub machine: Option<Arc<dyn Machine>>,
+    /// What was logged lately.
+    pub log: Option<Arc<LogRing>>,
+    /// Uses the certificate that is configured, or in the store, from now on.
+    pub reload_certificate: Option<Box<dyn Fn() -> Result<(), String> + Send + Sync>>,
+    /// The configuration in the store is the one that counts at a start.
+    pub keeps_configuration: bool,
+    /// There is no configuration: whoever claims the machine gives it its domain.
+    pub is_unconfigured: bool,
+    /// The digest of the code that makes the first administrator.
+    pub claim: Option<[u8; 32]>,
 }
 
 impl Operator {
     /// Works on the server's parts, whether clients are connected or not.
     #[must_use]
     pub fn new(core: Arc<Core>) -> Self {
-        Self { core }
+        Self::with(core, Around::default())
     }
 
-    /// Performs one command. The error is one sentence.
+    /// The same in a server that runs.
+    #[must_use]
+    pub fn with(core: Arc<Core>, around: Around) -> Self {
+        Self { core, around }
+    }
+
+    /// The server's parts.
+    #[must_use]
+    pub fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    /// Uses the certificate that is configured, or in the store, from now on. The error is a
+    /// sentence; nothing has changed then.
+    pub fn reload_certificate(&self) -> Result<(), String> {
+        match &self.around.reload_certificate {
+            Some(reload) => reload(),
+            None => Ok(()),
+        }
+    }
+
+    /// Performs one command.
     pub fn perform(
         &self,
         words: &[String],
         input: &mut dyn Read,
         output: &mut dyn Write,
-    ) -> Result<(), String> {
+    ) -> Result<(), Refused> {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         match words[..] {
-            ["user", "add", jid] => self.add(jid, input, output),
+            ["user", "add", jid] => self.add(jid, false, input, output),
+            ["user", "add", jid, "admin"] => self.add(jid, true, input, output),
             ["user", "passwd", jid] => self.change_password(jid, input, output),
-            ["user", "list"] => self.list(output),
+            ["user", "admin", jid] => self.make_administrator(jid, input, output),
+            ["user", "no-admin", jid] => self.unmake_administrator(jid, output),
+            ["user", "list"] => Ok(self.list(output)?),
+            ["user", "list", "admin"] => Ok(self.list_administrators(output)?),
             ["user", "remove", jid] => self.remove(jid, output),
-            ["store", "stat"] => self.stat(output),
-            ["store", "verify"] => self.verify(output),
-            ["store", "compact"] => self.compact(output),
-            ["store", "export"] => self.export(output),
-            ["store", "import"] => self.import(input, output),
-            _ => Err(format!(
+            ["token", "new", name, days] => self.new_token(name, days, None, output),
+            ["token", "new", name, days, by] => self.new_token(name, days, Some(by), output),
+            ["token", "list"] => Ok(self.list_tokens(output)?),
+            ["token", "revoke", id] => self.revoke_token(id, output),
+            ["config", "get"] => self.show_configuration(None, output),
+            ["config", "get", key] => self.show_configuration(Some(key), output),
+            ["config", "set", key, value] => self.change_configuration(key, value, output),
+            ["cert", "show"] => self.show_certificate(output),
+            ["cert", "set"] => self.set_certificate(input, output),
+            ["backup"] => self.back_up(None, output),
+            ["backup", after] => self.back_up(Some(after), output),
+            ["restore"] => self.restore(input, output),
+            ["claim", jid] => self.claim(jid, input, output),
+            ["reboot"] => self.reboot(output),
+            ["rollback"] => self.roll_back(output),
+            ["upgrade", bytes] => self.upgrade(bytes, input, output),
+            ["store", "stat"] => Ok(self.stat(output)?),
+            ["store", "verify"] => Ok(self.verify(output)?),
+            ["store", "compact"] => Ok(self.compact(output)?),
+            ["store", "export"] => Ok(self.export(output)?),
+            ["store", "import"] => Ok(self.import(input, output)?),
+            _ => Err(Refused::invalid(format!(
                 "this server does not know the command {:?}: it may be of another version",
                 words.join(" ")
-            )),
+            ))),
         }
     }
 
-    fn add(&self, jid: &str, input: &mut dyn Read, output: &mut dyn Write) -> Result<(), String> {
+    fn add(
+        &self,
+        jid: &str,
+        as_administrator: bool,
+        input: &mut dyn Read,
+        output: &mut dyn Write,
+    ) -> Result<(), Refused> {
         let jid = self.account(jid)?;
         account::check_name(&jid)
             .and_then(|()| account::check_neighbours(&self.core.store, &jid))
-            .map_err(|refusal| format!("{jid} is not added: {refusal}"))?;
-        let credentials = self.credentials(&read_password(input, &jid)?);
-        self.update(&jid, |tx| {
-            tx.put_account(jid.as_str(), &credentials, self.now_ms())
-        })?;
-        tracing::info!(account = %jid, "an account was added by the operator");
-        say(output, &format!("{jid} is added"))
+            .map_err(|refusal| Refused::invalid(format!("{jid} is not added: {refusal}")))?;
+        let password = read_password(input, &jid)?;
+        let new = match as_administrator {
+            true => NewPassword::of_administrator(&self.core, &password),
+            false => NewPassword::of(&self.core, jid.as_str(), &password),
+        };
+        self.update(&jid, |tx| new.create(tx, jid.as_str(), self.now_ms()))?;
+        tracing::info!(account = %jid, as_administrator, "an account was added by the operator");
+        Ok(match as_administrator {
+            true => say(output, &format!("{jid} is added, as an administrator")),
+            false => say(output, &format!("{jid} is added")),
+        }?)
     }
 
     fn change_password(
@@ -101,12 +187,12 @@ impl Operator {
         jid: &str,
         input: &mut dyn Read,
         output: &mut dyn Write,
-    ) -> Result<(), String> {
+    ) -> Result<(), Refused> {
         let jid = self.account(jid)?;
-        let credentials = self.credentials(&read_password(input, &jid)?);
-        self.update(&jid, |tx| tx.set_credentials(jid.as_str(), &credentials))?;
+        let new = NewPassword::of(&self.core, jid.as_str(), &read_password(input, &jid)?);
+        self.update(&jid, |tx| new.set(tx, jid.as_str()))?;
         tracing::info!(account = %jid, "a password was changed by the operator");
-        say(output, &format!("{jid} has a new password"))
+        Ok(say(output, &format!("{jid} has a new password"))?)
     }
 
     fn list(&self, output: &mut dyn Write) -> Result<(), String> {
@@ -127,7 +213,7 @@ impl Operator {
             .map_err(|error| format!("the list cannot be written: {error}"))
     }
 
-    fn remove(&self, jid: &str, output: &mut dyn Write) -> Result<(), String> {
+    fn remove(&self, jid: &str, output: &mut dyn Write) -> Result<(), Refused> {
         let jid = self.account(jid)?;
         if self
             .core
@@ -142,7 +228,7 @@ impl Operator {
             .map_err(|error| format!("{jid} cannot be removed: {}", error.text))?;
         self.wait(cx.after())?;
         tracing::info!(account = %jid, "an account was removed by the operator");
-        say(output, &format!("{jid} is removed"))
+        Ok(say(output, &format!("{jid} is removed"))?)
     }
 
     fn stat(&self, output: &mut dyn Write) -> Result<(), String> {
@@ -293,7 +379,7 @@ impl Operator {
         &self,
         jid: &Jid,
         change: impl Fn(&mut Tx<'_>) -> Result<(), StoreError>,
-    ) -> Result<(), String> {
+    ) -> Result<(), Refused> {
         let since = Instant::now();
         let updated = loop {
             match self.core.store.update(&change) {
@@ -304,13 +390,13 @@ impl Operator {
             }
         };
         let ((), position) = updated.map_err(|error| match error {
-            StoreError::AccountExists => {
-                format!("{jid} exists already; `cairn user passwd` changes its password")
-            }
+            StoreError::AccountExists => Refused::conflict(format!(
+                "{jid} exists already; `cairn user passwd` changes its password"
+            )),
             StoreError::NoAccount => no_account(jid),
-            other => other.to_string(),
+            other => Refused::from(other.to_string()),
         })?;
-        self.wait(position)
+        Ok(self.wait(position)?)
     }
 
     fn now_ms(&self) -> u64 {
@@ -333,23 +419,24 @@ impl Operator {
     }
 
     /// The address of an account here; the domain may be left out.
-    fn account(&self, text: &str) -> Result<Jid, String> {
+    fn account(&self, text: &str) -> Result<Jid, Refused> {
         let full = match text.contains('@') {
             true => text.to_owned(),
             false => format!("{text}@{}", self.core.config.domain),
         };
-        let jid = Jid::parse(&full).map_err(|error| format!("{text:?} is no address: {error}"))?;
+        let jid = Jid::parse(&full)
+            .map_err(|error| Refused::invalid(format!("{text:?} is no address: {error}")))?;
         if jid.local().is_none() || !jid.is_bare() {
-            return Err(format!(
+            return Err(Refused::invalid(format!(
                 "{text:?} is no address of an account: write name@{}",
                 self.core.config.domain
-            ));
+            )));
         }
         if jid.domain() != self.core.config.domain {
-            return Err(format!(
+            return Err(Refused::invalid(format!(
                 "{jid} is not here: this server's domain is {}",
                 self.core.config.domain
-            ));
+            )));
         }
         Ok(jid)
     }
@@ -359,18 +446,20 @@ impl Operator {
     }
 }
 
-fn no_account(jid: &Jid) -> String {
-    format!("there is no account {jid}; `cairn user list` shows all")
+fn no_account(jid: &Jid) -> Refused {
+    Refused::missing(format!(
+        "there is no account {jid}; `cairn user list` shows all"
+    ))
 }
 
 /// The first line, prepared: the new password of that account.
-fn read_password(input: &mut dyn Read, owner: &Jid) -> Result<Password, String> {
+fn read_password(input: &mut dyn Read, owner: &Jid) -> Result<Password, Refused> {
     let mut line = Zeroizing::new(String::new());
     BufReader::new(input.take(PASSWORD_LINE_BYTES_MAX))
         .read_line(&mut line)
         .map_err(|error| format!("the password cannot be read: {error}"))?;
     account::password(line.trim_end_matches(['\r', '\n']), owner)
-        .map_err(|refusal| format!("this cannot be its password: {refusal}"))
+        .map_err(|refusal| Refused::invalid(format!("this cannot be its password: {refusal}")))
 }
 
 fn say(output: &mut dyn Write, line: &str) -> Result<(), String> {

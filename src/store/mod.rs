@@ -22,6 +22,7 @@ pub mod superblock;
 pub mod verify;
 pub mod xep0227;
 
+mod administrators;
 mod checkpoint;
 mod compact;
 mod draft;

@@ -59,6 +59,8 @@ impl Log {
         let restored = restore(&mut replay, &superblock, &options)?;
         replay.run()?;
         replay.report.tail_bytes = replay.tail_bytes;
+        let checkpoint_ms = replay.report.checkpoint_ms.unwrap_or(0);
+        replay.report.newest_ms = replay.at.time_ms.max(checkpoint_ms);
         find_missing(&mut replay);
         if replay.at.slot.max(replay.at.next.slot) >= replay.map.slots {
             let why = "its chain leads beyond the end of the device";

@@ -76,6 +76,8 @@ pub struct Recovery {
     pub superblocks: u8,
     /// When the checkpoint was complete from which it was read, if any.
     pub checkpoint_ms: Option<u64>,
+    /// When its newest batch was written; 0 for a new one.
+    pub newest_ms: u64,
     /// Items of checkpoints.
     pub items: u64,
     /// Batches of the tail.

@@ -26,6 +26,12 @@ impl StanzaIds {
         StanzaIds(key.expect("AES-128 has keys of sixteen bytes"))
     }
 
+    /// A number of this store and hardly of another, with the lower forty bits free: versions that
+    /// clients remember are added to it, so that those of a store before a restore mean nothing.
+    pub(crate) fn mark(&self) -> u64 {
+        u64::from(self.mix(u8::MAX, 0) >> 9) << 40
+    }
+
     /// The id of a message: sixteen hexadecimal digits.
     pub(crate) fn id_of(&self, message: MessageId) -> String {
         let (mut left, mut right) = ((message.0 >> 32) as u32, message.0 as u32);

@@ -288,12 +288,18 @@ impl Store {
         self.ids.message_of(stanza_id)
     }
 
+    /// What the versions that clients remember are told with: see `StanzaIds::mark`.
+    pub fn mark(&self) -> u64 {
+        self.ids.mark()
+    }
+
     /// What the store allows.
     pub fn limits(&self) -> &StoreLimits {
         &self.limits
     }
 
-    /// Other limits from now on: the configuration may be in the store itself.
+    /// Other limits from now on: the configuration may be in the store itself. What is held already
+    /// stays, whatever they say.
     pub fn set_limits(&mut self, limits: StoreLimits) {
         self.limits = limits;
     }

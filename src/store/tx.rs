@@ -100,6 +100,7 @@ impl<'a> Tx<'a> {
     /// Removes an account and everything that belongs to it.
     pub fn remove_account(&mut self, owner: &str) -> Result<(), StoreError> {
         self.require(owner)?;
+        self.remove_administrator(owner)?;
         self.add(Kind::AccountRemoved, |body| {
             encode(&AccountRemovedV1 { owner }, body);
         });
@@ -473,7 +474,7 @@ impl<'a> Tx<'a> {
         changed.unwrap_or_else(|| self.state.account(owner).is_some())
     }
 
-    fn require(&self, owner: &str) -> Result<(), StoreError> {
+    pub(super) fn require(&self, owner: &str) -> Result<(), StoreError> {
         if self.exists(owner) {
             Ok(())
         } else {

@@ -5,10 +5,11 @@ use std::fmt;
 
 use crate::addr::{Jid, is_lookalike_risk, lookalike_key};
 use crate::config::{Auth, CredentialKind};
+use crate::crypto::argon2id;
 use crate::crypto::{Credentials, CredentialsId, Password, PasswordCheck, PasswordError, Scheme};
 use crate::router::{Core, Cx, Session, end};
 use crate::stanza::{StanzaError, StreamError, StreamErrorCondition};
-use crate::store::{Account, Position, Store, StoreError};
+use crate::store::{Account, Position, Store, StoreError, Tx};
 
 /// A localpart may have 1023 bytes (RFC 7622 §3.3); nobody needs as many, and a short one fits
 /// every client's window.
@@ -142,6 +143,63 @@ pub fn credentials(core: &Core, password: &Password) -> Credentials {
     let (scheme, random) = (scheme(&core.config.auth), core.random());
     core.argon2
         .lend(|memory| Credentials::new(scheme, password, &random, memory))
+}
+
+/// What is kept of a new password, an administrator's hash for the log-in from outside included.
+pub struct NewPassword {
+    credentials: Credentials,
+    /// An argon2id hash, however the configuration has other passwords kept (DESIGN §5).
+    administrator: Option<String>,
+}
+
+impl NewPassword {
+    /// Of a new password for `owner`, who may be an administrator. As slow as [`credentials`].
+    pub fn of(core: &Core, owner: &str, password: &Password) -> NewPassword {
+        let is_administrator = core
+            .store
+            .read(|state| state.administrator(owner).is_some());
+        NewPassword {
+            credentials: credentials(core, password),
+            administrator: is_administrator.then(|| administrator_hash(core, password)),
+        }
+    }
+
+    /// The same for one who is to be an administrator.
+    pub fn of_administrator(core: &Core, password: &Password) -> NewPassword {
+        NewPassword {
+            credentials: credentials(core, password),
+            administrator: Some(administrator_hash(core, password)),
+        }
+    }
+
+    /// Makes the account.
+    pub fn create(&self, tx: &mut Tx<'_>, owner: &str, now_ms: u64) -> Result<(), StoreError> {
+        tx.put_account(owner, &self.credentials, now_ms)?;
+        match &self.administrator {
+            Some(hash) => tx.put_administrator(owner, hash),
+            None => Ok(()),
+        }
+    }
+
+    /// Gives the account this password.
+    pub fn set(&self, tx: &mut Tx<'_>, owner: &str) -> Result<(), StoreError> {
+        tx.set_credentials(owner, &self.credentials)?;
+        match (&self.administrator, tx.administrator(owner).is_some()) {
+            (Some(hash), true) => tx.put_administrator(owner, hash),
+            // It became one while the keys were made: its old password must not go on to work.
+            (None, true) => Err(StoreError::Invalid(
+                "the account has just become an administrator: try again",
+            )),
+            (_, false) => Ok(()),
+        }
+    }
+}
+
+/// What an administrator's password is checked against. It takes tens of milliseconds.
+pub fn administrator_hash(core: &Core, password: &Password) -> String {
+    let salt = core.random();
+    core.argon2
+        .lend(|memory| argon2id::hash(password, &salt, memory))
 }
 
 /// Checks a password that a client has sent to log in, and keeps it as the configuration says now

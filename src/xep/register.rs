@@ -103,9 +103,9 @@ fn change_password(cx: &Cx<'_>, request: &Request<'_>) -> Answer {
     let password = account::password(&password, &owner)?;
     let asked_for = cx.peek(|state| born_ms(state, &owner));
     Ok(Reply::Later(Box::new(move |cx| {
-        let credentials = account::credentials(cx.core, &password);
+        let new = account::NewPassword::of(cx.core, owner.as_str(), &password);
         cx.update(|tx| match born_ms(tx, &owner) == asked_for {
-            true => tx.set_credentials(owner.as_str(), &credentials),
+            true => new.set(tx, owner.as_str()),
             false => Err(StoreError::NoAccount),
         })?;
         tracing::info!(account = %owner, "a password was changed by its owner");

@@ -72,8 +72,9 @@ fn get(cx: &mut Cx<'_>, request: &Request<'_>) -> Answer {
     };
     session.set_interested();
     let known = request.payload.attr("ver");
+    let mark = core.store.mark();
     let news = cx.read(|state| match state.account(owner) {
-        Some(account) => news(account.roster(), known.as_deref()),
+        Some(account) => news(account.roster(), known.as_deref(), mark),
         None => News::Whole(empty_query()),
     });
     let (payload, pushes) = match news {
@@ -119,9 +120,10 @@ pub(super) fn push(cx: &mut Cx<'_>, shard: &Shard, owner: &Jid, contact: &str) {
     if interested.peek().is_none() {
         return;
     }
+    let mark = cx.core.store.mark();
     let payload = cx.read(|state| {
         let roster = state.account(owner.as_str())?.roster();
-        let version = roster.version();
+        let version = mark + roster.version();
         Some(match roster.item_of(contact) {
             Some(item) => query(version, |writer| write_item(writer, &item)),
             None => query(version, |writer| write_removal(writer, contact)),
@@ -141,14 +143,21 @@ enum News {
     Changes(Vec<Bytes>),
 }
 
-fn news(roster: &Roster, known: Option<&str>) -> News {
+/// Versions are told with the store's mark: a client that remembers one of a store that was restored
+/// since gets the whole roster.
+fn news(roster: &Roster, known: Option<&str>, mark: u64) -> News {
     let changes = known
-        .and_then(|version| version.parse().ok())
+        .and_then(|version| version.parse::<u64>().ok()?.checked_sub(mark))
         .and_then(|version| roster.changes_since(version))
         .filter(|changes| changes.len() <= CHANGES_MAX);
     match changes {
-        Some(changes) => News::Changes(changes.iter().map(change_query).collect()),
-        None => News::Whole(query(roster.version(), |writer| {
+        Some(changes) => News::Changes(
+            changes
+                .iter()
+                .map(|change| change_query(change, mark))
+                .collect(),
+        ),
+        None => News::Whole(query(mark + roster.version(), |writer| {
             for item in roster.iter() {
                 write_item(writer, &item);
             }
@@ -156,8 +165,8 @@ fn news(roster: &Roster, known: Option<&str>) -> News {
     }
 }
 
-fn change_query(change: &RosterChange<'_>) -> Bytes {
-    query(change.version(), |writer| match change {
+fn change_query(change: &RosterChange<'_>, mark: u64) -> Bytes {
+    query(mark + change.version(), |writer| match change {
         RosterChange::Put(item) => write_item(writer, item),
         RosterChange::Removed { contact, .. } => write_removal(writer, contact),
     })

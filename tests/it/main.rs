@@ -6,6 +6,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod admin;
+// A release has no pretended machine.
+#[cfg(debug_assertions)]
+mod admin_machine;
+mod backup;
 mod bind;
 mod channel_binding;
 mod crash;

@@ -4,6 +4,7 @@
 
 pub mod client;
 pub mod element;
+pub mod http;
 pub mod python;
 pub mod scram;
 pub mod screen;
@@ -13,6 +14,7 @@ pub mod wire;
 
 pub use client::Client;
 pub use element::Element;
+pub use http::Http;
 pub use server::Server;
 pub use tls::Tls;
 pub use wire::{Seen, Wire};

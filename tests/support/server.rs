@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::wire::PATIENCE;
-use super::{Client, DOMAIN, Element, Tls, Wire};
+use super::{Client, DOMAIN, Element, Http, Tls, Wire};
 
 /// The password of every account that [`Server::add`] creates.
 pub const PASSWORD: &str = "correct horse battery staple";
@@ -226,6 +226,40 @@ impl Server {
     /// Where it listens for TLS.
     pub fn c2s_tls(&self) -> SocketAddr {
         self.running().c2s_tls
+    }
+
+    /// Where it listens for HTTPS.
+    #[track_caller]
+    pub fn https(&self) -> SocketAddr {
+        let address = self.running().log.address_of("https");
+        address.expect("it listens for HTTPS")
+    }
+
+    /// A connection to its admin interface.
+    pub fn http(&self) -> Http {
+        Http::connect(self.https())
+    }
+
+    /// The SHA-256 of its certificate, in hex.
+    pub fn fingerprint(&self) -> String {
+        let mut http = self.http();
+        http.ask("GET", "/", "", "");
+        http.fingerprint()
+    }
+
+    /// `cairn --server` to it, with its fingerprint pinned and this token.
+    pub fn command_from_outside(&self, token: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cairn"));
+        command
+            .current_dir(self.directory.path())
+            .env("CAIRN_TOKEN", token)
+            .args(["--server", &format!("https://{}", self.https())])
+            .args(["--pin", &self.fingerprint()])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
     }
 
     /// Its process.

@@ -1,5 +1,8 @@
 //! A virtual machine with a disk of its own, watched through its serial line.
 
+// Not every test needs all of it.
+#![allow(dead_code)]
+
 use std::fs;
 use std::io::Read;
 use std::net::TcpListener;
@@ -56,30 +59,51 @@ impl Disk {
         if names.is_empty() {
             return disk;
         }
-        let config = disk.file("seed.toml");
-        fs::write(
-            &config,
-            "domain = \"chat.example\"\nstore.path = \"seed.log\"\n",
-        )
-        .expect("it is written");
         for name in names {
-            let mut add = cairn();
-            add.arg("--config").arg(&config);
-            add.args(["user", "add", "--password-stdin"]);
-            add.arg(format!("{name}@chat.example"));
-            add.stdin(Stdio::piped()).stdout(Stdio::null());
-            let mut child = add.spawn().expect("cairn runs");
-            let mut input = child.stdin.take().expect("it is piped");
-            let line = format!("{PASSWORD}\n");
-            std::io::Write::write_all(&mut input, line.as_bytes()).expect("it reads");
-            drop(input);
-            assert!(child.wait().expect("it ends").success());
+            disk.seed_account(name, &[]);
         }
-        let mut personalise = tool();
-        personalise.arg("personalise").arg(disk.path());
-        personalise.arg("--store").arg(disk.file("seed.log"));
-        succeeds(&mut personalise);
+        disk.take_seed();
         disk
+    }
+
+    /// Gives it a store with an administrator, whose token is in the file `token`.
+    pub fn seed_administrator(&self, name: &str) {
+        self.seed_account(name, &["--admin"]);
+        let mut make = self.seeding();
+        let token = succeeds(make.args(["token", "new"]));
+        let token = token.split_whitespace().last().expect("a token").to_owned();
+        fs::write(self.file("token"), token).expect("it is written");
+        self.take_seed();
+    }
+
+    /// `cairn` on the store that the disk is to have.
+    fn seeding(&self) -> Command {
+        let config = self.file("seed.toml");
+        let text = "domain = \"chat.example\"\nstore.path = \"seed.log\"\n";
+        fs::write(&config, text).expect("it is written");
+        let mut command = cairn();
+        command.arg("--config").arg(&config);
+        command
+    }
+
+    fn seed_account(&self, name: &str, more: &[&str]) {
+        let mut add = self.seeding();
+        add.args(["user", "add", "--password-stdin"]).args(more);
+        add.arg(format!("{name}@chat.example"));
+        add.stdin(Stdio::piped()).stdout(Stdio::null());
+        let mut child = add.spawn().expect("cairn runs");
+        let mut input = child.stdin.take().expect("it is piped");
+        let line = format!("{PASSWORD}\n");
+        std::io::Write::write_all(&mut input, line.as_bytes()).expect("it reads");
+        drop(input);
+        assert!(child.wait().expect("it ends").success());
+    }
+
+    fn take_seed(&self) {
+        let mut personalise = tool();
+        personalise.arg("personalise").arg(self.path());
+        personalise.arg("--store").arg(self.file("seed.log"));
+        succeeds(&mut personalise);
     }
 
     /// A copy of the image.
@@ -167,11 +191,13 @@ pub struct Vm {
     seen: Vec<String>,
     /// Where its port 5222 is on this computer.
     pub port: u16,
+    /// Where its port 443 is.
+    pub https: u16,
 }
 
 impl Vm {
     pub fn start(disk: &Disk, options: &Options) -> Vm {
-        let port = free_port();
+        let (port, https) = (free_port(), free_port());
         let mut qemu = Command::new("qemu-system-x86_64");
         qemu.args(["-accel", "tcg", "-nographic", "-device", "i6300esb"]);
         let memory = if options.memory == 0 {
@@ -186,7 +212,8 @@ impl Vm {
             disk.path().display()
         ));
         qemu.arg("-nic").arg(format!(
-            "user,model=virtio-net-pci,hostfwd=tcp:127.0.0.1:{port}-:5222"
+            "user,model=virtio-net-pci,hostfwd=tcp:127.0.0.1:{port}-:5222,\
+             hostfwd=tcp:127.0.0.1:{https}-:443"
         ));
         if options.efi {
             let variables = disk.file("efi-variables.fd");
@@ -217,24 +244,40 @@ impl Vm {
             lines: follow(output),
             seen: Vec::new(),
             port,
+            https,
         }
+    }
+
+    /// The fingerprint of its certificate, from the screen.
+    #[track_caller]
+    pub fn pin(&mut self) -> String {
+        let is_pin = |line: &str| {
+            let text = line.trim();
+            text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+        };
+        self.wait_until(is_pin, "a fingerprint").trim().to_owned()
     }
 
     /// Waits for a line that holds this text, and returns it.
     #[track_caller]
     pub fn wait_for(&mut self, text: &str) -> String {
+        self.wait_until(|line| line.contains(text), text)
+    }
+
+    #[track_caller]
+    fn wait_until(&mut self, is_it: impl Fn(&str) -> bool, what: &str) -> String {
         let until = Instant::now() + PATIENCE;
         loop {
             let left = until.saturating_duration_since(Instant::now());
             match self.lines.recv_timeout(left) {
                 Ok(line) => {
                     self.seen.push(line.clone());
-                    if line.contains(text) {
+                    if is_it(&line) {
                         return line;
                     }
                 }
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                    panic!("no line with {text:?}; seen:\n{}", self.seen.join("\n"))
+                    panic!("no line with {what:?}; seen:\n{}", self.seen.join("\n"))
                 }
             }
         }

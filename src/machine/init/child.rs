@@ -39,7 +39,7 @@ impl Server {
         let mut child = Command::new(PROGRAM)
             .arg0("cairn-server")
             .env_clear()
-            .args(["machine", "server"])
+            .args(["child", "server"])
             .args(numbers)
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -37,7 +37,7 @@ impl Errand {
         let mut child = Command::new(PROGRAM)
             .arg0("cairn-errand")
             .env_clear()
-            .arg("machine")
+            .arg("child")
             .args(words)
             .args(lent.iter().map(|fd| fd.as_raw_fd().to_string()))
             .stdin(Stdio::null())

@@ -31,6 +31,7 @@ use super::slot::{Boot, Slot};
 use super::supervise::{self, Deaths};
 use super::upgrade::Upgrade;
 use super::watchdog::Watchdog;
+use crate::service::machine::MachineStatus;
 
 mod child;
 mod clock;
@@ -69,6 +70,11 @@ struct Init {
     restart_ms: Option<u64>,
     health: Health,
     configured: Option<Configured>,
+    /// The store holds a configuration, and somebody administers the machine.
+    is_claimed: bool,
+    root_hash: String,
+    /// What the server knows of the machine.
+    told_status: Option<MachineStatus>,
     /// Why the server waits for a person.
     waits: Option<String>,
     figures: Figures,
@@ -145,6 +151,9 @@ impl Init {
             restart_ms: None,
             health: Health::default(),
             configured: None,
+            is_claimed: false,
+            root_hash: root_hash(&cmdline),
+            told_status: None,
             waits: None,
             figures: Figures::default(),
             notices: BTreeMap::new(),
@@ -250,6 +259,7 @@ impl Init {
     }
 
     fn server_died(&mut self, now_ms: u64) {
+        self.told_status = None;
         self.health.server_ended();
         self.upgrade = None;
         if self.ending.is_some() {
@@ -363,6 +373,16 @@ fn mark_good(state: &mut BootState, slot: Slot, good: bool) {
         .map(Slot::name)
         .collect();
     state.set_other("good", &value);
+}
+
+/// The hash that everything of the root is verified against: the first long word of hex digits in
+/// what sets up the device.
+fn root_hash(cmdline: &str) -> String {
+    cmdline
+        .split(|byte: char| byte.is_whitespace() || byte == ',' || byte == '"')
+        .find(|word| word.len() == 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit()))
+        .unwrap_or_default()
+        .to_owned()
 }
 
 /// What the root says it is. A root without it is one of a developer.

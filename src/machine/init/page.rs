@@ -33,6 +33,7 @@ impl Init {
             );
         }
         page.row("store", self.store());
+        page.row("root", self.root_hash.clone());
         for (name, text) in &self.notices {
             page.row(name, text.clone());
         }

@@ -1,5 +1,5 @@
-//! Looking for configuration where the store has none: on the machine itself, then, once there is
-//! a network, at the provider's metadata service.
+//! Looking for configuration: on the machine itself, then, while nobody has claimed it and once there
+//! is a network, at the provider's metadata service.
 
 use std::path::Path;
 
@@ -38,7 +38,7 @@ pub(super) enum Search {
 }
 
 impl Init {
-    /// The store holds no configuration.
+    /// What was found goes to the server, which takes it where nobody has claimed the machine.
     pub(super) fn look_for_configuration(&mut self) {
         let system = self.disk.as_ref().map(|disk| disk.name().to_owned());
         let system =
@@ -123,6 +123,9 @@ impl Init {
             self.send_source(Some(found));
             return;
         }
+        if self.is_claimed {
+            return;
+        }
         // Not ours, but it may say how to reach the network.
         let plan = found.network.unwrap_or_default();
         self.start_network(Plan {
@@ -135,8 +138,12 @@ impl Init {
         }
     }
 
-    /// The machine itself has nothing for us.
+    /// The machine itself has nothing for us. One that is claimed is not asked for every boot, or
+    /// whoever holds the provider's account would hold the machine.
     fn ask_a_service(&mut self) {
+        if self.is_claimed {
+            return;
+        }
         if self.network.is_none() {
             self.start_network(Plan::default());
         }

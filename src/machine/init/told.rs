@@ -8,6 +8,7 @@ use crate::machine::layout::Partition;
 use crate::machine::link::{ToMachine, ToServer};
 use crate::machine::power::End;
 use crate::machine::upgrade::{Target, Upgrade};
+use crate::service::machine::MachineStatus;
 
 /// Messages that are heard in a turn: a server that never stops talking must not keep PID 1.
 const MESSAGES_A_TURN: usize = 64;
@@ -47,9 +48,8 @@ impl Init {
                 self.health.opened();
                 self.time.newest_ms = Some(opened.newest_ms).filter(|newest| *newest > 0);
                 self.raise_clock();
-                if !opened.has_configuration {
-                    self.look_for_configuration();
-                }
+                self.is_claimed = opened.has_configuration;
+                self.look_for_configuration();
             }
             ToMachine::Configured(configured) => {
                 self.health.waits(false);
@@ -67,7 +67,10 @@ impl Init {
                 self.health.is_well(now_ms);
                 self.say("the server accepts log-ins");
             }
-            ToMachine::Alive(figures) => self.figures = *figures,
+            ToMachine::Alive(figures) => {
+                self.figures = *figures;
+                self.tell_status();
+            }
             ToMachine::Notice { name, text } => {
                 if text.is_empty() {
                     self.notices.remove(&name);
@@ -76,6 +79,7 @@ impl Init {
                 }
             }
             ToMachine::Upgrade { bytes } => self.begin_upgrade(bytes),
+            ToMachine::DropUpload => self.drop_upload(),
             ToMachine::Rollback => self.roll_back(),
             ToMachine::Reboot => self.end(End::Reboot),
             ToMachine::PowerOff => self.end(End::PowerOff),
@@ -87,6 +91,45 @@ impl Init {
             // A server that does not hear it has other troubles.
             drop(server.tell(&ToServer::Done(outcome)));
         }
+    }
+
+    /// How the machine is, for administrators elsewhere.
+    fn tell_status(&mut self) {
+        let status = MachineStatus {
+            version: self.release.version.clone(),
+            slot: self
+                .boot
+                .slot
+                .map(|slot| slot.to_string())
+                .unwrap_or_default(),
+            root_hash: self.root_hash.clone(),
+            is_confirmed: self.health.is_confirmed(),
+            addresses: self.addresses(),
+            errors: self.console.errors().map(str::to_owned).collect(),
+        };
+        if self.told_status.as_ref() == Some(&status) {
+            return;
+        }
+        if let Some(server) = &self.server
+            && server
+                .tell(&ToServer::Status(Box::new(status.clone())))
+                .is_ok()
+        {
+            self.told_status = Some(status);
+        }
+    }
+
+    /// The server gives up a bundle, and is told once nothing of it is left.
+    fn drop_upload(&mut self) {
+        if self.upgrade.take().is_some() {
+            self.say("the upgrade was broken off");
+        }
+        let Some(server) = &mut self.server else {
+            return;
+        };
+        let mut buffer = vec![0; 64 * 1024];
+        while let Ok(Some(1..)) = server.uploaded(&mut buffer) {}
+        drop(server.tell(&ToServer::UploadDropped));
     }
 
     fn begin_upgrade(&mut self, bytes: u64) {

@@ -15,6 +15,9 @@ use super::learnt::{CaptureSecret, Resolver};
 /// The ALPN protocol of a client stream over direct TLS (XEP-0368 §4).
 const ALPN_CLIENT: &[u8] = b"xmpp-client";
 
+/// The ALPN protocol of HTTP/1.1 (RFC 7301 §6).
+pub(super) const ALPN_HTTP: &[u8] = b"http/1.1";
+
 /// How a client comes to TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry {
@@ -23,6 +26,8 @@ pub enum Entry {
     /// TLS from the first byte (XEP-0368). A client that offers ALPN must offer
     /// `xmpp-client`; one that offers none is let in.
     Direct,
+    /// HTTP over TLS. A client that offers ALPN must offer `http/1.1`.
+    Https,
 }
 
 /// The server's certificate and everything derived from it; replaced as a whole
@@ -34,6 +39,7 @@ pub enum Entry {
 pub(super) struct Epoch {
     pub(super) start_tls: Arc<ServerConfig>,
     pub(super) direct: Arc<ServerConfig>,
+    pub(super) https: Arc<ServerConfig>,
     pub(super) server_end_point: Option<Vec<u8>>,
 }
 
@@ -92,9 +98,12 @@ impl Epoch {
         // A client uses one ticket to come back and gets the next one then.
         config.send_tls13_tickets = 1;
         let start_tls = Arc::new(config.clone());
+        let mut https = config.clone();
+        https.alpn_protocols = vec![ALPN_HTTP.to_vec()];
         config.alpn_protocols = vec![ALPN_CLIENT.to_vec()];
         Ok(Self {
             start_tls,
+            https: Arc::new(https),
             direct: Arc::new(config),
             server_end_point,
         })

@@ -180,7 +180,7 @@ fn the_socket_leads_to_the_same_commands() {
     let path = control::socket_path(&place.folder.path().join("data/cairn.log"));
     let operator = Arc::clone(&place.operator);
     let perform = move |words: &[String], input: &mut dyn Read, output: &mut dyn Write| {
-        operator.perform(words, input, output)
+        Ok(operator.perform(words, input, output)?)
     };
     let listener = control::listen(&path).expect("a free path");
     control::serve(listener, Arc::new(perform)).expect("a thread");
@@ -248,7 +248,10 @@ fn a_damaged_store_is_told() {
         .operator
         .perform(&words, &mut io::empty(), &mut output);
     let refusal = refusal.expect_err("it is damaged");
-    assert!(refusal.contains("the store is damaged"), "{refusal}");
+    assert!(
+        refusal.sentence.contains("the store is damaged"),
+        "{refusal}"
+    );
     let output = String::from_utf8(output).expect("text");
     assert!(output.contains("damaged: a part of the log"), "{output}");
 }

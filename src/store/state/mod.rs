@@ -67,6 +67,18 @@ impl State {
         self.accounts.iter()
     }
 
+    /// The bare JIDs of accounts behind `after`, in their order, at most `count`.
+    pub fn accounts_behind(&self, after: &str, count: usize) -> Vec<String> {
+        let owners = self.accounts().map(Account::owner);
+        let mut owners: Vec<&str> = owners.filter(|owner| *owner > after).collect();
+        if owners.len() > count {
+            owners.select_nth_unstable(count);
+            owners.truncate(count);
+        }
+        owners.sort_unstable();
+        owners.into_iter().map(str::to_owned).collect()
+    }
+
     /// How many accounts there are.
     pub fn account_count(&self) -> usize {
         self.accounts.len()

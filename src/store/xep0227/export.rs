@@ -87,6 +87,23 @@ pub fn export(store: &Store, out: &mut dyn io::Write) -> Result<Exported, Export
     Ok(export.exported)
 }
 
+/// Writes one account as the `<user/>` of such a document, in whose default namespace it is. `None`
+/// where there is no such account.
+pub fn export_account(
+    store: &Store,
+    owner: &str,
+    out: &mut dyn io::Write,
+) -> Result<Option<Exported>, ExportError> {
+    let (name, host) = address(owner);
+    let mut export = Export {
+        store,
+        out,
+        exported: Exported::default(),
+    };
+    export.account(host, name)?;
+    Ok((export.exported.accounts > 0).then_some(export.exported))
+}
+
 struct Export<'a> {
     store: &'a Store,
     out: &'a mut dyn io::Write,

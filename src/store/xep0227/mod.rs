@@ -18,7 +18,7 @@ mod user;
 #[cfg(test)]
 mod tests;
 
-pub use export::{ExportError, Exported, export};
+pub use export::{ExportError, Exported, export, export_account};
 pub use import::{Existing, ImportError, ImportOptions, Imported, import};
 
 /// The format's own namespace.

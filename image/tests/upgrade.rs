@@ -1,0 +1,277 @@
+//! A machine that is claimed, gets a new system and goes back: all from outside, over HTTPS.
+
+#![allow(clippy::print_stdout)]
+
+mod support;
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use support::{Disk, Options, PASSWORD, Vm, cairn, image, succeeds, tool};
+
+const CONFIG: &str = "domain = \"chat.example\"\n";
+
+/// Images of the same program and kernel, called by other versions.
+struct Releases {
+    folder: tempfile::TempDir,
+    /// Where the kernel and the program are.
+    made: PathBuf,
+}
+
+impl Releases {
+    fn new(image: &Path) -> Releases {
+        let folder = tempfile::tempdir().expect("a folder");
+        let releases = Releases {
+            folder,
+            made: image.parent().expect("a folder").to_owned(),
+        };
+        for key in ["ours", "theirs"] {
+            succeeds(tool().arg("keys").arg(releases.file(key)));
+        }
+        releases
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Builds one that trusts our key; returns its image.
+    fn build(&self, version: &str, key: &str, program: Option<&Path>) -> PathBuf {
+        let out = self.file(&format!("{version}-{key}"));
+        let mut build = tool();
+        build.args(["build", "--release", version, "--kernel"]);
+        build.arg(self.made.join("vmlinuz"));
+        build.arg("--binary");
+        build.arg(program.map_or_else(|| self.made.join("cairn"), Path::to_owned));
+        build.arg("--trust").arg(self.file("ours.pub"));
+        build.arg("--sign").arg(self.file(key));
+        build.arg("--out").arg(&out);
+        succeeds(&mut build);
+        out.join("cairn.raw")
+    }
+
+    fn bundle(&self, version: &str, key: &str, program: Option<&Path>) -> PathBuf {
+        self.build(version, key, program)
+            .with_file_name("cairn.bundle")
+    }
+
+    /// A program that says it is a release, and ends as soon as it is PID 1.
+    fn failing(&self) -> PathBuf {
+        let source = self.file("failing.c");
+        let text = "#include <stdio.h>\n\
+                    int main(int argc, char **argv) {\n\
+                      if (argc == 3) puts(\"version = \\\"0.3.0\\\"\\nfloor = \\\"0.1.0\\\"\\n\
+                    log = { reads_from = 1, reads_to = 1, writes = 1 }\");\n\
+                      return argc != 3; }\n";
+        fs::write(&source, text).expect("it is written");
+        let program = self.file("failing");
+        succeeds(
+            Command::new("cc")
+                .arg("-static")
+                .arg("-o")
+                .args([&program, &source]),
+        );
+        program
+    }
+}
+
+/// An administrator elsewhere.
+struct Administrator {
+    token: PathBuf,
+    pin: String,
+}
+
+impl Administrator {
+    /// Alice, by a token that was made before the machine started.
+    fn of(disk: &Disk, vm: &mut Vm) -> Administrator {
+        Administrator {
+            token: disk.file("token"),
+            pin: vm.pin(),
+        }
+    }
+
+    fn run(&self, vm: &Vm, words: &[&str]) -> Output {
+        let mut command = cairn();
+        command.arg("--server");
+        command.arg(format!("https://127.0.0.1:{}", vm.https));
+        command.args(["--pin", &self.pin]);
+        command.arg("--token-file").arg(&self.token);
+        command.args(words).output().expect("cairn runs")
+    }
+
+    #[track_caller]
+    fn does(&self, vm: &Vm, words: &[&str]) -> String {
+        let output = self.run(vm, words);
+        assert!(output.status.success(), "{words:?}: {output:?}");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    }
+
+    /// The reason why it is not done.
+    #[track_caller]
+    fn fails(&self, vm: &Vm, words: &[&str]) -> String {
+        let output = self.run(vm, words);
+        assert!(!output.status.success(), "{words:?}: {output:?}");
+        String::from_utf8(output.stderr).expect("UTF-8")
+    }
+}
+
+fn given() -> Options {
+    Options {
+        config: Some(CONFIG),
+        ..Options::default()
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
+}
+
+/// A machine of release 0.1.0 with an administrator, once it has proved itself.
+fn proved(releases: &Releases) -> (Disk, Vm, Administrator) {
+    let disk = Disk::of(&releases.build("0.1.0", "ours", None));
+    disk.seed_administrator("alice");
+    let mut vm = Vm::start(&disk, &given());
+    vm.wait_for("the server accepts log-ins");
+    let admin = Administrator::of(&disk, &mut vm);
+    vm.wait_for("slot a has proved itself");
+    (disk, vm, admin)
+}
+
+#[test]
+fn without_a_configuration_whoever_reads_the_console_claims_the_machine() {
+    let Some(image) = image() else { return };
+    let disk = Disk::of(&image);
+    let mut vm = Vm::start(&disk, &Options::default());
+    vm.wait_for("no configuration was found");
+    let code = vm.wait_for(" claim code ");
+    let code = code.split_whitespace().last().expect("a code").to_owned();
+    let claim = |vm: &Vm, pin: &str, code: &str| {
+        let mut command = cairn();
+        command.args(["claim", &format!("127.0.0.1:{}", vm.https), code]);
+        command.args(["--admin", "alice@chat.example", "--pin", pin]);
+        command.arg("--password-stdin");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("cairn runs");
+        let mut input = child.stdin.take().expect("it is piped");
+        input
+            .write_all(format!("{PASSWORD}\n").as_bytes())
+            .expect("it reads");
+        drop(input);
+        child.wait_with_output().expect("it ends")
+    };
+    let pin = vm.pin();
+    let refused = claim(&vm, &pin, "AAAA-AAAA-AAAA-AAAA");
+    assert!(!refused.status.success(), "{refused:?}");
+    let claimed = claim(&vm, &pin, &code);
+    assert!(claimed.status.success(), "{claimed:?}");
+    vm.wait_for("the server accepts log-ins");
+    assert!(vm.has_said("chat.example"));
+    let pin = vm.pin();
+    let password = disk.file("password");
+    fs::write(&password, format!("{PASSWORD}\n")).expect("it is written");
+    let mut list = cairn();
+    list.arg("--server");
+    list.arg(format!("https://127.0.0.1:{}", vm.https));
+    list.args(["--pin", &pin, "--as", "alice@chat.example"]);
+    list.arg("--as-password-file").arg(&password);
+    assert_eq!(
+        succeeds(list.args(["user", "list"])).trim(),
+        "alice@chat.example"
+    );
+    let again = claim(&vm, &pin, &code);
+    assert!(!again.status.success(), "a code is good once: {again:?}");
+}
+
+#[test]
+fn a_machine_gets_a_new_system_and_goes_back_to_the_old_one() {
+    let Some(image) = image() else { return };
+    let releases = Releases::new(&image);
+    let new = releases.bundle("0.2.0", "ours", None);
+    let (_disk, mut vm, admin) = proved(&releases);
+    let said = admin.does(&vm, &["upgrade", "push", text(&new)]);
+    assert!(said.contains("version 0.2.0 is in slot b"), "{said}");
+    admin.does(&vm, &["reboot"]);
+    vm.wait_for("Cairn 0.2.0 starts, from slot b");
+    vm.wait_for("the server accepts log-ins");
+    let status = admin.does(&vm, &["machine"]);
+    assert!(status.contains("0.2.0"), "{status}");
+    let early = admin.fails(&vm, &["upgrade", "push", text(&new)]);
+    assert!(early.contains("has not proved itself yet"), "{early}");
+    vm.wait_for("slot b has proved itself");
+    admin.does(&vm, &["rollback"]);
+    vm.wait_for("Cairn 0.1.0 starts, from slot a");
+    vm.wait_for("the server accepts log-ins");
+    let users = admin.does(&vm, &["user", "list"]);
+    assert_eq!(users.trim(), "alice@chat.example");
+}
+
+#[test]
+fn a_system_that_fails_is_taken_back_with_the_data_as_they_were() {
+    let Some(image) = image() else { return };
+    let releases = Releases::new(&image);
+    let failing = releases.failing();
+    let failing = releases.bundle("0.3.0", "ours", Some(&failing));
+    let (_disk, mut vm, admin) = proved(&releases);
+    admin.does(&vm, &["upgrade", "push", text(&failing)]);
+    admin.does(&vm, &["reboot"]);
+    for _ in 0..3 {
+        vm.wait_for("Kernel panic");
+    }
+    vm.wait_for("Cairn 0.1.0 starts, from slot a, because slot b did not boot");
+    vm.wait_for("the server accepts log-ins");
+    let users = admin.does(&vm, &["user", "list"]);
+    assert_eq!(users.trim(), "alice@chat.example");
+    let nothing = admin.fails(&vm, &["rollback"]);
+    assert!(
+        nothing.contains("no system that has ever proved"),
+        "{nothing}"
+    );
+}
+
+#[test]
+fn what_is_no_proper_bundle_changes_nothing_and_neither_does_the_power_going() {
+    let Some(image) = image() else { return };
+    let releases = Releases::new(&image);
+    let new = releases.bundle("0.2.0", "ours", None);
+    let (disk, mut vm, admin) = proved(&releases);
+    let push = |vm: &Vm, file: &Path| admin.fails(vm, &["upgrade", "push", text(file)]);
+    let foreign = push(&vm, &releases.bundle("0.2.0", "theirs", None));
+    assert!(foreign.contains("not signed by a key"), "{foreign}");
+    let old = push(&vm, &releases.bundle("0.0.9", "ours", None));
+    assert!(
+        old.contains("below 0.1.0, the oldest that may follow"),
+        "{old}"
+    );
+    let whole = fs::read(&new).expect("it reads");
+    let half = releases.file("half");
+    fs::write(&half, &whole[..whole.len() / 2]).expect("it is written");
+    let truncated = push(&vm, &half);
+    assert!(truncated.contains("ends before its time"), "{truncated}");
+    let mut damaged = whole;
+    let middle = damaged.len() / 2;
+    damaged[middle] ^= 1;
+    fs::write(&half, &damaged).expect("it is written");
+    let damaged = push(&vm, &half);
+    assert!(damaged.contains("sum"), "{damaged}");
+    // While it is written.
+    let mut pushing = cairn();
+    pushing.arg("--server");
+    pushing.arg(format!("https://127.0.0.1:{}", vm.https));
+    pushing.args(["--pin", &admin.pin]).arg("--token-file");
+    pushing.arg(&admin.token).args(["upgrade", "push"]);
+    let pushing = pushing.arg(&new).stderr(Stdio::null()).spawn();
+    let mut pushing = pushing.expect("cairn runs");
+    vm.wait_for("an upgrade comes in");
+    vm.cut();
+    assert!(!pushing.wait().expect("it ends").success());
+    let mut vm = Vm::start(&disk, &given());
+    vm.wait_for("Cairn 0.1.0 starts, from slot a");
+    vm.wait_for("the server accepts log-ins");
+    vm.wait_for("slot a has proved itself");
+    // After all that the next one goes through.
+    admin.does(&vm, &["upgrade", "push", text(&new)]);
+    admin.does(&vm, &["reboot"]);
+    vm.wait_for("Cairn 0.2.0 starts, from slot b");
+}

@@ -1,0 +1,213 @@
+//! The server as a child of PID 1: what it works with was handed to it, its configuration comes
+//! from its store or from PID 1, and PID 1 hears how it is.
+
+mod alive;
+mod around;
+mod chosen;
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::thread;
+
+use tokio_util::sync::CancellationToken;
+
+use self::around::{Answer, Around};
+use self::chosen::{Choice, Chosen};
+use super::{Failure, Kept, now_ms};
+use crate::config::{Config, Machine};
+use crate::machine::link::{Line, Opened, ToMachine, ToServer};
+use crate::machine::source::Found;
+use crate::service::log_ring::LogRing;
+use crate::service::open;
+use crate::service::operator::Operator;
+use crate::store::disk::FileDevice;
+
+/// What PID 1 hands over.
+#[derive(Debug)]
+pub struct Handed {
+    /// The line to PID 1.
+    pub line: OwnedFd,
+    /// The device of the store.
+    pub data: OwnedFd,
+    /// Where bundles go.
+    pub upload: OwnedFd,
+}
+
+/// Serves until PID 1 says that it should stop. The error is a sentence for the operator.
+pub fn run(handed: Handed, log: Arc<LogRing>) -> Result<(), String> {
+    let line = Arc::new(Line::of(handed.line));
+    let ToServer::Start(start) = line.receive().map_err(|error| lost(&error))? else {
+        return Err("PID 1 says something else than how to start".to_owned());
+    };
+    let machine = Machine::measure();
+    let limits = Config::of_domain("localhost", &machine).limits.store();
+    let opened = FileDevice::of_file(File::from(handed.data))
+        .map_err(|error| format!("cannot use {}: {error}", start.data))
+        .and_then(|device| {
+            open::open_device(device, &start.data, limits, now_ms())
+                .map_err(|error| error.to_string())
+        });
+    let opened = match opened {
+        Ok(opened) => opened,
+        Err(why) => return wait_for_a_person(&line, &why),
+    };
+    let kept = chosen::kept(&opened.store, &machine);
+    let counts = kept.is_some() && chosen::is_claimed(&opened.store);
+    let told = Opened {
+        has_configuration: counts,
+        newest_ms: opened.recovery.newest_ms,
+    };
+    tell(&line, &ToMachine::Opened(Box::new(told)));
+    let choice = match kept {
+        Some(kept) if counts => Choice::Use(Box::new(kept)),
+        kept => chosen::wait(&line, kept, &machine)?,
+    };
+    let chosen = match choice {
+        Choice::Stop => return Ok(()),
+        Choice::Use(chosen) => {
+            let keeping = chosen.keep(&opened.store);
+            keeping.map_err(|error| format!("cannot keep the configuration: {error}"))?;
+            tell(&line, &ToMachine::Configured(Box::new(chosen.told())));
+            Some(*chosen)
+        }
+        Choice::Nothing(why) => {
+            tell(&line, &ToMachine::Waiting(why));
+            None
+        }
+    };
+    let around = Around::new(line.clone(), handed.upload)
+        .map_err(|error| format!("cannot use the way for bundles: {error}"))?;
+    let served = Served {
+        line,
+        around: Arc::new(around),
+        chosen,
+        machine,
+    };
+    tracing::info!(version = %start.release.version, data = %start.data, "the server starts");
+    serve(&Arc::new(served), opened, log)
+}
+
+/// What a server that serves knows of where it is.
+struct Served {
+    line: Arc<Line>,
+    around: Arc<Around>,
+    /// `None`: the machine can only be claimed.
+    chosen: Option<Chosen>,
+    machine: Machine,
+}
+
+fn serve(served: &Arc<Served>, mut opened: open::Opened, log: Arc<LogRing>) -> Result<(), String> {
+    let config = match &served.chosen {
+        Some(chosen) => chosen.config.clone(),
+        None => chosen::of_nobody(&served.machine),
+    };
+    opened.store.set_limits(config.limits.store());
+    let stop = CancellationToken::new();
+    let (line, serves) = (served.line.clone(), served.chosen.is_some());
+    let start = super::Start {
+        kept: match serves {
+            true => Kept::Chosen,
+            false => Kept::Nowhere,
+        },
+        store: Some(opened),
+        stop: stop.clone(),
+        listening: Box::new(move |core, addresses| {
+            let (core, addresses) = (Arc::downgrade(core), addresses.to_vec());
+            let reporting = move || alive::report(&line, &core, &addresses, serves);
+            if let Err(error) = spawn("alive", reporting) {
+                tracing::error!(%error, "nobody tells PID 1 that the server is alive");
+            }
+        }),
+        machine: Some(served.around.clone()),
+        log: Some(log),
+        ..super::Start::as_process(config)
+    };
+    let hearing = served.clone();
+    let done = super::run(start, |operator| {
+        let operator = operator.clone();
+        spawn("line", move || hearing.hear(&operator, &stop))
+    });
+    done.map_err(|failure| match failure {
+        Failure::Store(sentence) | Failure::Other(sentence) => sentence,
+    })
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), String> {
+    thread::Builder::new()
+        .name(name.to_owned())
+        .stack_size(256 * 1024)
+        .spawn(work)
+        .map(drop)
+        .map_err(|error| format!("cannot start a thread: {error}"))
+}
+
+impl Served {
+    /// Hears PID 1 until it says stop. Without PID 1 there is nothing to serve for.
+    fn hear(&self, operator: &Operator, stop: &CancellationToken) {
+        loop {
+            match self.line.receive() {
+                Ok(ToServer::Stop) | Err(_) => break,
+                Ok(ToServer::Done(outcome)) => self.around.heard(Answer::Done(outcome)),
+                Ok(ToServer::UploadDropped) => self.around.heard(Answer::Dropped),
+                Ok(ToServer::Status(status)) => self.around.is(*status),
+                Ok(ToServer::Source(Some(found))) => self.consider(*found, operator),
+                Ok(ToServer::Source(None) | ToServer::Start(_)) => {}
+            }
+        }
+        stop.cancel();
+    }
+
+    /// A configuration was found while another one counts: it is taken where there was none, or
+    /// with a higher revision.
+    fn consider(&self, found: Found, operator: &Operator) {
+        let origin = found.origin.to_string();
+        let new = match Chosen::found(found, &self.machine) {
+            Ok(new) => new,
+            Err(why) => return tell(&self.line, &ToMachine::Waiting(why)),
+        };
+        let store = &operator.core().store;
+        if let Some(chosen) = &self.chosen
+            && new.config.revision <= chosen.config.revision
+        {
+            if new.source.toml != chosen.source.toml {
+                tracing::info!(
+                    "the configuration of the store counts; the one from {origin} differs, and is \
+                     taken with a higher revision than {}",
+                    chosen.config.revision
+                );
+            }
+            return;
+        }
+        match new.keep(store) {
+            Ok(()) => {
+                tracing::info!(
+                    "the configuration from {origin} counts from now on: starting again"
+                );
+                tell(&self.line, &ToMachine::Reboot);
+            }
+            Err(error) => tracing::error!(%error, "cannot keep the configuration from {origin}"),
+        }
+    }
+}
+
+/// Something is wrong that starting again does not mend: says so, and waits to be stopped.
+fn wait_for_a_person(line: &Line, why: &str) -> Result<(), String> {
+    tracing::error!("{why}");
+    tell(line, &ToMachine::Waiting(why.to_owned()));
+    loop {
+        if line.receive::<ToServer>().map_err(|error| lost(&error))? == ToServer::Stop {
+            return Ok(());
+        }
+    }
+}
+
+fn tell(line: &Line, message: &ToMachine) {
+    if let Err(error) = line.send(message) {
+        tracing::warn!(%error, "PID 1 does not listen");
+    }
+}
+
+fn lost(error: &std::io::Error) -> String {
+    format!("the line to PID 1 is broken: {error}")
+}

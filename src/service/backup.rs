@@ -1,0 +1,370 @@
+//! The content of a backup: frames of a tag, a length (four bytes, big-endian) and that many bytes.
+//!
+//! First a head in JSON, then the values of the server itself (certificates, its secret,
+//! administrators, tokens, the configuration), then the accounts in the order of their addresses,
+//! each as its `<user/>` of XEP-0227 in pieces between a beginning and an end, and an end of it
+//! all. Each account is as it is at its moment. A reader knows by the end that it has everything,
+//! and a writer that was broken off goes on behind the last account that was whole.
+
+use std::io::{self, Read, Write};
+
+use serde::{Deserialize, Serialize};
+
+use crate::store::Store;
+use crate::store::xep0227::{self, NS};
+use crate::xml::Writer;
+
+/// Bytes of a frame: one value of the server at most.
+pub const FRAME_BYTES_MAX: usize = 128 * 1024;
+
+/// What an account is cut into.
+const PIECE_BYTES: usize = 64 * 1024;
+
+/// Accounts whose names are looked up at once.
+const PAGE: usize = 1_000;
+
+/// Bytes of all values of the server that a restore holds in memory.
+const SETTINGS_BYTES_MAX: usize = 32 << 20;
+
+/// The version of this format.
+pub const FORMAT: u32 = 1;
+
+/// What a frame is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Tag {
+    /// [`Head`] in JSON.
+    Head = b'h',
+    /// A value of the server: its name, a zero, the value.
+    Setting = b's',
+    /// An account begins: its address.
+    Account = b'a',
+    /// A piece of it.
+    Piece = b'p',
+    /// The account ends: its address.
+    AccountEnd = b'z',
+    /// [`End`] in JSON.
+    End = b'e',
+}
+
+/// What a backup says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    /// The version of the format.
+    pub format: u32,
+    /// The domain whose accounts they are.
+    pub domain: String,
+    /// When it was begun, ms since 1970.
+    pub begun_ms: u64,
+}
+
+/// What is said at the end.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    /// What could not be read, in words; the first hundred.
+    pub missing: Vec<String>,
+}
+
+const MISSING_MAX: usize = 100;
+
+/// Writes one frame.
+pub fn write_frame(out: &mut dyn Write, tag: Tag, bytes: &[u8]) -> io::Result<()> {
+    debug_assert!(bytes.len() <= FRAME_BYTES_MAX, "{tag:?}");
+    let length = u32::try_from(bytes.len()).map_err(|_| broken("a frame is too long"))?;
+    out.write_all(&[tag as u8])?;
+    out.write_all(&length.to_be_bytes())?;
+    out.write_all(bytes)
+}
+
+/// Reads one frame.
+pub fn read_frame(input: &mut dyn Read) -> io::Result<(Tag, Vec<u8>)> {
+    let mut head = [0; 5];
+    input.read_exact(&mut head)?;
+    let [tag, length @ ..] = head;
+    let tag = Tag::of(tag).ok_or_else(|| broken("an unknown frame"))?;
+    let length = u32::from_be_bytes(length) as usize;
+    if length > FRAME_BYTES_MAX {
+        return Err(broken("a frame is too long"));
+    }
+    let mut bytes = vec![0; length];
+    input.read_exact(&mut bytes)?;
+    Ok((tag, bytes))
+}
+
+/// Writes a backup of the store, or, with `after`, what stands behind that account in it. Returns
+/// what could not be read.
+pub fn write(
+    store: &Store,
+    domain: &str,
+    now_ms: u64,
+    after: Option<&str>,
+    out: &mut dyn Write,
+) -> Result<End, String> {
+    let cannot = |error: io::Error| format!("the backup cannot be written: {error}");
+    if after.is_none() {
+        let head = Head {
+            format: FORMAT,
+            domain: domain.to_owned(),
+            begun_ms: now_ms,
+        };
+        write_frame(out, Tag::Head, &json(&head)).map_err(cannot)?;
+        let settings: Vec<Vec<u8>> = store.read(|state| {
+            let each = |(name, value): (&str, &[u8])| [name.as_bytes(), b"\0", value].concat();
+            state.settings().map(each).collect()
+        });
+        for setting in settings {
+            write_frame(out, Tag::Setting, &setting).map_err(cannot)?;
+        }
+    }
+    let mut end = End::default();
+    let mut last = after.unwrap_or_default().to_owned();
+    loop {
+        let owners = store.read(|state| state.accounts_behind(&last, PAGE));
+        let Some(furthest) = owners.last() else {
+            break;
+        };
+        last.clone_from(furthest);
+        for owner in owners {
+            write_account(store, &owner, &mut end, out)?;
+        }
+    }
+    write_frame(out, Tag::End, &json(&end)).map_err(cannot)?;
+    out.flush().map_err(cannot)?;
+    Ok(end)
+}
+
+/// One that was removed meanwhile is empty.
+fn write_account(
+    store: &Store,
+    owner: &str,
+    end: &mut End,
+    out: &mut dyn Write,
+) -> Result<(), String> {
+    let cannot = |error: io::Error| format!("the backup cannot be written: {error}");
+    write_frame(out, Tag::Account, owner.as_bytes()).map_err(cannot)?;
+    let mut pieces = Pieces {
+        out,
+        piece: Vec::new(),
+    };
+    let exported = xep0227::export_account(store, owner, &mut pieces);
+    let exported = exported.map_err(|error| error.to_string())?;
+    pieces.flush().map_err(cannot)?;
+    let missing = exported
+        .map(|exported| exported.missing)
+        .unwrap_or_default();
+    let room = MISSING_MAX - end.missing.len().min(MISSING_MAX);
+    end.missing.extend(missing.into_iter().take(room));
+    write_frame(out, Tag::AccountEnd, owner.as_bytes()).map_err(cannot)
+}
+
+/// Cuts what is written into frames.
+struct Pieces<'a> {
+    out: &'a mut dyn Write,
+    piece: Vec<u8>,
+}
+
+impl Write for Pieces<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let taken = bytes.len().min(PIECE_BYTES - self.piece.len());
+        self.piece.extend_from_slice(&bytes[..taken]);
+        if self.piece.len() == PIECE_BYTES {
+            self.flush()?;
+        }
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if !self.piece.is_empty() {
+            write_frame(self.out, Tag::Piece, &self.piece)?;
+            self.piece.clear();
+        }
+        Ok(())
+    }
+}
+
+/// A backup that is read: its accounts as one document of XEP-0227, its values kept aside.
+pub struct Document<'a> {
+    input: &'a mut dyn Read,
+    host: String,
+    /// Bytes of the document that were not taken yet.
+    text: Vec<u8>,
+    at: usize,
+    aside: &'a mut Aside,
+}
+
+/// What stands in a backup beside the accounts.
+#[derive(Debug, Default)]
+pub struct Aside {
+    /// The values of the server.
+    pub settings: Vec<(String, Vec<u8>)>,
+    /// What was said at the end; `None` before it was read.
+    pub end: Option<End>,
+}
+
+/// Reads the head of a backup.
+pub fn read_head(input: &mut dyn Read) -> io::Result<Head> {
+    match read_frame(input)? {
+        (Tag::Head, bytes) => {
+            let head: Head =
+                serde_json::from_slice(&bytes).map_err(|_| broken("its head is none"))?;
+            match head.format {
+                FORMAT => Ok(head),
+                _ => Err(broken("it was made by a later version of Cairn")),
+            }
+        }
+        _ => Err(broken("it has no head")),
+    }
+}
+
+impl<'a> Document<'a> {
+    /// What stands behind the head.
+    pub fn new(head: &Head, input: &'a mut dyn Read, aside: &'a mut Aside) -> Document<'a> {
+        let mut writer = Writer::new();
+        writer.open_ns("server-data", NS);
+        let mut text = writer.finish_open().to_vec();
+        let host = Writer::new()
+            .open("host")
+            .attr("jid", &head.domain)
+            .finish_open();
+        text.extend_from_slice(&host);
+        Document {
+            input,
+            host: head.domain.clone(),
+            text,
+            at: 0,
+            aside,
+        }
+    }
+
+    fn next(&mut self) -> io::Result<()> {
+        let (tag, bytes) = read_frame(self.input)?;
+        self.text.clear();
+        self.at = 0;
+        match tag {
+            Tag::Setting => self.setting(&bytes)?,
+            Tag::Account | Tag::AccountEnd => {
+                let owner = std::str::from_utf8(&bytes).ok();
+                let host = owner.and_then(|owner| owner.rsplit_once('@'));
+                if host.is_none_or(|(_, host)| host != self.host) {
+                    return Err(broken("an account of another domain"));
+                }
+            }
+            Tag::Piece => self.text = bytes,
+            Tag::End => {
+                let end = serde_json::from_slice(&bytes).map_err(|_| broken("its end is none"))?;
+                self.aside.end = Some(end);
+                self.text.extend_from_slice(b"</host></server-data>");
+            }
+            Tag::Head => return Err(broken("it has two heads")),
+        }
+        Ok(())
+    }
+
+    fn setting(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let zero = bytes.iter().position(|byte| *byte == 0);
+        let (name, value) = bytes.split_at(zero.ok_or_else(|| broken("a value has no name"))?);
+        let name = std::str::from_utf8(name).map_err(|_| broken("a value has no name"))?;
+        let settings = &mut self.aside.settings;
+        let held: usize = settings
+            .iter()
+            .map(|(name, value)| name.len() + value.len())
+            .sum();
+        if held + bytes.len() > SETTINGS_BYTES_MAX {
+            return Err(broken("it has too many values"));
+        }
+        settings.push((name.to_owned(), value[1..].to_vec()));
+        Ok(())
+    }
+}
+
+impl Read for Document<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        while self.at == self.text.len() {
+            if self.aside.end.is_some() {
+                return Ok(0);
+            }
+            self.next()?;
+        }
+        let taken = into.len().min(self.text.len() - self.at);
+        into[..taken].copy_from_slice(&self.text[self.at..self.at + taken]);
+        self.at += taken;
+        Ok(taken)
+    }
+}
+
+impl Tag {
+    fn of(byte: u8) -> Option<Tag> {
+        [
+            Tag::Head,
+            Tag::Setting,
+            Tag::Account,
+            Tag::Piece,
+            Tag::AccountEnd,
+            Tag::End,
+        ]
+        .into_iter()
+        .find(|tag| *tag as u8 == byte)
+    }
+}
+
+fn json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("plain values are JSON")
+}
+
+fn broken(why: &str) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("this is no whole backup: {why}"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_read_as_they_were_written_and_nonsense_is_refused() {
+        let mut text = Vec::new();
+        write_frame(&mut text, Tag::Piece, b"abc").expect("memory");
+        let read = read_frame(&mut &text[..]).expect("a frame");
+        assert_eq!(read, (Tag::Piece, b"abc".to_vec()));
+        for cut in 0..text.len() {
+            assert!(read_frame(&mut &text[..cut]).is_err());
+        }
+        assert!(read_frame(&mut &b"?\0\0\0\0"[..]).is_err());
+        assert!(read_frame(&mut &b"p\xff\xff\xff\xff"[..]).is_err());
+    }
+
+    #[test]
+    fn a_document_ends_only_with_the_end() {
+        let head = Head {
+            format: FORMAT,
+            domain: "chat.example".to_owned(),
+            begun_ms: 0,
+        };
+        let mut frames = Vec::new();
+        for (tag, bytes) in [
+            (Tag::Setting, &b"name\0val\0ue"[..]),
+            (Tag::Account, b"a@chat.example"),
+            (Tag::Piece, b"<user name='a'/>"),
+            (Tag::AccountEnd, b"a@chat.example"),
+            (Tag::End, b"{\"missing\":[]}"),
+        ] {
+            write_frame(&mut frames, tag, bytes).expect("memory");
+        }
+        let read = |frames: &[u8]| {
+            let (mut text, mut aside) = (String::new(), Aside::default());
+            let read = Document::new(&head, &mut &frames[..], &mut aside).read_to_string(&mut text);
+            read.map(|_| (text, aside))
+        };
+        let (text, aside) = read(&frames).expect("whole");
+        assert!(
+            text.ends_with("<user name='a'/></host></server-data>"),
+            "{text}"
+        );
+        assert_eq!(aside.settings, [("name".to_owned(), b"val\0ue".to_vec())]);
+        assert!(read(&frames[..frames.len() - 1]).is_err());
+        let other = String::from_utf8_lossy(&frames).replace("chat.", "char.");
+        assert!(read(other.as_bytes()).is_err());
+    }
+}

@@ -1,0 +1,62 @@
+//! Which certificate the server shows: the configured files, the one that `cairn cert set` has put
+//! into the store, or the self-signed one that is there.
+
+use zeroize::Zeroizing;
+
+use crate::config::Config;
+use crate::net::certificate::Pem;
+use crate::store::{State, Store, StoreError, Tx};
+
+/// Where a certificate comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The files that the configuration names.
+    Files,
+    /// The store, by `cairn cert set`.
+    Store,
+    /// The store, made by the server itself.
+    SelfSigned,
+}
+
+/// The certificate that is there; `None` where the server has to make one. The error is a sentence
+/// for the operator.
+pub fn current(config: &Config, store: &Store) -> Result<Option<(Pem, Source)>, String> {
+    match (&config.tls.certificate, &config.tls.key) {
+        (Some(certificate), Some(key)) => {
+            return Ok(Some((Pem::read(certificate, key)?, Source::Files)));
+        }
+        (None, None) => {}
+        _ => return Err("[tls] needs both `certificate` and `key`, or neither".to_owned()),
+    }
+    Ok(store.read(|state| {
+        [Source::Store, Source::SelfSigned]
+            .into_iter()
+            .find_map(|source| Some((kept(state, &config.domain, source)?, source)))
+    }))
+}
+
+/// Keeps a certificate in the store.
+pub fn keep(tx: &mut Tx<'_>, domain: &str, source: Source, pem: &Pem) -> Result<(), StoreError> {
+    let (chain, key) = names(source);
+    tx.put_setting(&format!("{chain}:{domain}"), pem.chain.as_bytes())?;
+    tx.put_setting(&format!("{key}:{domain}"), pem.key.as_bytes())
+}
+
+fn kept(state: &State, domain: &str, source: Source) -> Option<Pem> {
+    let (chain, key) = names(source);
+    let text = |name: &str| {
+        let value = state.setting(&format!("{name}:{domain}"))?;
+        String::from_utf8(value.to_vec()).ok()
+    };
+    Some(Pem {
+        chain: text(chain)?,
+        key: Zeroizing::new(text(key)?),
+    })
+}
+
+fn names(source: Source) -> (&'static str, &'static str) {
+    match source {
+        Source::SelfSigned => ("self-signed-certificate", "self-signed-key"),
+        Source::Files | Source::Store => ("certificate", "certificate-key"),
+    }
+}

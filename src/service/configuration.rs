@@ -1,0 +1,168 @@
+//! The configuration in the store: on a machine it is the one that counts, once somebody has
+//! claimed the machine (DESIGN §8).
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Config, Machine};
+use crate::store::{State, Store, StoreError, Tx};
+
+/// The name of the value.
+const NAME: &str = "configuration";
+
+/// A configuration from outside: a file, or what the machine has found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// The text, TOML.
+    pub toml: String,
+    /// Where it is from, for people.
+    pub origin: String,
+}
+
+/// Where a machine is administered unless its configuration says so otherwise.
+const HTTPS_OF_A_MACHINE: &str = "[\"[::]:443\"]";
+
+impl Source {
+    /// The smallest: a domain, for whoever claims a machine that has none.
+    #[must_use]
+    pub fn of_domain(domain: &str) -> Source {
+        let toml = format!("domain = {}\n", toml::Value::from(domain));
+        Source {
+            toml,
+            origin: "`cairn claim`".to_owned(),
+        }
+        .of_machine()
+    }
+
+    /// As a machine uses it: without `[listen] https` nobody could administer it.
+    #[must_use]
+    pub fn of_machine(self) -> Source {
+        let table: Option<toml::Table> = self.toml.parse().ok();
+        let says = |table: &toml::Table| {
+            let listen = table.get("listen").and_then(toml::Value::as_table);
+            listen.is_some_and(|listen| listen.contains_key("https"))
+        };
+        if table.as_ref().is_none_or(says) {
+            return self;
+        }
+        match changed(&self.toml, "listen.https", HTTPS_OF_A_MACHINE) {
+            Ok(toml) => Source { toml, ..self },
+            Err(_) => self,
+        }
+    }
+}
+
+/// The configuration that the store keeps.
+#[must_use]
+pub fn kept(state: &State) -> Option<Source> {
+    serde_json::from_slice(state.setting(NAME)?).ok()
+}
+
+/// Keeps one in the store.
+pub fn keep(tx: &mut Tx<'_>, source: &Source) -> Result<(), StoreError> {
+    let value = serde_json::to_vec(source).expect("plain values are JSON");
+    tx.put_setting(NAME, &value)
+}
+
+/// The configuration that counts, of the one from outside and the one in the store, and what is
+/// kept from now on.
+///
+/// The store's wins, unless nobody has claimed the machine yet, or the other has a higher
+/// `revision`, or the store's is none any more or does not fit the machine. Where the store lies is
+/// always said from outside.
+pub fn in_force(store: &Store, outside: Config, source: &Source, machine: &Machine) -> Config {
+    let (kept, is_claimed) = store.read(|state| {
+        let is_claimed = state.administrators().next().is_some();
+        (kept(state), is_claimed)
+    });
+    if let Some(kept) = kept.filter(|_| is_claimed) {
+        match usable(&kept, &outside, machine) {
+            Ok(inside) if inside.revision >= outside.revision => {
+                if kept.toml != source.toml {
+                    tracing::info!(
+                        from = kept.origin,
+                        "the configuration in the store counts; the one from {} differs, and is taken \
+                         with a higher revision than {}",
+                        source.origin,
+                        inside.revision
+                    );
+                }
+                return inside;
+            }
+            Ok(_) => tracing::info!(from = source.origin, "a configuration of a higher revision"),
+            Err(why) => {
+                tracing::error!(
+                    "the configuration in the store cannot be used ({why}): the one from {} is",
+                    source.origin
+                );
+                return outside;
+            }
+        }
+    }
+    let same = store.read(|state| self::kept(state).as_ref() == Some(source));
+    if !same && let Err(error) = store.update(|tx| keep(tx, source)) {
+        tracing::warn!(%error, "the configuration cannot be kept in the store");
+    }
+    outside
+}
+
+fn usable(kept: &Source, outside: &Config, machine: &Machine) -> Result<Config, String> {
+    let mut inside = Config::parse(&kept.toml, machine).map_err(|error| error.to_string())?;
+    inside.admission(machine).check()?;
+    inside.store.clone_from(&outside.store);
+    Ok(inside)
+}
+
+/// The text with one key changed. `value` is TOML, or a text as it is. The error is a sentence.
+pub fn changed(toml: &str, key: &str, value: &str) -> Result<String, String> {
+    let mut table: toml::Table = toml
+        .parse()
+        .map_err(|error| format!("the configuration that is kept is no TOML: {error}"))?;
+    let parsed: Result<toml::Table, _> = format!("value = {value}").parse();
+    let value = match parsed {
+        Ok(mut parsed) if parsed.len() == 1 => parsed
+            .remove("value")
+            .unwrap_or_else(|| toml::Value::String(value.to_owned())),
+        _ => toml::Value::String(value.to_owned()),
+    };
+    let name = match key.split_once('.') {
+        None => {
+            table.insert(key.to_owned(), value);
+            return Ok(table.to_string());
+        }
+        Some((section, name)) => {
+            let section = table
+                .entry(section)
+                .or_insert_with(|| toml::Value::Table(toml::Table::new()));
+            let section = section.as_table_mut();
+            section
+                .ok_or_else(|| {
+                    format!("{key} is not a key: what stands before the dot is no section")
+                })?
+                .insert(name.to_owned(), value);
+            name
+        }
+    };
+    debug_assert!(!name.is_empty() || key.ends_with('.'));
+    Ok(table.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_key_is_changed_and_the_others_stay() {
+        let before = "domain = \"a.example\"\n[limits]\nresume_s = 5\n";
+        let after = changed(before, "limits.ping_s", "60").expect("TOML");
+        let after = changed(&after, "registration.mode", "open").expect("TOML");
+        let after = changed(&after, "listen.https", "[\"[::]:443\"]").expect("TOML");
+        let machine = Machine::of_memory(1 << 30);
+        let config = Config::parse(&after, &machine).expect("valid");
+        assert_eq!((config.limits.ping_s, config.limits.resume_s), (60, 5));
+        assert_eq!(config.listen.https.len(), 1);
+        assert!(changed(before, "domain.x", "1").is_err());
+        // What could smuggle in another key is a text.
+        let odd = changed(before, "limits.ping_s", "1\ndomain = \"b.example\"").expect("TOML");
+        assert!(Config::parse(&odd, &machine).is_err());
+    }
+}

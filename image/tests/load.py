@@ -38,17 +38,25 @@ class Client(slixmpp.ClientXMPP):
 async def send(where, round_):
     bob = Client("bob")
     bob.register_plugin("xep_0198")
-    management = bob["xep_0198"]
+    management = bob.plugin["xep_0198"]
     management.window = 1
+    enabled = asyncio.Event()
+    bob.add_event_handler("sm_enabled", lambda _: enabled.set())
     await bob.log_in(where)
+    await asyncio.wait_for(enabled.wait(), 60)
     acknowledged = asyncio.Event()
     bob.add_event_handler("stanza_acked", lambda _: acknowledged.set())
     for number in range(100_000):
         name = f"{round_}-{number}"
         acknowledged.clear()
         bob.send_message(mto="alice@chat.example", mbody=name, mtype="chat")
-        management.request_ack()
-        await acknowledged.wait()
+        # The request overtakes the message, which goes through a queue.
+        while not acknowledged.is_set():
+            management.request_ack()
+            try:
+                await asyncio.wait_for(acknowledged.wait(), 0.05)
+            except asyncio.TimeoutError:
+                pass
         print(name, flush=True)
 
 

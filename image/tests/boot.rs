@@ -5,10 +5,10 @@
 mod support;
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use support::{Disk, Options, PASSWORD, Vm, image, succeeds, tool};
+use support::{Disk, Options, PASSWORD, Vm, image, python, succeeds, tool};
 
 const MIB: u64 = 1 << 20;
 const CONFIG: &str = "domain = \"chat.example\"\n";
@@ -19,19 +19,6 @@ fn given(efi: bool) -> Options {
         config: Some(CONFIG),
         ..Options::default()
     }
-}
-
-fn python() -> Option<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let found = std::env::var_os("CAIRN_PYTHON")
-        .map_or_else(|| root.join("target/venv/bin/python"), PathBuf::from);
-    if !found.exists() {
-        let must = std::env::var("CI").is_ok_and(|value| value == "true");
-        assert!(!must, "a Python with slixmpp is missing");
-        println!("SKIPPED: a Python with slixmpp is missing; ./dev boot installs it");
-        return None;
-    }
-    Some(found)
 }
 
 /// slixmpp as `name`, who writes to `other`.

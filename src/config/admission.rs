@@ -189,6 +189,8 @@ impl Shares {
         let argon2_concurrent = (machine.memory_bytes >> 31).clamp(1, 4);
         let rest = allowed(machine)
             .saturating_sub(PROGRAM_BYTES)
+            // Whether it is on or not: it can be switched on without lowering anything.
+            .saturating_sub(ADMIN_BYTES)
             .saturating_sub(argon2_concurrent * ARGON2_BYTES);
         let share = |percent: u64| rest / 100 * percent;
         let files = machine.files_max.saturating_sub(FILES_BESIDES);
@@ -196,7 +198,7 @@ impl Shares {
             usize::try_from(value.clamp(from, to)).unwrap_or(usize::MAX)
         };
         let connections = bounded(
-            share(37) / (SESSION_BYTES + DETACHED_BYTES),
+            share(48) / (SESSION_BYTES + DETACHED_BYTES),
             16,
             files.clamp(16, CONNECTIONS_MAX),
         );
@@ -204,11 +206,11 @@ impl Shares {
         Self {
             connections,
             unauthenticated_connections: bounded(strangers, 16, 10_000).min(connections),
-            inbound_bytes: bounded(share(5), 1 << 20, 1 << 30),
-            outbound_bytes: bounded(share(20), 2 << 20, 4 << 30),
-            accounts: bounded(share(15) / ACCOUNT_BYTES, 100, 1_000_000),
+            inbound_bytes: bounded(share(4), 1 << 20, 1 << 30),
+            outbound_bytes: bounded(share(15), 2 << 20, 4 << 30),
+            accounts: bounded(share(12) / ACCOUNT_BYTES, 100, 1_000_000),
             presence_bytes: bounded(share(1), 64 << 10, 1 << 30),
-            addresses_remembered: bounded(share(4) / REMEMBERED_BYTES, 1_024, 65_536),
+            addresses_remembered: bounded(share(3) / REMEMBERED_BYTES, 1_024, 65_536),
             roster_bytes: bounded(share(5) / 5 * 4, 64 << 10, 1 << 30),
             argon2_concurrent: bounded(argon2_concurrent, 1, 4),
         }

@@ -36,6 +36,10 @@ pub struct MachineStatus {
     pub root_hash: String,
     /// Whether this boot has proved itself.
     pub is_confirmed: bool,
+    /// Its memory, in MiB.
+    pub memory_mib: u64,
+    /// What of that the kernel could give to programs, in MiB.
+    pub memory_available_mib: u64,
     /// Its addresses.
     pub addresses: Vec<String>,
     /// What went wrong lately, newest last.

@@ -2,6 +2,7 @@
 
 // Not every test needs all of it.
 #![allow(dead_code)]
+#![allow(clippy::print_stdout)]
 
 use std::fs;
 use std::io::Read;
@@ -28,6 +29,20 @@ pub fn image() -> Option<PathBuf> {
         println!("SKIPPED: CAIRN_IMAGE names no image; ./dev boot builds it");
     }
     image
+}
+
+/// A Python with the clients that the tests use.
+pub fn python() -> Option<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let found = std::env::var_os("CAIRN_PYTHON")
+        .map_or_else(|| root.join("target/venv/bin/python"), PathBuf::from);
+    if !found.exists() {
+        let must = std::env::var("CI").is_ok_and(|value| value == "true");
+        assert!(!must, "a Python with slixmpp is missing");
+        println!("SKIPPED: a Python with slixmpp is missing; ./dev boot installs it");
+        return None;
+    }
+    Some(found)
 }
 
 /// The tool under test.
@@ -68,7 +83,15 @@ impl Disk {
 
     /// Gives it a store with an administrator, whose token is in the file `token`.
     pub fn seed_administrator(&self, name: &str) {
+        self.seed_administrator_and(name, &[]);
+    }
+
+    /// The same, and others.
+    pub fn seed_administrator_and(&self, name: &str, others: &[&str]) {
         self.seed_account(name, &["--admin"]);
+        for other in others {
+            self.seed_account(other, &[]);
+        }
         let mut make = self.seeding();
         let token = succeeds(make.args(["token", "new"]));
         let token = token.split_whitespace().last().expect("a token").to_owned();
@@ -248,6 +271,27 @@ impl Vm {
         }
     }
 
+    /// What its administrator hears of its memory: MiB that programs could have.
+    #[track_caller]
+    pub fn available_mib(&mut self, disk: &Disk, pin: &str) -> u64 {
+        let mut command = cairn();
+        command.arg("--server");
+        command.arg(format!("https://127.0.0.1:{}", self.https));
+        command.args(["--pin", pin, "--token-file"]);
+        command.arg(disk.file("token")).arg("machine");
+        let status = succeeds(&mut command);
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("memory available mib"));
+        let figure = line.and_then(|line| line.split_whitespace().last()?.parse().ok());
+        // What it has written meanwhile is looked at later.
+        while let Ok(line) = self.lines.try_recv() {
+            println!("{line}");
+            self.seen.push(line);
+        }
+        figure.expect("a figure")
+    }
+
     /// The fingerprint of its certificate, from the screen.
     #[track_caller]
     pub fn pin(&mut self) -> String {
@@ -271,13 +315,15 @@ impl Vm {
             let left = until.saturating_duration_since(Instant::now());
             match self.lines.recv_timeout(left) {
                 Ok(line) => {
+                    // Shown where the test fails.
+                    println!("{line}");
                     self.seen.push(line.clone());
                     if is_it(&line) {
                         return line;
                     }
                 }
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                    panic!("no line with {what:?}; seen:\n{}", self.seen.join("\n"))
+                    panic!("no line with {what:?}")
                 }
             }
         }

@@ -95,6 +95,7 @@ impl Init {
 
     /// How the machine is, for administrators elsewhere.
     fn tell_status(&mut self) {
+        let [memory_mib, memory_available_mib] = memory_mib();
         let status = MachineStatus {
             version: self.release.version.clone(),
             slot: self
@@ -104,6 +105,8 @@ impl Init {
                 .unwrap_or_default(),
             root_hash: self.root_hash.clone(),
             is_confirmed: self.health.is_confirmed(),
+            memory_mib,
+            memory_available_mib,
             addresses: self.addresses(),
             errors: self.console.errors().map(str::to_owned).collect(),
         };
@@ -230,4 +233,14 @@ impl Init {
         };
         self.answer(outcome);
     }
+}
+
+/// All memory, and what of it is to be had. 0 where the kernel does not say.
+fn memory_mib() -> [u64; 2] {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    ["MemTotal:", "MemAvailable:"].map(|name| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        let kib = line.and_then(|line| line.split_ascii_whitespace().next()?.parse().ok());
+        kib.map_or(0, |kib: u64| kib / 1024)
+    })
 }

@@ -16,6 +16,9 @@ const EVERY: Duration = Duration::from_secs(5);
 /// How long the server has to answer itself.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
+/// The first byte of a record that holds an alert (RFC 8446 §5.1).
+const TLS_ALERT: u8 = 21;
+
 /// Tells PID 1 that clients are served, and from then on that the server is alive. With `serves`
 /// unset nobody is served but who claims the machine.
 pub(super) fn report(line: &Line, core: &Weak<Core>, addresses: &[SocketAddr], serves: bool) {
@@ -26,7 +29,7 @@ pub(super) fn report(line: &Line, core: &Weak<Core>, addresses: &[SocketAddr], s
         };
         if !answers {
             let domain = &core.config.domain;
-            answers = addresses.iter().any(|address| answers_at(*address, domain));
+            answers = addresses.iter().all(|address| answers_at(*address, domain));
             if answers {
                 tell(line, &ToMachine::Serving);
             }
@@ -37,7 +40,8 @@ pub(super) fn report(line: &Line, core: &Weak<Core>, addresses: &[SocketAddr], s
     }
 }
 
-/// Whether a stream can be opened there (RFC 6120 §4.2), over the loopback.
+/// Whether a stream can be opened there (RFC 6120 §4.2), over the loopback. Where TLS comes first its
+/// alert is as good an answer (RFC 8446 §6).
 fn answers_at(address: SocketAddr, domain: &str) -> bool {
     let ip: IpAddr = match address.ip() {
         ip if !ip.is_unspecified() => ip,
@@ -60,6 +64,9 @@ fn answers_at(address: SocketAddr, domain: &str) -> bool {
                 break;
             }
             said.extend_from_slice(&buffer[..len]);
+            if said[0] == TLS_ALERT {
+                return Ok(true);
+            }
             if memchr::memmem::find(&said, b"<starttls").is_some() {
                 stream.write_all(b"</stream:stream>")?;
                 return Ok(true);

@@ -266,11 +266,11 @@ impl Server {
         }))
     }
 
-    /// Where clients are accepted.
-    fn addresses(&self) -> Vec<SocketAddr> {
+    /// Where clients are accepted, and how.
+    fn addresses(&self) -> Vec<(SocketAddr, Entry)> {
         let addresses = self.listeners.iter();
         addresses
-            .filter_map(|(listener, _)| listener.local_addr().ok())
+            .filter_map(|(listener, entry)| Some((listener.local_addr().ok()?, *entry)))
             .collect()
     }
 

@@ -34,8 +34,8 @@ pub struct Start {
     pub log: Option<Arc<LogRing>>,
 }
 
-/// Hears where clients are accepted.
-pub type Listening = Box<dyn FnOnce(&Arc<Core>, &[SocketAddr]) + Send>;
+/// Hears where clients are accepted, and how.
+pub type Listening = Box<dyn FnOnce(&Arc<Core>, &[(SocketAddr, Entry)]) + Send>;
 
 /// What the store has to do with the configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

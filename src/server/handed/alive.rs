@@ -2,54 +2,69 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
-use std::sync::{Arc, Weak};
+use std::sync::Weak;
 use std::thread;
 use std::time::Duration;
 
 use super::tell;
 use crate::machine::link::{Figures, Line, ToMachine};
+use crate::net::certificate::Facts;
+use crate::net::tls::{Entry, TlsClient};
 use crate::router::Core;
 use crate::service::certificates;
 
 /// How often PID 1 hears that the server is alive.
 const EVERY: Duration = Duration::from_secs(5);
+/// How often it is tried whether it answers: the loopback may come a little later.
+const TRY_EVERY: Duration = Duration::from_millis(100);
 /// How long the server has to answer itself.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// The first byte of a record that holds an alert (RFC 8446 §5.1).
-const TLS_ALERT: u8 = 21;
-
 /// Tells PID 1 that clients are served, and from then on that the server is alive. With `serves`
 /// unset nobody is served but who claims the machine.
-pub(super) fn report(line: &Line, core: &Weak<Core>, addresses: &[SocketAddr], serves: bool) {
+pub(super) fn report(
+    line: &Line,
+    core: &Weak<Core>,
+    addresses: &[(SocketAddr, Entry)],
+    serves: bool,
+) {
     let mut answers = !serves;
     loop {
         let Some(core) = core.upgrade() else {
             return;
         };
         if !answers {
-            let domain = &core.config.domain;
-            answers = addresses.iter().all(|address| answers_at(*address, domain));
+            answers = addresses.iter().all(|at| answers_at(*at, &core));
             if answers {
                 tell(line, &ToMachine::Serving);
             }
         }
         tell(line, &ToMachine::Alive(Box::new(figures(&core, addresses))));
         drop(core);
-        thread::sleep(EVERY);
+        thread::sleep(if answers { EVERY } else { TRY_EVERY });
     }
 }
 
-/// Whether a stream can be opened there (RFC 6120 §4.2), over the loopback. Where TLS comes first its
-/// alert is as good an answer (RFC 8446 §6).
-fn answers_at(address: SocketAddr, domain: &str) -> bool {
+/// Whether somebody over the loopback would be served there.
+fn answers_at((address, entry): (SocketAddr, Entry), core: &Core) -> bool {
     let ip: IpAddr = match address.ip() {
         ip if !ip.is_unspecified() => ip,
         IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
     };
+    match entry {
+        Entry::StartTls => opens_a_stream((ip, address.port()).into(), &core.config.domain),
+        Entry::Direct | Entry::Https => {
+            let pin = facts(core).map(|facts| facts.fingerprint);
+            TlsClient::connect(&ip.to_string(), address.port(), pin, ANSWER_WITHIN).is_ok()
+        }
+    }
+}
+
+/// Whether a stream can be opened there (RFC 6120 §4.2).
+fn opens_a_stream(address: SocketAddr, domain: &str) -> bool {
     let ask = || -> std::io::Result<bool> {
-        let mut stream = TcpStream::connect_timeout(&(ip, address.port()).into(), ANSWER_WITHIN)?;
+        let mut stream = TcpStream::connect_timeout(&address, ANSWER_WITHIN)?;
         stream.set_read_timeout(Some(ANSWER_WITHIN))?;
         write!(
             stream,
@@ -64,9 +79,6 @@ fn answers_at(address: SocketAddr, domain: &str) -> bool {
                 break;
             }
             said.extend_from_slice(&buffer[..len]);
-            if said[0] == TLS_ALERT {
-                return Ok(true);
-            }
             if memchr::memmem::find(&said, b"<starttls").is_some() {
                 stream.write_all(b"</stream:stream>")?;
                 return Ok(true);
@@ -77,7 +89,7 @@ fn answers_at(address: SocketAddr, domain: &str) -> bool {
     ask().unwrap_or(false)
 }
 
-fn figures(core: &Arc<Core>, addresses: &[SocketAddr]) -> Figures {
+fn figures(core: &Core, addresses: &[(SocketAddr, Entry)]) -> Figures {
     let stat = core.store.stat();
     let segment = u64::from(stat.log.geometry.segment_bytes);
     let in_use = stat.log.segments.saturating_sub(stat.log.segments_free);
@@ -87,17 +99,13 @@ fn figures(core: &Arc<Core>, addresses: &[SocketAddr]) -> Figures {
         used_bytes: u64::from(in_use) * segment,
         store_bytes: u64::from(stat.log.segments) * segment,
         certificate: certificate(core),
-        listening: addresses.to_vec(),
+        listening: addresses.iter().map(|(address, _)| *address).collect(),
     }
 }
 
 /// Its names, its end, and on a line of its own what `--pin` takes.
 fn certificate(core: &Core) -> String {
-    let current = certificates::current(&core.config, &core.store)
-        .ok()
-        .flatten();
-    let facts = current.and_then(|(pem, _)| pem.facts());
-    facts.map_or_else(String::new, |facts| {
+    facts(core).map_or_else(String::new, |facts| {
         format!(
             "{} until {}\n{}",
             facts.names.join(", "),
@@ -105,4 +113,9 @@ fn certificate(core: &Core) -> String {
             facts.fingerprint.to_string().replace(':', "")
         )
     })
+}
+
+fn facts(core: &Core) -> Option<Facts> {
+    let current = certificates::current(&core.config, &core.store).ok()?;
+    current.and_then(|(pem, _)| pem.facts())
 }

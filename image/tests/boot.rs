@@ -138,6 +138,29 @@ fn a_rotten_root_panics_until_the_other_slot_has_its_turn() {
 }
 
 #[test]
+fn without_the_efi_partition_it_still_boots_by_bios() {
+    let Some(image) = image() else { return };
+    let disk = Disk::of(&image);
+    disk.write(2 * MIB, &vec![0xff; 4 << 20]);
+    let mut vm = Vm::start(&disk, &given(false));
+    vm.wait_for("the server accepts log-ins");
+}
+
+#[test]
+fn a_clock_that_is_years_behind_is_set_forward_before_anything_depends_on_it() {
+    let Some(image) = image() else { return };
+    let disk = Disk::of(&image);
+    let options = Options {
+        more: vec!["-rtc".to_owned(), "base=2001-01-01T00:00:00".to_owned()],
+        ..given(false)
+    };
+    let mut vm = Vm::start(&disk, &options);
+    vm.wait_for("the clock showed a time that is over: it is set forward");
+    vm.wait_for("the server accepts log-ins");
+    assert!(!vm.has_said("2001-01-01T"));
+}
+
+#[test]
 fn a_disk_that_has_grown_gives_its_room_to_the_store() {
     let Some(image) = image() else { return };
     let disk = Disk::with_accounts(&image, &["alice"]);

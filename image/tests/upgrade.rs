@@ -57,14 +57,16 @@ impl Releases {
             .with_file_name("cairn.bundle")
     }
 
-    /// A program that says it is a release, and ends as soon as it is PID 1.
-    fn failing(&self) -> PathBuf {
+    /// A program that says it is a release, and does this as PID 1.
+    fn failing(&self, does: &str) -> PathBuf {
         let source = self.file("failing.c");
-        let text = "#include <stdio.h>\n\
-                    int main(int argc, char **argv) {\n\
-                      if (argc == 3) puts(\"version = \\\"0.3.0\\\"\\nfloor = \\\"0.1.0\\\"\\n\
-                    log = { reads_from = 1, reads_to = 1, writes = 1 }\");\n\
-                      return argc != 3; }\n";
+        let text = format!(
+            "#include <fcntl.h>\n#include <stdio.h>\n#include <sys/mount.h>\n#include <unistd.h>\n\
+             int main(int argc, char **argv) {{\n\
+               if (argc == 3) {{ puts(\"version = \\\"0.3.0\\\"\\nfloor = \\\"0.1.0\\\"\\n\
+             log = {{ reads_from = 1, reads_to = 1, writes = 1 }}\"); return 0; }}\n\
+               {does}\n}}\n"
+        );
         fs::write(&source, text).expect("it is written");
         let program = self.file("failing");
         succeeds(
@@ -76,6 +78,12 @@ impl Releases {
         program
     }
 }
+
+/// It ends, which ends the kernel.
+const ENDS: &str = "return 1;";
+/// It holds the watchdog and lets it bite.
+const HANGS: &str = "mount(\"dev\", \"/dev\", \"devtmpfs\", 0, \"\");\
+                     open(\"/dev/watchdog\", O_WRONLY); for (;;) pause();";
 
 /// An administrator elsewhere.
 struct Administrator {
@@ -211,7 +219,7 @@ fn a_machine_gets_a_new_system_and_goes_back_to_the_old_one() {
 fn a_system_that_fails_is_taken_back_with_the_data_as_they_were() {
     let Some(image) = image() else { return };
     let releases = Releases::new(&image);
-    let failing = releases.failing();
+    let failing = releases.failing(ENDS);
     let failing = releases.bundle("0.3.0", "ours", Some(&failing));
     let (_disk, mut vm, admin) = proved(&releases);
     admin.does(&vm, &["upgrade", "push", text(&failing)]);
@@ -228,6 +236,20 @@ fn a_system_that_fails_is_taken_back_with_the_data_as_they_were() {
         nothing.contains("no system that has ever proved"),
         "{nothing}"
     );
+}
+
+#[test]
+fn a_system_that_hangs_is_ended_by_the_watchdog_until_the_old_one_has_its_turn() {
+    let Some(image) = image() else { return };
+    let releases = Releases::new(&image);
+    let hanging = releases.failing(HANGS);
+    let hanging = releases.bundle("0.3.0", "ours", Some(&hanging));
+    let (_disk, mut vm, admin) = proved(&releases);
+    admin.does(&vm, &["upgrade", "push", text(&hanging)]);
+    admin.does(&vm, &["reboot"]);
+    vm.wait_for("Cairn 0.1.0 starts, from slot a, because slot b did not boot");
+    vm.wait_for("the server accepts log-ins");
+    assert!(!vm.has_said("Kernel panic"), "it was the watchdog");
 }
 
 #[test]

@@ -16,8 +16,8 @@ use crate::addr::Jid;
 
 pub use admission::Admission;
 pub use keys::{
-    Admin, Auth, Config, Contact, CredentialKind, Limits, Listen, Log, LogFormat, LogLevel,
-    Registration, RegistrationMode, Store, Tls,
+    Admin, Auth, Config, Contact, CredentialKind, DataDisk, Limits, Listen, Log, LogFormat,
+    LogLevel, Registration, RegistrationMode, Store, Tls,
 };
 pub use machine::Machine;
 

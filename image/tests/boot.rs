@@ -177,6 +177,57 @@ fn a_disk_that_has_grown_gives_its_room_to_the_store() {
 }
 
 #[test]
+fn a_second_disk_holds_the_data_and_is_waited_for() {
+    let Some(image) = image() else { return };
+    let disk = Disk::of(&image);
+    let second = disk.file("second.raw");
+    let file = std::fs::File::create(&second).expect("it is made");
+    file.set_len(64 * MIB).expect("it grows");
+    let drive = format!("file={},format=raw,if=virtio", second.display());
+    let with = || Options {
+        config: Some("domain = \"chat.example\"\ndata = \"second-disk\"\n"),
+        more: vec!["-drive".to_owned(), drive.clone()],
+        ..Options::default()
+    };
+    let mut vm = Vm::start(&disk, &with());
+    vm.wait_for("the data are on /dev/vdb");
+    vm.wait_for("the server accepts log-ins");
+    vm.cut();
+    let written = std::fs::read(&second).expect("it reads");
+    assert_eq!(&written[..8], b"CAIRNLOG");
+    // It is missing: nothing else is begun, and it may come later.
+    let mut vm = Vm::start(
+        &disk,
+        &Options {
+            more: vec![
+                "-monitor".to_owned(),
+                format!("unix:{},server,nowait", disk.file("monitor").display()),
+            ],
+            ..with_no_disk(&with())
+        },
+    );
+    vm.wait_for("waiting for the disk with the store ");
+    vm.hot_plug(&disk.file("monitor"), &second);
+    vm.wait_for("the data are on /dev/vdb");
+    vm.wait_for("the server accepts log-ins");
+    vm.cut();
+    // Another blank one is not taken instead.
+    std::fs::write(&second, vec![0; 64 << 20]).expect("it is written");
+    let mut vm = Vm::start(&disk, &with());
+    vm.wait_for("waiting for the disk with the store ");
+    vm.cut();
+    let blank = std::fs::read(&second).expect("it reads");
+    assert!(blank.iter().all(|byte| *byte == 0));
+}
+
+fn with_no_disk(options: &Options) -> Options {
+    Options {
+        config: options.config,
+        ..Options::default()
+    }
+}
+
+#[test]
 fn data_that_is_not_ours_is_left_alone() {
     let Some(image) = image() else { return };
     let disk = Disk::of(&image);

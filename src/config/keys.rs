@@ -14,7 +14,7 @@ use super::Machine;
 use super::admission::Shares;
 
 /// Keys outside of all sections.
-pub(super) const TOP: &[&str] = &["domain", "revision"];
+pub(super) const TOP: &[&str] = &["domain", "revision", "data"];
 
 /// One section's name, meaning and keys.
 pub(super) struct Section {
@@ -45,6 +45,8 @@ macro_rules! sections {
             /// How new it is: where the store of a machine holds a configuration
             /// already, one from outside counts only with a higher number.
             pub revision: u64,
+            /// The disk that a machine keeps its data on.
+            pub data: DataDisk,
             $( $(#[doc = $about])+ pub $section: $Section, )+
         }
 
@@ -78,6 +80,7 @@ macro_rules! sections {
                 Self {
                     domain,
                     revision: file.revision.unwrap_or(0),
+                    data: file.data.unwrap_or_default(),
                     $( $section: $Section::merge(file.$section, machine), )+
                 }
             }
@@ -96,6 +99,7 @@ macro_rules! sections {
             pub(in super::super) struct File {
                 pub(in super::super) domain: Option<String>,
                 pub(in super::super) revision: Option<u64>,
+                pub(in super::super) data: Option<DataDisk>,
                 $( pub(super) $section: $Section, )+
             }
 
@@ -314,6 +318,17 @@ pub enum CredentialKind {
     Argon2id,
 }
 
+/// The disk that a machine keeps its data on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DataDisk {
+    /// The last partition of the disk that it starts from.
+    #[default]
+    SystemDisk,
+    /// A disk of its own.
+    SecondDisk,
+}
+
 /// Who may create an account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -377,7 +392,11 @@ pub(super) fn defaults_text(machine: &Machine) -> String {
          domain = \"chat.example\"\n\
          # Where the store of a machine holds a configuration already, one from\n\
          # outside counts only with a higher number.\n\
-         revision = 0\n",
+         revision = 0\n\
+         # The disk that a machine keeps its data on: \"system-disk\", or \"second-disk\"\n\
+         # for a blank one, which is looked at once, at the first start of a machine\n\
+         # that nobody has claimed.\n\
+         data = \"system-disk\"\n",
     );
     for (section, rows) in SECTIONS.iter().zip(config.rows()) {
         text.push('\n');
@@ -403,6 +422,7 @@ pub(super) fn values(config: &Config) -> Vec<(String, Option<String>)> {
     let mut values = vec![
         ("domain".to_owned(), value_text(&config.domain)),
         ("revision".to_owned(), value_text(&config.revision)),
+        ("data".to_owned(), value_text(&config.data)),
     ];
     for (section, rows) in SECTIONS.iter().zip(config.rows()) {
         let full = |(key, value): (&Key, _)| (format!("{}.{}", section.name, key.name), value);

@@ -52,6 +52,8 @@ pub struct Start {
     pub fell_back: bool,
     /// Where the data is, for people.
     pub data: String,
+    /// It is a partition of the system disk.
+    pub on_system_disk: bool,
 }
 
 /// What the server says.
@@ -63,6 +65,8 @@ pub enum ToMachine {
     Opened(Box<Opened>),
     /// What was found is the configuration from now on, or the store holds it.
     Configured(Box<Configured>),
+    /// The configuration wants the data on a second disk, and the store here holds nothing yet.
+    SecondDisk,
     /// It serves nobody until a person does something: what, in a sentence.
     Waiting(String),
     /// It listens, and a log-in over the loopback has worked.

@@ -26,6 +26,7 @@ pub mod power;
 pub mod read_at;
 pub mod release;
 pub mod sandbox;
+pub mod second_disk;
 pub mod slot;
 pub mod source;
 pub mod supervise;

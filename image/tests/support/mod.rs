@@ -5,8 +5,9 @@
 #![allow(clippy::print_stdout)]
 
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -117,7 +118,7 @@ impl Disk {
         let mut child = add.spawn().expect("cairn runs");
         let mut input = child.stdin.take().expect("it is piped");
         let line = format!("{PASSWORD}\n");
-        std::io::Write::write_all(&mut input, line.as_bytes()).expect("it reads");
+        input.write_all(line.as_bytes()).expect("it reads");
         drop(input);
         assert!(child.wait().expect("it ends").success());
     }
@@ -330,6 +331,27 @@ impl Vm {
                     panic!("no line with {what:?}")
                 }
             }
+        }
+    }
+
+    /// Gives it a disk while it runs, by its monitor.
+    pub fn hot_plug(&mut self, monitor: &Path, disk: &Path) {
+        let mut stream = UnixStream::connect(monitor).expect("its monitor");
+        let commands = format!(
+            "drive_add 0 if=none,id=late,format=raw,file={}\n\
+             device_add virtio-blk-pci,drive=late\n",
+            disk.display()
+        );
+        stream
+            .write_all(commands.as_bytes())
+            .expect("it is written");
+        // Its answer: it has taken both.
+        let mut said = String::new();
+        let mut buffer = [0; 1024];
+        while said.matches("(qemu)").count() < 3 {
+            let len = stream.read(&mut buffer).expect("it reads");
+            assert!(len > 0, "{said}");
+            said.push_str(&String::from_utf8_lossy(&buffer[..len]));
         }
     }
 

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::Failure;
 use super::user::{Asked, ask, first_line};
-use crate::net::tls::{Pin, TlsClient};
+use crate::net::tls::{Entry, Pin, TlsClient};
 use crate::service::backup::{Tag, read_frame, write_frame};
 use crate::service::operator::PASSWORD_LINE_BYTES_MAX;
 pub(super) use http::Client;
@@ -312,7 +312,7 @@ impl Remote {
                 )
             })?),
         };
-        let stream = TlsClient::connect(&host, port, pin, PATIENCE)
+        let stream = TlsClient::connect(&host, port, Entry::Https, pin, PATIENCE)
             .map_err(|error| Failure::refused(format!("{server}: {error}")))?;
         let name = match host.contains(':') {
             true => format!("[{host}]:{port}"),

@@ -8,17 +8,14 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 use std::time::Instant;
 
-use nix::libc;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use super::boot_state::{self, BootState};
 use super::console::Console;
-use super::disk;
+use super::disk::Disk;
 use super::health::Health;
 use super::layout::{Partition, SystemDisk};
 use super::link::{Configured, Figures, Start, ToServer};
@@ -35,6 +32,7 @@ use crate::service::machine::MachineStatus;
 
 mod child;
 mod clock;
+mod data;
 mod errand;
 mod net;
 mod page;
@@ -44,6 +42,7 @@ mod turn;
 
 use child::Server;
 use clock::Timekeeping;
+use data::Awaited;
 use sources::Search;
 
 /// The server has so long to stop.
@@ -60,6 +59,11 @@ struct Init {
     data: Option<OwnedFd>,
     /// What it is, or what is wrong with it, for people.
     data_said: String,
+    /// The disk of its own that the data are on, or to be on.
+    awaited: Option<Awaited>,
+    data_disk: Option<Disk>,
+    /// The server stops, and starts again on another disk.
+    moving: bool,
     console: Console,
     watchdog: Option<Watchdog>,
     pinged_ms: u64,
@@ -141,6 +145,9 @@ impl Init {
             boot_state,
             data: None,
             data_said: String::new(),
+            awaited: None,
+            data_disk: None,
+            moving: false,
             console: Console::open(),
             watchdog: Watchdog::open(),
             pinged_ms: 0,
@@ -194,43 +201,6 @@ impl Init {
         }
     }
 
-    fn open_data(&mut self) {
-        let Some(disk) = &self.disk else {
-            self.data_said = "the root is not on a disk of Cairn".to_owned();
-            return;
-        };
-        let (path, name) = (disk.partition(Partition::Data), disk.name().to_owned());
-        self.grow(&name);
-        let name = path.display().to_string();
-        match open_device(&path) {
-            Ok(device) => {
-                self.data = Some(device);
-                self.data_said = name;
-            }
-            Err(error) => {
-                self.data_said = format!("cannot open {name}: {error}");
-                let said = self.data_said.clone();
-                self.say(&said);
-            }
-        }
-    }
-
-    /// Spreads the data partition over the disk, where that has grown.
-    fn grow(&mut self, disk: &str) {
-        let Some(disk) = disk::disks().into_iter().find(|found| found.name() == disk) else {
-            return;
-        };
-        match disk.grow() {
-            Ok(None) => {}
-            Ok(Some(growth)) if growth.gained_bytes > 0 => self.say(&format!(
-                "the data partition has grown by {} MiB",
-                growth.gained_bytes >> 20
-            )),
-            Ok(Some(_)) => self.say("the partition table was put in order"),
-            Err(error) => self.say(&format!("the data partition stays as it is: {error}")),
-        }
-    }
-
     fn start_server(&mut self) {
         let Some(data) = &self.data else {
             return;
@@ -245,6 +215,7 @@ impl Init {
                     slot: self.boot.slot,
                     fell_back: self.boot.fell_back,
                     data: self.data_said.clone(),
+                    on_system_disk: self.awaited.is_none(),
                 };
                 self.health.server_started(now_ms);
                 // One that cannot hear it will be found out by its silence.
@@ -263,6 +234,10 @@ impl Init {
         self.health.server_ended();
         self.upgrade = None;
         if self.ending.is_some() {
+            return;
+        }
+        if self.moving {
+            self.moved();
             return;
         }
         match self.deaths.died(now_ms, self.health.is_confirmed()) {
@@ -397,14 +372,4 @@ fn release() -> Release {
             keys: Vec::new(),
             kernel: String::new(),
         })
-}
-
-/// The device of the store, past the page cache.
-fn open_device(path: &Path) -> io::Result<OwnedFd> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .custom_flags(libc::O_DIRECT | libc::O_EXCL)
-        .open(path)?;
-    Ok(file.into())
 }

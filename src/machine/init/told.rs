@@ -46,6 +46,7 @@ impl Init {
         match message {
             ToMachine::Opened(opened) => {
                 self.health.opened();
+                self.note_store();
                 self.time.newest_ms = Some(opened.newest_ms).filter(|newest| *newest > 0);
                 self.raise_clock();
                 self.is_claimed = opened.has_configuration;
@@ -57,6 +58,7 @@ impl Init {
                 self.start_network(configured.plan.clone());
                 self.configured = Some(*configured);
             }
+            ToMachine::SecondDisk => self.move_to_second_disk(),
             ToMachine::Waiting(why) => {
                 self.health.is_well(now_ms);
                 self.health.waits(true);

@@ -32,6 +32,7 @@ impl Init {
         self.search(now_ms);
         self.keep_time(now_ms);
         self.look_after_server(now_ms);
+        self.look_for_data(now_ms);
         self.judge(now_ms);
         self.ping(now_ms);
         if let Some((how, until_ms)) = self.ending
@@ -115,10 +116,12 @@ impl Init {
     }
 
     fn judge(&mut self, now_ms: u64) {
-        match self
-            .health
-            .judge(now_ms, self.clock_is_sane(), self.can_go_back())
-        {
+        match self.health.judge(
+            now_ms,
+            self.clock_is_sane(),
+            // A disk that is missing is missing for the other slot too.
+            self.data.is_some() && self.can_go_back(),
+        ) {
             Verdict::Wait => {}
             Verdict::Confirm => self.confirm(),
             Verdict::Kill => {

@@ -13,7 +13,7 @@ use super::super::certificate::{self, Pem};
 use super::learnt::{CaptureSecret, Resolver};
 
 /// The ALPN protocol of a client stream over direct TLS (XEP-0368 §4).
-const ALPN_CLIENT: &[u8] = b"xmpp-client";
+pub(super) const ALPN_CLIENT: &[u8] = b"xmpp-client";
 
 /// The ALPN protocol of HTTP/1.1 (RFC 7301 §6).
 pub(super) const ALPN_HTTP: &[u8] = b"http/1.1";

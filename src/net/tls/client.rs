@@ -20,7 +20,7 @@ use tokio_rustls::rustls::{
     StreamOwned,
 };
 
-use super::acceptor::{ALPN_HTTP, crypto};
+use super::acceptor::{ALPN_CLIENT, ALPN_HTTP, Entry, crypto};
 use crate::crypto::{Hash, constant_time_eq};
 
 /// How long a connection may take to come about.
@@ -55,11 +55,12 @@ pub enum ClientError {
 }
 
 impl TlsClient {
-    /// Connects, and completes the handshake, to `host` (a name or an address). Each later read
-    /// and write may take `patience`.
+    /// Connects, and completes the handshake, to `host` (a name or an address), for what `entry`
+    /// serves. Each later read and write may take `patience`.
     pub fn connect(
         host: &str,
         port: u16,
+        entry: Entry,
         pin: Option<Pin>,
         patience: Duration,
     ) -> Result<TlsClient, ClientError> {
@@ -77,7 +78,7 @@ impl TlsClient {
         tcp.set_write_timeout(Some(CONNECT)).map_err(unreachable)?;
         drop(tcp.set_nodelay(true));
         let seen = Arc::new(Mutex::new(None));
-        let config = Arc::new(config(pin, &seen)?);
+        let config = Arc::new(config(entry, pin, &seen)?);
         let invalid = |error: &dyn fmt::Display| {
             ClientError::Handshake(io::Error::new(
                 io::ErrorKind::InvalidInput,
@@ -137,7 +138,11 @@ impl fmt::Display for Pin {
     }
 }
 
-fn config(pin: Option<Pin>, seen: &Arc<Mutex<Option<Pin>>>) -> Result<ClientConfig, ClientError> {
+fn config(
+    entry: Entry,
+    pin: Option<Pin>,
+    seen: &Arc<Mutex<Option<Pin>>>,
+) -> Result<ClientConfig, ClientError> {
     let provider = Arc::new(crypto());
     let algorithms = provider.signature_verification_algorithms;
     let mut roots = RootCertStore::empty();
@@ -166,7 +171,11 @@ fn config(pin: Option<Pin>, seen: &Arc<Mutex<Option<Pin>>>) -> Result<ClientConf
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_no_client_auth();
-    config.alpn_protocols = vec![ALPN_HTTP.to_vec()];
+    let alpn = match entry {
+        Entry::Https => ALPN_HTTP,
+        Entry::StartTls | Entry::Direct => ALPN_CLIENT,
+    };
+    config.alpn_protocols = vec![alpn.to_vec()];
     Ok(config)
 }
 

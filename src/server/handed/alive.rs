@@ -15,8 +15,9 @@ use crate::service::certificates;
 
 /// How often PID 1 hears that the server is alive.
 const EVERY: Duration = Duration::from_secs(5);
-/// How often it is tried whether it answers: the loopback may come a little later.
-const TRY_EVERY: Duration = Duration::from_millis(100);
+/// How soon it is tried again whether it answers, then twice as late each time: the loopback may come
+/// a little later than the server.
+const TRY_AGAIN: Duration = Duration::from_millis(100);
 /// How long the server has to answer itself.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
@@ -28,7 +29,7 @@ pub(super) fn report(
     addresses: &[(SocketAddr, Entry)],
     serves: bool,
 ) {
-    let mut answers = !serves;
+    let (mut answers, mut pause) = (!serves, TRY_AGAIN);
     loop {
         let Some(core) = core.upgrade() else {
             return;
@@ -41,7 +42,8 @@ pub(super) fn report(
         }
         tell(line, &ToMachine::Alive(Box::new(figures(&core, addresses))));
         drop(core);
-        thread::sleep(if answers { EVERY } else { TRY_EVERY });
+        pause = if answers { EVERY } else { EVERY.min(pause * 2) };
+        thread::sleep(pause);
     }
 }
 
@@ -56,7 +58,7 @@ fn answers_at((address, entry): (SocketAddr, Entry), core: &Core) -> bool {
         Entry::StartTls => opens_a_stream((ip, address.port()).into(), &core.config.domain),
         Entry::Direct | Entry::Https => {
             let pin = facts(core).map(|facts| facts.fingerprint);
-            TlsClient::connect(&ip.to_string(), address.port(), pin, ANSWER_WITHIN).is_ok()
+            TlsClient::connect(&ip.to_string(), address.port(), entry, pin, ANSWER_WITHIN).is_ok()
         }
     }
 }

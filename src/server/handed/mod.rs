@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use self::around::{Answer, Around};
 use self::chosen::{Choice, Chosen};
 use super::{Failure, Kept, now_ms};
-use crate::config::{Config, Machine};
+use crate::config::{Config, DataDisk, Machine};
 use crate::machine::link::{Line, Opened, ToMachine, ToServer};
 use crate::machine::source::Found;
 use crate::service::log_ring::LogRing;
@@ -65,15 +65,22 @@ pub fn run(handed: Handed, log: Arc<LogRing>) -> Result<(), String> {
     };
     let chosen = match choice {
         Choice::Stop => return Ok(()),
+        Choice::Nothing(why) => {
+            tell(&line, &ToMachine::Waiting(why));
+            None
+        }
         Choice::Use(chosen) => {
+            if chosen.config.data == DataDisk::SecondDisk && start.on_system_disk {
+                if opened.store.read(|state| state.account_count() == 0) {
+                    tell(&line, &ToMachine::SecondDisk);
+                    return wait_to_stop(&line);
+                }
+                tracing::warn!("the data stay on the system disk: there are accounts already");
+            }
             let keeping = chosen.keep(&opened.store);
             keeping.map_err(|error| format!("cannot keep the configuration: {error}"))?;
             tell(&line, &ToMachine::Configured(Box::new(chosen.told())));
             Some(*chosen)
-        }
-        Choice::Nothing(why) => {
-            tell(&line, &ToMachine::Waiting(why));
-            None
         }
     };
     let around = Around::new(line.clone(), handed.upload)
@@ -195,6 +202,10 @@ impl Served {
 fn wait_for_a_person(line: &Line, why: &str) -> Result<(), String> {
     tracing::error!("{why}");
     tell(line, &ToMachine::Waiting(why.to_owned()));
+    wait_to_stop(line)
+}
+
+fn wait_to_stop(line: &Line) -> Result<(), String> {
     loop {
         if line.receive::<ToServer>().map_err(|error| lost(&error))? == ToServer::Stop {
             return Ok(());

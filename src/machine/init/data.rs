@@ -1,0 +1,175 @@
+//! Where the data are: the last partition of the system disk, or a disk of their own.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use nix::libc;
+
+use super::Init;
+use crate::machine::disk::{self, Disk};
+use crate::machine::layout::Partition;
+use crate::machine::link::ToServer;
+use crate::machine::read_at::Device;
+use crate::machine::second_disk::{VARIABLE, Wanted, store_id};
+
+/// How often a disk that is waited for is looked for.
+const LOOK_EVERY_MS: u64 = 1_000;
+
+/// A disk that the data are to be on.
+#[derive(Debug)]
+pub(super) struct Awaited {
+    wanted: Wanted,
+    look_ms: u64,
+}
+
+impl Init {
+    /// Opens what the boot state says the data are on.
+    pub(super) fn open_data(&mut self) {
+        let Some(system) = self.disk.clone() else {
+            self.data_said = "the root is not on a disk of Cairn".to_owned();
+            return;
+        };
+        let state = self.read_state();
+        if let Some(said) = state.as_ref().and_then(|state| state.other(VARIABLE)) {
+            let wanted = Wanted::parse(said);
+            self.await_disk(wanted);
+            return;
+        }
+        let path = system.partition(Partition::Data);
+        self.grow(system.name());
+        let name = path.display().to_string();
+        match open_device(&path) {
+            Ok(device) => {
+                self.data = Some(device);
+                self.data_said = name;
+            }
+            Err(error) => {
+                self.data_said = format!("cannot open {name}: {error}");
+                let said = self.data_said.clone();
+                self.say(&said);
+            }
+        }
+    }
+
+    fn await_disk(&mut self, wanted: Wanted) {
+        self.awaited = Some(Awaited { wanted, look_ms: 0 });
+        self.look_for_data(self.now_ms());
+        if self.data.is_none() {
+            self.data_said = format!("waiting for {}", wanted.said());
+            let said = self.data_said.clone();
+            self.say(&said);
+        }
+    }
+
+    /// Opens the disk that is waited for, once it is there.
+    pub(super) fn look_for_data(&mut self, now_ms: u64) {
+        let Some(awaited) = &mut self.awaited else {
+            return;
+        };
+        if self.data.is_some() || now_ms < awaited.look_ms {
+            return;
+        }
+        awaited.look_ms = now_ms + LOOK_EVERY_MS;
+        let wanted = awaited.wanted;
+        let Some(found) = self.second_disks().into_iter().find(|disk| {
+            let device = File::open(disk.path()).and_then(Device::new);
+            device.is_ok_and(|device| wanted.is(&device).unwrap_or(false))
+        }) else {
+            return;
+        };
+        let name = found.path().display().to_string();
+        match open_device(&found.path()) {
+            Ok(device) => {
+                self.say(&format!("the data are on {name}"));
+                self.data = Some(device);
+                self.data_said = name;
+                self.data_disk = Some(found);
+                self.start_server();
+            }
+            Err(error) => self.say(&format!("cannot open {name}: {error}")),
+        }
+    }
+
+    /// The disks beside the system disk.
+    fn second_disks(&self) -> Vec<Disk> {
+        let system = self.disk.as_ref().map(|disk| disk.name());
+        let all = disk::disks().into_iter();
+        all.filter(|disk| Some(disk.name()) != system).collect()
+    }
+
+    /// The configuration of a machine that nobody has claimed wants the data on a second disk. Only
+    /// what is on the system disk is left for that, and only once.
+    pub(super) fn move_to_second_disk(&mut self) {
+        if self.awaited.is_some() || self.is_claimed {
+            self.say("the server wants another disk for the data, and has one");
+            return;
+        }
+        self.say("the configuration wants the data on a second disk");
+        self.change_state(|mut state| {
+            state.set_other(VARIABLE, &Wanted::New.text());
+            state
+        });
+        if let Some(server) = &self.server {
+            // One that does not hear it is ended when the machine ends.
+            drop(server.tell(&ToServer::Stop));
+        }
+        self.data = None;
+        self.moving = true;
+    }
+
+    /// The server has let go of the system disk.
+    pub(super) fn moved(&mut self) {
+        self.moving = false;
+        self.await_disk(Wanted::New);
+    }
+
+    /// The server has opened its store: a new one has a name now.
+    pub(super) fn note_store(&mut self) {
+        let (Some(awaited), Some(disk)) = (&self.awaited, &self.data_disk) else {
+            return;
+        };
+        if awaited.wanted != Wanted::New {
+            return;
+        }
+        let id = File::open(disk.path())
+            .and_then(Device::new)
+            .and_then(|device| store_id(&device));
+        match id {
+            Ok(Some(id)) => self.change_state(|mut state| {
+                state.set_other(VARIABLE, &Wanted::Store(id).text());
+                state
+            }),
+            Ok(None) => self.say("the second disk holds no store yet"),
+            Err(error) => self.say(&format!("cannot read the second disk: {error}")),
+        }
+    }
+
+    /// Spreads the data partition over the disk, where that has grown.
+    fn grow(&mut self, disk: &str) {
+        let Some(disk) = disk::disks().into_iter().find(|found| found.name() == disk) else {
+            return;
+        };
+        match disk.grow() {
+            Ok(None) => {}
+            Ok(Some(growth)) if growth.gained_bytes > 0 => self.say(&format!(
+                "the data partition has grown by {} MiB",
+                growth.gained_bytes >> 20
+            )),
+            Ok(Some(_)) => self.say("the partition table was put in order"),
+            Err(error) => self.say(&format!("the data partition stays as it is: {error}")),
+        }
+    }
+}
+
+/// The device of the store, past the page cache.
+fn open_device(path: &Path) -> io::Result<OwnedFd> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_DIRECT | libc::O_EXCL)
+        .open(path)?;
+    Ok(file.into())
+}

@@ -134,6 +134,8 @@ fn a_rotten_root_panics_until_the_other_slot_has_its_turn() {
         vm.wait_for("Kernel panic");
     }
     vm.wait_for("starts, from slot b, because slot a did not boot");
+    vm.wait_for("the kernel before this one: ");
+    vm.wait_for("dm-verity device corrupted");
     vm.wait_for("the server accepts log-ins");
 }
 

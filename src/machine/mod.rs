@@ -10,6 +10,7 @@ pub mod answer;
 pub mod boot_state;
 pub mod bundle;
 pub mod console;
+pub mod crash;
 pub mod disk;
 pub mod gpt;
 pub mod guid;

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::time::Instant;
 
 use nix::sys::signal::{SigSet, Signal};
@@ -15,6 +16,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use super::boot_state::{self, BootState};
 use super::console::Console;
+use super::crash;
 use super::disk::Disk;
 use super::health::Health;
 use super::layout::{Partition, SystemDisk};
@@ -109,6 +111,9 @@ pub fn main() -> ! {
     ));
     for trouble in troubles {
         init.say(&trouble);
+    }
+    for line in crash::take(Path::new(crash::FOLDER)) {
+        init.say(&format!("the kernel before this one: {line}"));
     }
     init.raise_clock();
     init.open_data();

@@ -192,12 +192,17 @@ fn build(options: &Build) -> Result<(), String> {
     print(&format!("{}  {}", tool::sha256(&disk), raw.display()))
 }
 
-/// The same release by another version.
+/// The same release by another version: only that line is another, as more lines are to follow.
 fn renamed(release: &str, version: &str) -> Result<String, String> {
-    let explain = |error: &dyn std::fmt::Display| format!("what the program says: {error}");
-    let mut table: toml::Table = toml::from_str(release).map_err(|error| explain(&error))?;
-    table.insert("version".to_owned(), version.into());
-    toml::to_string(&table).map_err(|error| explain(&error))
+    let is_version = |line: &&str| line.starts_with("version = ");
+    if release.lines().filter(is_version).count() != 1 {
+        return Err("the program does not say its version".to_owned());
+    }
+    let lines = release.lines().map(|line| match is_version(&line) {
+        true => format!("version = {version:?}\n"),
+        false => format!("{line}\n"),
+    });
+    Ok(lines.collect())
 }
 
 /// The certificate authorities that the program trusts.

@@ -62,19 +62,25 @@ pub fn open(signature: &[u8], manifest: &[u8], keys: &[String]) -> Result<Manife
     if !signed {
         return Err("the bundle is not signed by a key that this machine trusts".to_owned());
     }
-    let manifest: Manifest = std::str::from_utf8(manifest)
-        .ok()
-        .and_then(|text| toml::from_str(text).ok())
-        .ok_or("the bundle's manifest is of a kind that this release does not know")?;
-    let fits =
-        |part: &Part, most| part.bytes > 0 && part.bytes <= most && part.bytes.is_multiple_of(512);
-    if !fits(&manifest.boot, BOOT_BYTES) || !fits(&manifest.root, ROOT_BYTES) {
-        return Err("the bundle does not fit into a slot".to_owned());
-    }
-    Ok(manifest)
+    Manifest::parse(manifest)
 }
 
 impl Manifest {
+    /// Reads a manifest whose signature was verified; the error is a sentence for the operator.
+    pub fn parse(manifest: &[u8]) -> Result<Manifest, String> {
+        let manifest: Manifest = std::str::from_utf8(manifest)
+            .ok()
+            .and_then(|text| toml::from_str(text).ok())
+            .ok_or("the bundle's manifest is of a kind that this release does not know")?;
+        let fits = |part: &Part, most| {
+            part.bytes > 0 && part.bytes <= most && part.bytes.is_multiple_of(512)
+        };
+        if !fits(&manifest.boot, BOOT_BYTES) || !fits(&manifest.root, ROOT_BYTES) {
+            return Err("the bundle does not fit into a slot".to_owned());
+        }
+        Ok(manifest)
+    }
+
     /// Whether it may follow what runs; the error is a sentence for the operator.
     pub fn may_follow(&self, running: &Release) -> Result<(), String> {
         let version = Version::parse(&self.version);

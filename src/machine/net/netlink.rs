@@ -50,6 +50,15 @@ pub struct Link {
     pub is_running: bool,
 }
 
+/// How long an address counts, in seconds; `u32::MAX`: for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lifetimes {
+    /// For new connections.
+    pub preferred_s: u32,
+    /// At all: then the kernel takes it away.
+    pub valid_s: u32,
+}
+
 /// A line to the kernel.
 #[derive(Debug)]
 pub struct Netlink {
@@ -103,13 +112,12 @@ impl Netlink {
         self.tell(RTM_NEWLINK, REQUEST | ACK, &body)
     }
 
-    /// Gives an interface an address, or takes it away. `valid_s` is how long it counts; `None`:
-    /// for ever.
+    /// Gives an interface an address, or takes it away. Without lifetimes it counts for ever.
     pub fn set_address(
         &mut self,
         index: u32,
         prefix: Prefix,
-        valid_s: Option<u32>,
+        lifetimes: Option<Lifetimes>,
         add: bool,
     ) -> io::Result<()> {
         let address = octets(prefix.address);
@@ -117,11 +125,11 @@ impl Netlink {
         body.extend(index.to_ne_bytes());
         attribute(&mut body, libc::IFA_LOCAL, &address);
         attribute(&mut body, libc::IFA_ADDRESS, &address);
-        if let (Some(valid), true) = (valid_s, add) {
+        if let (Some(lifetimes), true) = (lifetimes, add) {
             // preferred, valid, and two times that the kernel fills in.
             let mut times = Vec::with_capacity(16);
-            times.extend(valid.to_ne_bytes());
-            times.extend(valid.to_ne_bytes());
+            times.extend(lifetimes.preferred_s.to_ne_bytes());
+            times.extend(lifetimes.valid_s.to_ne_bytes());
             times.extend([0; 8]);
             attribute(&mut body, libc::IFA_CACHEINFO, &times);
         }
@@ -216,6 +224,20 @@ impl Netlink {
             }
         }
     }
+}
+
+/// The links and addresses that a datagram of the kernel tells of.
+#[must_use]
+pub fn read(datagram: &[u8]) -> (Vec<Link>, Vec<(u32, Prefix)>) {
+    let (mut links, mut addresses) = (Vec::new(), Vec::new());
+    for message in messages(datagram) {
+        match message.kind {
+            RTM_NEWLINK => links.extend(link(message.body)),
+            RTM_NEWADDR => addresses.extend(address(message.body)),
+            _ => {}
+        }
+    }
+    (links, addresses)
 }
 
 struct Message<'a> {

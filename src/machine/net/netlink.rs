@@ -316,11 +316,14 @@ fn address(body: &[u8]) -> Option<(u32, Prefix)> {
         16 => IpAddr::from(<[u8; 16]>::try_from(*content).ok()?),
         _ => return None,
     };
-    let is_local = match address {
-        IpAddr::V4(address) => address.is_loopback() || address.is_link_local(),
-        IpAddr::V6(address) => address.is_loopback() || address.is_unicast_link_local(),
+    let (is_local, bits_max) = match address {
+        IpAddr::V4(address) => (address.is_loopback() || address.is_link_local(), 32),
+        IpAddr::V6(address) => (
+            address.is_loopback() || address.is_unicast_link_local(),
+            128,
+        ),
     };
-    (!is_local).then_some((index, Prefix { address, bits }))
+    (!is_local && bits <= bits_max).then_some((index, Prefix { address, bits }))
 }
 
 fn number(bytes: &[u8], at: usize) -> Option<u32> {
@@ -367,6 +370,28 @@ mod tests {
             .set_up(u32::MAX >> 1, None)
             .expect_err("no such link");
         assert!(refused.raw_os_error().is_some(), "{refused}");
+    }
+
+    #[test]
+    fn a_datagram_tells_of_addresses() {
+        let datagram = |bits: u8| {
+            let mut body = vec![2, bits, 0, 0, 7, 0, 0, 0];
+            body[4..].copy_from_slice(&7_u32.to_ne_bytes());
+            attribute(&mut body, libc::IFA_ADDRESS, &[192, 0, 2, 50]);
+            let mut datagram = 32_u32.to_ne_bytes().to_vec();
+            assert_eq!(body.len(), 16);
+            datagram.extend(RTM_NEWADDR.to_ne_bytes());
+            datagram.extend([0; 10]);
+            [datagram, body].concat()
+        };
+        let address = IpAddr::from([192, 0, 2, 50]);
+        let (links, addresses) = read(&datagram(24));
+        assert!(links.is_empty());
+        assert_eq!(addresses, [(7, Prefix { address, bits: 24 })]);
+        assert!(
+            read(&datagram(33)).1.is_empty(),
+            "no IPv4 network has so many"
+        );
     }
 
     #[test]

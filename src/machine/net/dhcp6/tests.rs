@@ -200,7 +200,7 @@ fn an_offer_of_nothing_is_none_but_says_how_long_to_wait() {
     let (now_ms, solicit) = due(&mut client);
     let longest = option(82, &120_u32.to_be_bytes());
     for nothing in [
-        vec![status(2), longest.clone()],
+        vec![status(2), longest],
         vec![association(0, 0, &[status(2)])],
         vec![association(0, 0, &[])],
         vec![association(0, 0, &[address(ADDRESS, 0, 0)])],

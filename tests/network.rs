@@ -5,7 +5,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddrV6};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -15,6 +15,7 @@ use cairn::machine::plan::{InterfacePlan, Plan, Prefix};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns};
 use nix::unistd::Uid;
+use socket2::{Domain, Protocol, Socket, Type};
 use tempfile::TempDir;
 
 /// Servers check their addresses first, and answer within seconds.
@@ -71,17 +72,7 @@ impl Link {
         link.at_servers("addr add 2001:db8:1::1/64 dev eth1 nodad");
         link.at_servers("link set lo up");
         link.at_servers("link set eth1 up");
-        // A thread of its own is where it is, whatever the others do.
-        std::thread::scope(|scope| {
-            let inside = scope.spawn(|| {
-                let namespace = File::open(format!("/run/netns/{machine}")).expect("it is there");
-                setns(namespace, CloneFlags::CLONE_NEWNET).expect("root may go there");
-                test(&mut link);
-            });
-            if let Err(panic) = inside.join() {
-                std::panic::resume_unwind(panic);
-            }
-        });
+        inside(&machine, || test(&mut link));
     }
 
     fn namespace(&self, end: &str) -> String {
@@ -124,6 +115,19 @@ impl Link {
         let options = options.iter().map(|option| format!("--{option}"));
         let arguments: Vec<String> = fixed.chain([leases]).chain(options).collect();
         self.serve("dnsmasq", &arguments);
+        // Whoever asks before that asks again only after ten seconds.
+        self.until("dnsmasq runs", |link| {
+            link.log().contains("started, version")
+        });
+    }
+
+    /// Waits for something that the servers or the kernel do.
+    fn until(&self, what: &str, is_so: impl Fn(&Link) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !is_so(self) {
+            assert!(Instant::now() < deadline, "not so: {what}\n{}", self.log());
+            poll(&mut [], 20_u16).expect("nothing to wait on");
+        }
     }
 
     /// A radvd that advertises to those that ask for it, with a name server for a minute.
@@ -153,6 +157,20 @@ impl Link {
     fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
+}
+
+/// Does something in a namespace, in a thread of its own: that is where it is, whatever the others
+/// do.
+fn inside<T: Send>(namespace: &str, work: impl FnOnce() -> T + Send) -> T {
+    let worked = std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            let namespace = File::open(format!("/run/netns/{namespace}")).expect("it is there");
+            setns(namespace, CloneFlags::CLONE_NEWNET).expect("root may go there");
+            work()
+        });
+        thread.join()
+    });
+    worked.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// Why there can be no such test here.
@@ -450,6 +468,45 @@ fn a_router_with_other_things_is_asked_for_these_only() {
     });
 }
 
+/// Advertises a name server for ever, in the name of a router.
+fn advertise(source: &str, hops: u32, resolver: &str) -> io::Result<()> {
+    let socket = Socket::new(Domain::IPV6, Type::RAW, Some(Protocol::ICMPV6))?;
+    socket.bind_device(Some(b"eth1"))?;
+    socket.set_multicast_hops_v6(hops)?;
+    let to = |address: &str| {
+        let address: Ipv6Addr = address.parse().expect("an address");
+        SocketAddrV6::new(address, 0, 0, 0).into()
+    };
+    socket.bind(&to(source))?;
+    let mut message = vec![134, 0, 0, 0, 64, 0, 7, 8];
+    message.extend([0; 8]);
+    message.extend([25, 3, 0, 0, 0xff, 0xff, 0xff, 0xff]);
+    message.extend(resolver.parse::<Ipv6Addr>().expect("one").octets());
+    socket.send_to(&message, &to("ff02::1"))?;
+    Ok(())
+}
+
+#[test]
+fn only_a_router_of_this_link_is_heard() {
+    Link::run(|link| {
+        let mut machine = Machine::start(Plan::default());
+        let servers = link.namespace("servers");
+        machine.until(link, "a router is heard", |machine| {
+            inside(&servers, || {
+                // Without a source of its own the kernel takes the link-local address, once there
+                // is one.
+                let far = advertise("::", 64, "2001:db8::66");
+                let global = advertise("2001:db8:1::1", 255, "2001:db8::67");
+                if far.is_ok() && global.is_ok() {
+                    advertise("::", 255, "2001:db8::53").expect("as the others");
+                }
+            });
+            !machine.network.resolvers().is_empty()
+        });
+        assert_eq!(machine.network.resolvers(), [address("2001:db8::53")]);
+    });
+}
+
 #[test]
 fn a_link_without_ipv4_has_all_it_needs_from_its_router() {
     Link::run(|link| {
@@ -477,15 +534,11 @@ fn a_router_that_advertised_before_anybody_heard_it_is_asked_again() {
     Link::run(|link| {
         link.radvd();
         link.at_machine("link set eth0 up");
-        let deadline = Instant::now() + PATIENCE;
         // The kernel has asked and been answered, and does not ask any more.
-        while !link
-            .at_machine("-6 addr show dev eth0 scope global")
-            .contains("2001:db8:1:")
-        {
-            assert!(Instant::now() < deadline, "no address\n{}", link.log());
-            poll(&mut [], 50_u16).expect("nothing to wait on");
-        }
+        link.until("the kernel has made an address", |link| {
+            let addresses = link.at_machine("-6 addr show dev eth0 scope global");
+            addresses.contains("2001:db8:1:")
+        });
         let mut machine = Machine::start(Plan::default());
         machine.until(link, "a name server is named", |machine| {
             machine.network.resolvers() == [address("2001:db8::53")]

@@ -319,14 +319,13 @@ impl Client {
             u32::MAX => u32::MAX,
             _ => u32::try_from(u64::from(life_s) * tenths / 10).unwrap_or(life_s),
         };
-        let rebind_s = match association.rebind_s {
-            0 => part(8).max(association.renew_s),
-            said_s => said_s,
-        };
-        let renew_s = match association.renew_s {
-            0 => part(5).min(rebind_s),
-            said_s => said_s,
-        };
+        // A server that names times at which nothing is left to extend has named none.
+        let end_s = left_s(self.end_ms().unwrap_or(now_ms), now_ms);
+        let said = |said_s: u32| Some(said_s).filter(|said_s| (1..=end_s).contains(said_s));
+        let said_renew_s = said(association.renew_s).filter(|said_s| *said_s < end_s);
+        let rebind_s =
+            said(association.rebind_s).unwrap_or_else(|| part(8).max(said_renew_s.unwrap_or(0)));
+        let renew_s = said_renew_s.unwrap_or_else(|| part(5).min(rebind_s));
         let renew_s = renew_s.max(RENEW_S_MIN);
         (renew_s, rebind_s.max(renew_s))
     }

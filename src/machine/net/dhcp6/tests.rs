@@ -378,6 +378,14 @@ fn what_is_lent_for_ever_is_not_renewed() {
 }
 
 #[test]
+fn times_that_come_too_late_are_not_waited_for() {
+    let (mut client, now_ms, request) = requesting();
+    let late = association(700, 900, &[address(ADDRESS, 500, 600)]);
+    lease(&client.receive(&answer(&request, REPLY, &[late]), now_ms));
+    assert_eq!(client.wake_ms(), now_ms + 250_000);
+}
+
+#[test]
 fn no_server_is_asked_all_the_time() {
     let (mut client, now_ms, request) = requesting();
     let hasty = association(1, 1, &[address(ADDRESS, 500, 600)]);

@@ -1,9 +1,12 @@
 //! What the fuzz targets do with their bytes, callable without libFuzzer so that corpora replay on stable.
 
 mod allocator;
+mod dhcp;
 mod gpt;
 mod jid;
 mod metadata;
+mod netlink;
+mod ra;
 mod record;
 mod sasl;
 mod sntp;
@@ -12,9 +15,12 @@ mod stream;
 mod volume;
 
 pub use allocator::{BYTES_MAX, bounded};
+pub use dhcp::dhcp;
 pub use gpt::gpt;
 pub use jid::jid;
 pub use metadata::metadata;
+pub use netlink::netlink;
+pub use ra::ra;
 pub use record::record;
 pub use sasl::sasl;
 pub use sntp::sntp;

@@ -64,3 +64,18 @@ fn sntp() {
 fn volume() {
     replay("volume", cairn_fuzz::volume);
 }
+
+#[test]
+fn dhcp() {
+    replay("dhcp", cairn_fuzz::dhcp);
+}
+
+#[test]
+fn ra() {
+    replay("ra", cairn_fuzz::ra);
+}
+
+#[test]
+fn netlink() {
+    replay("netlink", cairn_fuzz::netlink);
+}

@@ -81,3 +81,18 @@ fn stream() {
 fn record() {
     mutate_often("record", cairn_fuzz::record, RECORD_MUTATIONS);
 }
+
+#[test]
+fn dhcp() {
+    mutate("dhcp", cairn_fuzz::dhcp);
+}
+
+#[test]
+fn ra() {
+    mutate("ra", cairn_fuzz::ra);
+}
+
+#[test]
+fn netlink() {
+    mutate("netlink", cairn_fuzz::netlink);
+}

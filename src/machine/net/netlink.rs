@@ -50,6 +50,15 @@ pub struct Link {
     pub is_running: bool,
 }
 
+/// How long an address counts, in seconds; `u32::MAX`: for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lifetimes {
+    /// For new connections.
+    pub preferred_s: u32,
+    /// At all: then the kernel takes it away.
+    pub valid_s: u32,
+}
+
 /// A line to the kernel.
 #[derive(Debug)]
 pub struct Netlink {
@@ -103,13 +112,12 @@ impl Netlink {
         self.tell(RTM_NEWLINK, REQUEST | ACK, &body)
     }
 
-    /// Gives an interface an address, or takes it away. `valid_s` is how long it counts; `None`:
-    /// for ever.
+    /// Gives an interface an address, or takes it away. Without lifetimes it counts for ever.
     pub fn set_address(
         &mut self,
         index: u32,
         prefix: Prefix,
-        valid_s: Option<u32>,
+        lifetimes: Option<Lifetimes>,
         add: bool,
     ) -> io::Result<()> {
         let address = octets(prefix.address);
@@ -117,11 +125,11 @@ impl Netlink {
         body.extend(index.to_ne_bytes());
         attribute(&mut body, libc::IFA_LOCAL, &address);
         attribute(&mut body, libc::IFA_ADDRESS, &address);
-        if let (Some(valid), true) = (valid_s, add) {
+        if let (Some(lifetimes), true) = (lifetimes, add) {
             // preferred, valid, and two times that the kernel fills in.
             let mut times = Vec::with_capacity(16);
-            times.extend(valid.to_ne_bytes());
-            times.extend(valid.to_ne_bytes());
+            times.extend(lifetimes.preferred_s.to_ne_bytes());
+            times.extend(lifetimes.valid_s.to_ne_bytes());
             times.extend([0; 8]);
             attribute(&mut body, libc::IFA_CACHEINFO, &times);
         }
@@ -218,6 +226,20 @@ impl Netlink {
     }
 }
 
+/// The links and addresses that a datagram of the kernel tells of.
+#[must_use]
+pub fn read(datagram: &[u8]) -> (Vec<Link>, Vec<(u32, Prefix)>) {
+    let (mut links, mut addresses) = (Vec::new(), Vec::new());
+    for message in messages(datagram) {
+        match message.kind {
+            RTM_NEWLINK => links.extend(link(message.body)),
+            RTM_NEWADDR => addresses.extend(address(message.body)),
+            _ => {}
+        }
+    }
+    (links, addresses)
+}
+
 struct Message<'a> {
     kind: u16,
     sequence: u32,
@@ -294,11 +316,14 @@ fn address(body: &[u8]) -> Option<(u32, Prefix)> {
         16 => IpAddr::from(<[u8; 16]>::try_from(*content).ok()?),
         _ => return None,
     };
-    let is_local = match address {
-        IpAddr::V4(address) => address.is_loopback() || address.is_link_local(),
-        IpAddr::V6(address) => address.is_loopback() || address.is_unicast_link_local(),
+    let (is_local, bits_max) = match address {
+        IpAddr::V4(address) => (address.is_loopback() || address.is_link_local(), 32),
+        IpAddr::V6(address) => (
+            address.is_loopback() || address.is_unicast_link_local(),
+            128,
+        ),
     };
-    (!is_local).then_some((index, Prefix { address, bits }))
+    (!is_local && bits <= bits_max).then_some((index, Prefix { address, bits }))
 }
 
 fn number(bytes: &[u8], at: usize) -> Option<u32> {
@@ -345,6 +370,28 @@ mod tests {
             .set_up(u32::MAX >> 1, None)
             .expect_err("no such link");
         assert!(refused.raw_os_error().is_some(), "{refused}");
+    }
+
+    #[test]
+    fn a_datagram_tells_of_addresses() {
+        let datagram = |bits: u8| {
+            let mut body = vec![2, bits, 0, 0, 7, 0, 0, 0];
+            body[4..].copy_from_slice(&7_u32.to_ne_bytes());
+            attribute(&mut body, libc::IFA_ADDRESS, &[192, 0, 2, 50]);
+            let mut datagram = 32_u32.to_ne_bytes().to_vec();
+            assert_eq!(body.len(), 16);
+            datagram.extend(RTM_NEWADDR.to_ne_bytes());
+            datagram.extend([0; 10]);
+            [datagram, body].concat()
+        };
+        let address = IpAddr::from([192, 0, 2, 50]);
+        let (links, addresses) = read(&datagram(24));
+        assert!(links.is_empty());
+        assert_eq!(addresses, [(7, Prefix { address, bits: 24 })]);
+        assert!(
+            read(&datagram(33)).1.is_empty(),
+            "no IPv4 network has so many"
+        );
     }
 
     #[test]

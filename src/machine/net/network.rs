@@ -8,7 +8,8 @@ use std::os::fd::BorrowedFd;
 use ring::rand::{SecureRandom, SystemRandom};
 
 use super::dhcp4::{Action, Client, Lease};
-use super::netlink::{Link, Netlink};
+use super::ipv6::Ipv6;
+use super::netlink::{Lifetimes, Link, Netlink};
 use super::packet::PacketSocket;
 use crate::machine::plan::{InterfacePlan, Plan, Prefix, Route};
 
@@ -60,6 +61,7 @@ struct Interface {
     dhcp: Option<(Client, PacketSocket)>,
     /// What DHCP has put there.
     held: Option<Lease>,
+    ipv6: Ipv6,
 }
 
 impl Network {
@@ -82,14 +84,20 @@ impl Network {
 
     /// To wait on.
     pub fn fds(&self) -> Vec<BorrowedFd<'_>> {
-        let sockets = self.interfaces.iter().filter_map(|one| one.dhcp.as_ref());
-        sockets.map(|(_, socket)| socket.fd()).collect()
+        let mut fds = Vec::new();
+        for interface in &self.interfaces {
+            fds.extend(interface.dhcp.as_ref().map(|(_, socket)| socket.fd()));
+            fds.extend(interface.ipv6.fds());
+        }
+        fds
     }
 
     /// When [`turn`](Network::turn) is to be called at the latest.
     pub fn wake_ms(&self) -> Option<u64> {
         let dhcp = self.interfaces.iter().filter_map(|one| one.dhcp.as_ref());
+        let ipv6 = self.interfaces.iter().filter_map(|one| one.ipv6.wake_ms());
         dhcp.map(|(client, _)| client.wake_ms())
+            .chain(ipv6)
             .chain([self.look_ms])
             .min()
     }
@@ -105,6 +113,10 @@ impl Network {
             for action in self.interfaces[at].actions(now_ms) {
                 self.act(at, action, &mut events);
             }
+            let ipv6 = &mut self.interfaces[at].ipv6;
+            if ipv6.turn(&mut self.netlink, now_ms, &mut events) {
+                self.look_ms = 0;
+            }
         }
         events
     }
@@ -114,25 +126,31 @@ impl Network {
         self.seen.clone()
     }
 
-    /// Name servers, those of the plan first.
+    /// Name servers: those of the plan first, then those of DHCP, then those of routers.
     pub fn resolvers(&self) -> Vec<IpAddr> {
-        self.servers(&self.plan.resolvers, |lease| &lease.resolvers)
+        let lent = self.leases().flat_map(|lease| lease.resolvers.clone());
+        let heard = self.interfaces.iter().flat_map(|one| one.ipv6.resolvers());
+        few(self.plan.resolvers.iter().copied().chain(lent).chain(heard))
     }
 
-    /// Time servers, those of the plan first.
+    /// Time servers: those of the plan first, then those of DHCP.
     pub fn time_servers(&self) -> Vec<IpAddr> {
-        self.servers(&self.plan.time_servers, |lease| &lease.time_servers)
+        let lent = self.leases().flat_map(|lease| lease.time_servers.clone());
+        let heard = self
+            .interfaces
+            .iter()
+            .flat_map(|one| one.ipv6.time_servers());
+        few(self
+            .plan
+            .time_servers
+            .iter()
+            .copied()
+            .chain(lent)
+            .chain(heard))
     }
 
-    fn servers(&self, planned: &[IpAddr], lent: impl Fn(&Lease) -> &Vec<IpAddr>) -> Vec<IpAddr> {
-        let leases = self.interfaces.iter().filter_map(|one| one.held.as_ref());
-        let mut servers = Vec::new();
-        for server in planned.iter().chain(leases.flat_map(lent)) {
-            if servers.len() < SERVERS_MAX && !servers.contains(server) {
-                servers.push(*server);
-            }
-        }
-        servers
+    fn leases(&self) -> impl Iterator<Item = &Lease> {
+        self.interfaces.iter().filter_map(|one| one.held.as_ref())
     }
 
     /// Takes interfaces that are new, and asks the kernel for addresses.
@@ -197,10 +215,12 @@ impl Network {
         let mut trouble = |what: &str, error: &io::Error| {
             events.push(Event::Trouble(format!("{}: {what}: {error}", link.name)));
         };
-        if let Err(error) = follow_advertisements(&link.name, plan.accept_ra)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            trouble("cannot say how to follow routers", &error);
+        // A kernel without IPv6 has nothing to follow.
+        let mut has_ipv6 = true;
+        match follow_advertisements(&link.name, plan.accept_ra) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => has_ipv6 = false,
+            Err(error) => trouble("cannot say how to follow routers", &error),
         }
         if let Err(error) = self.netlink.set_up(link.index, plan.mtu) {
             trouble("cannot be switched on", &error);
@@ -231,11 +251,16 @@ impl Network {
             prefix: *prefix,
             from: "configuration",
         }));
+        let mut ipv6 = Ipv6::new(link);
+        if has_ipv6 {
+            ipv6.begin(plan, now_ms, events);
+        }
         Interface {
             index: link.index,
             name: link.name.clone(),
             dhcp,
             held: None,
+            ipv6,
         }
     }
 
@@ -287,13 +312,13 @@ impl Network {
                 .set_up(index, lease.mtu)
                 .map_err(|error| told("cannot change the MTU", error))?;
         }
+        let seconds = lease.seconds.saturating_add(30);
+        let lifetimes = Lifetimes {
+            preferred_s: seconds,
+            valid_s: seconds,
+        };
         self.netlink
-            .set_address(
-                index,
-                lease.prefix,
-                Some(lease.seconds.saturating_add(30)),
-                true,
-            )
+            .set_address(index, lease.prefix, Some(lifetimes), true)
             .map_err(|error| told("cannot take the address", error))?;
         for route in lease.routes.iter().filter(|route| !is_default(route)) {
             self.netlink
@@ -334,6 +359,17 @@ impl Interface {
     }
 }
 
+/// The first ones, each once.
+fn few(servers: impl Iterator<Item = IpAddr>) -> Vec<IpAddr> {
+    let mut few = Vec::new();
+    for server in servers {
+        if few.len() < SERVERS_MAX && !few.contains(&server) {
+            few.push(server);
+        }
+    }
+    few
+}
+
 fn is_default(route: &Route) -> bool {
     route.to.bits == 0
 }
@@ -352,7 +388,7 @@ fn follow_advertisements(name: &str, follow: bool) -> io::Result<()> {
     Ok(())
 }
 
-fn random() -> u32 {
+pub(super) fn random() -> u32 {
     let mut bytes = [0; 4];
     // Only a matter of not meeting others: without randomness any number will do.
     let _ = SystemRandom::new().fill(&mut bytes);

@@ -105,14 +105,25 @@ pub fn build() -> Result<Program, String> {
     if !status.success() {
         return Err("the program does not build".to_owned());
     }
-    let rustc = tool::run(Command::new("rustc").arg("--version"))?;
     Ok(Program {
         bytes: tool::read(&target.join(TARGET).join("release/cairn"))?,
-        made: Made {
-            rustc: rustc.trim().to_owned(),
-            crates: crates(&root)?,
-        },
+        made: Made::of(&root)?,
     })
+}
+
+/// What a program of this checkout is made of, as the text of a file beside it.
+pub fn made(root: &Path) -> Result<String, String> {
+    serde_json::to_string_pretty(&Made::of(root)?).map_err(|error| error.to_string())
+}
+
+impl Made {
+    fn of(root: &Path) -> Result<Made, String> {
+        let rustc = tool::run(Command::new("rustc").arg("--version"))?;
+        Ok(Made {
+            rustc: rustc.trim().to_owned(),
+            crates: crates(root)?,
+        })
+    }
 }
 
 /// The packages of the lock file, with the licences that they give themselves.

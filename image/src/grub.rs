@@ -12,9 +12,6 @@ const SCRIPT: &[u8] = include_bytes!("../grub/grub.cfg");
 const EARLY: &[u8] = b"set prefix=(memdisk)\nset root=memdisk\nnormal (memdisk)/grub.cfg\n";
 const MODULES: &str = "memdisk tar part_gpt fat normal loadenv serial terminal echo true test regexp \
                        linux boot reboot sleep probe hashsum gcry_sha256";
-/// Where Debian keeps GRUB's modules.
-const BIOS_FOLDER: &str = "/usr/lib/grub/i386-pc";
-
 /// What was made.
 #[derive(Debug)]
 pub struct Loader {
@@ -26,8 +23,9 @@ pub struct Loader {
     pub efi: Vec<u8>,
 }
 
-/// Makes the loader with GRUB's own tool.
-pub fn make() -> Result<Loader, String> {
+/// Makes the loader with GRUB's own tool and the modules of this folder.
+pub fn make(modules: &Path) -> Result<Loader, String> {
+    let modules = std::path::absolute(modules).map_err(|error| error.to_string())?;
     let folder = tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
     let folder = folder.path();
     tool::write(&folder.join("memdisk.tar"), &tar("grub.cfg", SCRIPT))?;
@@ -36,6 +34,8 @@ pub fn make() -> Result<Loader, String> {
         let mut command = Command::new("grub-mkimage");
         command
             .current_dir(folder)
+            .arg("-d")
+            .arg(modules.join(format))
             .args([
                 "-O",
                 format,
@@ -54,7 +54,7 @@ pub fn make() -> Result<Loader, String> {
     };
     let core = image("i386-pc", "core.img", "biosdisk")?;
     let efi = image("x86_64-efi", "boot.efi", "efi_gop")?;
-    let boot = fs::read(Path::new(BIOS_FOLDER).join("boot.img"))
+    let boot = fs::read(modules.join("i386-pc/boot.img"))
         .map_err(|error| format!("GRUB's boot.img is missing: {error}; install grub-pc-bin"))?;
     install(boot, core, efi)
 }

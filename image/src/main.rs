@@ -65,6 +65,12 @@ enum Action {
         #[arg(long)]
         store: Option<PathBuf>,
     },
+    /// Say what the program of a checkout is made of, for FILE.json beside `build --binary FILE`
+    Made {
+        /// The checkout
+        #[arg(default_value = ".")]
+        folder: PathBuf,
+    },
     /// Make a pair of keys to sign bundles with: FILE and FILE.pub
     Keys {
         /// Where the secret key goes
@@ -87,6 +93,20 @@ struct Build {
     /// of
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
+    /// The folder with GRUB's modules: `i386-pc` and `x86_64-efi`
+    #[arg(long, value_name = "FOLDER", default_value = "/usr/lib/grub")]
+    grub: PathBuf,
+    /// The certificate authorities that the machine trusts, in PEM
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "/etc/ssl/certs/ca-certificates.crt"
+    )]
+    roots: PathBuf,
+    /// What to call the versions of the tools, instead of asking dpkg: a JSON object by the names
+    /// of Debian's packages
+    #[arg(long, value_name = "FILE")]
+    versions: Option<PathBuf>,
     /// What the release is called, instead of by the program's version
     #[arg(long, value_name = "VERSION")]
     release: Option<String>,
@@ -113,6 +133,7 @@ fn main() -> ExitCode {
             config,
             store,
         } => look::personalise(&image, config.as_deref(), store.as_deref()),
+        Action::Made { folder } => binary::made(&folder).and_then(|text| print(&text)),
         Action::Keys { file } => keys(&file),
     };
     match done {
@@ -159,11 +180,12 @@ fn build(options: &Build) -> Result<(), String> {
         "kernel = {:?}\nkeys = {keys:?}\n",
         kernel.made.version
     ));
-    let bill = sbom::make(&kernel, &program);
+    let versions = tool::Versions::read(options.versions.as_deref())?;
+    let bill = sbom::make(&kernel, &program, &versions);
     let (sbom, licences) = (bill.to_json()?, bill.licences());
     let files = vec![
         ("etc/cairn-release", release.into_bytes()),
-        ("etc/ssl/certs/ca-certificates.crt", roots()?),
+        ("etc/ssl/certs/ca-certificates.crt", roots(&options.roots)?),
         (
             "usr/share/cairn/licences.txt",
             licences.clone().into_bytes(),
@@ -171,7 +193,7 @@ fn build(options: &Build) -> Result<(), String> {
         ("usr/share/cairn/sbom.cdx.json", sbom.clone().into_bytes()),
     ];
     let slot = slot::make(&kernel.bytes, &program.bytes, &files)?;
-    let loader = grub::make()?;
+    let loader = grub::make(&options.grub)?;
     let disk = disk::make(&loader, [Some(&slot), options.both.then_some(&slot)])?;
     fs::create_dir_all(&options.out)
         .map_err(|error| format!("cannot make {}: {error}", options.out.display()))?;
@@ -206,9 +228,8 @@ fn renamed(release: &str, version: &str) -> Result<String, String> {
 }
 
 /// The certificate authorities that the program trusts.
-fn roots() -> Result<Vec<u8>, String> {
-    tool::read(Path::new("/etc/ssl/certs/ca-certificates.crt"))
-        .map_err(|error| format!("{error}; install ca-certificates"))
+fn roots(file: &Path) -> Result<Vec<u8>, String> {
+    tool::read(file).map_err(|error| format!("{error}; install ca-certificates"))
 }
 
 fn convert(raw: &Path, format: &str) -> Result<(), String> {

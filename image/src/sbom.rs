@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::binary::Program;
 use crate::kernel::Kernel;
-use crate::tool;
+use crate::tool::{self, Versions};
 
 /// Packages of the distribution that leave bytes in the image or decide about them, and the
 /// licences of the bytes that they leave.
@@ -32,7 +32,7 @@ struct Component {
 }
 
 /// What is in an image of this kernel and this program.
-pub fn make(kernel: &Kernel, program: &Program) -> Bill {
+pub fn make(kernel: &Kernel, program: &Program, versions: &Versions) -> Bill {
     let component = |kind, name: &str, version: &str, licence: &str, sha256: &str| Component {
         kind,
         name: name.to_owned(),
@@ -65,7 +65,7 @@ pub fn make(kernel: &Kernel, program: &Program) -> Bill {
         components.push(component(
             "application",
             name,
-            &tool::package(name),
+            &versions.of(name),
             licence,
             "",
         ));

@@ -1,5 +1,6 @@
 //! Programs that the builder uses, and files.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -21,6 +22,38 @@ pub fn run(command: &mut Command) -> Result<String, String> {
     }
     let said = String::from_utf8_lossy(&output.stderr);
     Err(format!("{name} failed: {}", said.trim()))
+}
+
+/// The versions of the tools, by the names of Debian's packages.
+#[derive(Debug)]
+pub enum Versions {
+    /// What dpkg says.
+    Installed,
+    /// What a file says.
+    Named(BTreeMap<String, String>),
+}
+
+impl Versions {
+    /// Those of the file, or the installed ones without a file.
+    pub fn read(file: Option<&Path>) -> Result<Versions, String> {
+        let Some(file) = file else {
+            return Ok(Versions::Installed);
+        };
+        serde_json::from_slice(&read(file)?)
+            .map(Versions::Named)
+            .map_err(|error| format!("{}: {error}", file.display()))
+    }
+
+    /// The version of a package; `unknown` where nobody knows.
+    pub fn of(&self, name: &str) -> String {
+        match self {
+            Versions::Installed => package(name),
+            Versions::Named(versions) => versions
+                .get(name)
+                .cloned()
+                .unwrap_or_else(|| "unknown".to_owned()),
+        }
+    }
 }
 
 /// The version of a Debian package; `unknown` elsewhere.
@@ -69,4 +102,19 @@ pub fn read_made<T: serde::de::DeserializeOwned + Default>(path: &Path) -> Resul
 pub fn write_made(path: &Path, made: &impl serde::Serialize) -> Result<(), String> {
     let json = serde_json::to_vec_pretty(made).map_err(|error| error.to_string())?;
     write(&beside(path), &json)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_versions_stands_for_what_is_installed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("versions.json");
+        fs::write(&file, r#"{"grub-pc-bin": "2.12"}"#).expect("it is written");
+        let versions = Versions::read(Some(&file)).expect("they are read");
+        assert_eq!(versions.of("grub-pc-bin"), "2.12");
+        assert_eq!(versions.of("erofs-utils"), "unknown");
+    }
 }

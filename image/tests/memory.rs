@@ -13,10 +13,11 @@ use support::{Disk, Options, Vm, image, python};
 const SESSIONS: u32 = 1_000;
 const MORE: u32 = 200;
 
-/// One address holds all sessions; otherwise everything is as by default.
+/// All sessions come from one address; otherwise everything is as by default.
 const CONFIG: &str = "domain = \"chat.example\"\n\
                       [listen]\nc2s = []\nc2s_tls = [\"[::]:5222\"]\n\
-                      [limits]\nconnections_per_address = 2000\nsessions_per_account = 20\n";
+                      [limits]\nconnections_per_address = 2000\n\
+                      accepts_per_address_per_minute = 10000\nsessions_per_account = 20\n";
 
 #[test]
 fn a_machine_of_128_megabytes_holds_a_thousand_sessions_and_refuses_what_is_too_much() {

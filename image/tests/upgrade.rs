@@ -276,7 +276,7 @@ fn what_is_no_proper_bundle_changes_nothing_and_neither_does_the_power_going() {
     damaged[middle] ^= 1;
     fs::write(&half, &damaged).expect("it is written");
     let damaged = push(&vm, &half);
-    assert!(damaged.contains("sum"), "{damaged}");
+    assert!(damaged.contains("the bundle is damaged"), "{damaged}");
     // While it is written.
     let mut pushing = cairn();
     pushing.arg("--server");

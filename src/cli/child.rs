@@ -7,6 +7,7 @@ use std::os::fd::{OwnedFd, RawFd};
 use std::time::Duration;
 
 use clap::Subcommand;
+use nix::sys::resource::{Resource, setrlimit};
 
 use super::Failure;
 use crate::config::{Config, Machine};
@@ -59,6 +60,9 @@ pub(super) enum ChildCommand {
     Release,
 }
 
+/// Descriptors that the server may have: what the kernel allows a process at most.
+const FILES: u64 = 1 << 20;
+
 /// How long time servers have.
 const TIME_PATIENCE: Duration = Duration::from_secs(4);
 
@@ -87,6 +91,8 @@ fn server(line: RawFd, data: RawFd, upload: RawFd) -> Result<(), Failure> {
         data: take(data)?,
         upload: take(upload)?,
     };
+    // As long as it may: a connection is a descriptor. Without it there are just fewer of them.
+    drop(setrlimit(Resource::RLIMIT_NOFILE, FILES, FILES));
     enter(Role::Server)?;
     let defaults = Config::of_domain("localhost", &Machine::measure());
     let ring = LogRing::new();

@@ -198,17 +198,17 @@ impl Shares {
             usize::try_from(value.clamp(from, to)).unwrap_or(usize::MAX)
         };
         let connections = bounded(
-            share(48) / (SESSION_BYTES + DETACHED_BYTES),
+            share(58) / (SESSION_BYTES + DETACHED_BYTES),
             16,
             files.clamp(16, CONNECTIONS_MAX),
         );
-        let strangers = share(5) / stranger(10_000);
+        let strangers = share(4) / stranger(10_000);
         Self {
             connections,
             unauthenticated_connections: bounded(strangers, 16, 10_000).min(connections),
-            inbound_bytes: bounded(share(4), 1 << 20, 1 << 30),
-            outbound_bytes: bounded(share(15), 2 << 20, 4 << 30),
-            accounts: bounded(share(12) / ACCOUNT_BYTES, 100, 1_000_000),
+            inbound_bytes: bounded(share(3), 1 << 20, 1 << 30),
+            outbound_bytes: bounded(share(10), 2 << 20, 4 << 30),
+            accounts: bounded(share(9) / ACCOUNT_BYTES, 100, 1_000_000),
             presence_bytes: bounded(share(1), 64 << 10, 1 << 30),
             addresses_remembered: bounded(share(3) / REMEMBERED_BYTES, 1_024, 65_536),
             roster_bytes: bounded(share(5) / 5 * 4, 64 << 10, 1 << 30),

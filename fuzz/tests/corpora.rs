@@ -79,3 +79,8 @@ fn ra() {
 fn netlink() {
     replay("netlink", cairn_fuzz::netlink);
 }
+
+#[test]
+fn manifest() {
+    replay("manifest", cairn_fuzz::manifest);
+}

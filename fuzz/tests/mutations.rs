@@ -96,3 +96,8 @@ fn ra() {
 fn netlink() {
     mutate("netlink", cairn_fuzz::netlink);
 }
+
+#[test]
+fn manifest() {
+    mutate("manifest", cairn_fuzz::manifest);
+}

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Messages to an account that is offline: load.py send HOST:PORT ROUND prints the name of every
-message whose stanza was acknowledged (XEP-0198); load.py receive HOST:PORT NAME logs in as the
-recipient and says whether every message of NAME's round up to NAME is there."""
+message whose stanza was acknowledged (XEP-0198); load.py fill does the same with 40 kB each until one
+is refused, whose error it prints; load.py receive HOST:PORT NAME logs in as the recipient and says
+whether every message of NAME's round up to NAME is there; load.py register makes the accounts."""
 
 import asyncio
 import ssl
@@ -26,7 +27,7 @@ class Client(slixmpp.ClientXMPP):
         self.started.set()
 
     def hear(self, message):
-        self.heard.append(message["body"])
+        self.heard.append(message["body"].split(" ")[0])
         self.more.set()
 
     async def log_in(self, where):
@@ -35,7 +36,7 @@ class Client(slixmpp.ClientXMPP):
         await asyncio.wait_for(self.started.wait(), 60)
 
 
-async def send(where, round_):
+async def send(where, round_, rest=""):
     bob = Client("bob")
     bob.register_plugin("xep_0198")
     management = bob.plugin["xep_0198"]
@@ -44,12 +45,14 @@ async def send(where, round_):
     bob.add_event_handler("sm_enabled", lambda _: enabled.set())
     await bob.log_in(where)
     await asyncio.wait_for(enabled.wait(), 60)
+    refused = []
+    bob.add_event_handler("message_error", lambda stanza: refused.append(stanza["error"]["condition"]))
     acknowledged = asyncio.Event()
     bob.add_event_handler("stanza_acked", lambda _: acknowledged.set())
     for number in range(100_000):
         name = f"{round_}-{number}"
         acknowledged.clear()
-        bob.send_message(mto="alice@chat.example", mbody=name, mtype="chat")
+        bob.send_message(mto="alice@chat.example", mbody=name + rest, mtype="chat")
         # The request overtakes the message, which goes through a queue.
         while not acknowledged.is_set():
             management.request_ack()
@@ -57,6 +60,9 @@ async def send(where, round_):
                 await asyncio.wait_for(acknowledged.wait(), 0.05)
             except asyncio.TimeoutError:
                 pass
+        if refused:
+            print("refused", refused[0], flush=True)
+            return
         print(name, flush=True)
 
 
@@ -73,5 +79,31 @@ async def receive(where, last):
     print("all there")
 
 
+async def register(where, _):
+    """alice and bob, in-band (XEP-0077)."""
+    for name in "alice", "bob":
+        client = Client(name)
+        client.register_plugin("xep_0077")
+        client.plugin["xep_0077"].force_registration = True
+
+        async def give(_, client=client, name=name):
+            iq = client.Iq(stype="set")
+            iq["register"]["username"] = name
+            iq["register"]["password"] = client.password
+            await iq.send()
+
+        client.add_event_handler("register", give)
+        await client.log_in(where)
+        await client.disconnect()
+    print("registered")
+
+
+async def fill(where, round_):
+    # The last word is refused a little after the last acknowledgement.
+    await send(where, round_, " " + "x" * 40_000)
+
+
 what, where, word = sys.argv[1:]
-asyncio.run((send if what == "send" else receive)(where, word))
+asyncio.run(
+    {"register": register, "send": send, "fill": fill, "receive": receive}[what](where, word)
+)

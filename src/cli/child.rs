@@ -92,7 +92,7 @@ fn server(line: RawFd, data: RawFd, upload: RawFd) -> Result<(), Failure> {
         upload: take(upload)?,
     };
     // As long as it may: a connection is a descriptor. Without it there are just fewer of them.
-    drop(setrlimit(Resource::RLIMIT_NOFILE, FILES, FILES));
+    let _ = setrlimit(Resource::RLIMIT_NOFILE, FILES, FILES);
     enter(Role::Server)?;
     let defaults = Config::of_domain("localhost", &Machine::measure());
     let ring = LogRing::new();

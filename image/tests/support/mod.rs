@@ -204,6 +204,8 @@ pub struct Options {
     pub memory: u32,
     /// Our TOML, given by `fw_cfg`.
     pub config: Option<&'static str>,
+    /// What stands in front of the disk's name: a driver of QEMU, whose errors the machine sees.
+    pub driver: Option<String>,
     /// More words for QEMU.
     pub more: Vec<String>,
 }
@@ -231,8 +233,9 @@ impl Vm {
         };
         qemu.args(["-m", &memory.to_string()]);
         qemu.arg("-drive");
+        let driver = options.driver.clone().unwrap_or_default();
         qemu.arg(format!(
-            "file={},format=raw,if=virtio",
+            "file={driver}{},format=raw,if=virtio,werror=report",
             disk.path().display()
         ));
         qemu.arg("-nic").arg(format!(
@@ -353,6 +356,20 @@ impl Vm {
             assert!(len > 0, "{said}");
             said.push_str(&String::from_utf8_lossy(&buffer[..len]));
         }
+    }
+
+    /// Whether it has said this by now.
+    pub fn says(&mut self, text: &str) -> bool {
+        while let Ok(line) = self.lines.try_recv() {
+            println!("{line}");
+            self.seen.push(line);
+        }
+        self.has_said(text)
+    }
+
+    /// How many of the lines that were seen hold this text.
+    pub fn times_said(&self, text: &str) -> usize {
+        self.seen.iter().filter(|line| line.contains(text)).count()
     }
 
     /// Whether a line that was seen holds this text.

@@ -153,7 +153,7 @@ fn keys(file: &Path) -> Result<(), String> {
     let (secret, public) = bundle::keys()?;
     let mut public_file = file.as_os_str().to_owned();
     public_file.push(".pub");
-    tool::write(file, secret.as_bytes())?;
+    tool::write_secret(file, secret.as_bytes())?;
     tool::write(Path::new(&public_file), public.as_bytes())
 }
 

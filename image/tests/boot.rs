@@ -264,15 +264,10 @@ fn the_efi_partition_may_hold_the_configuration() {
 fn a_volume_of_cloud_init_may_hold_the_configuration() {
     let Some(image) = image() else { return };
     let disk = Disk::of(&image);
-    let (user, meta) = (disk.file("user-data"), disk.file("meta-data"));
-    std::fs::write(&user, format!("#cairn\n{CONFIG}")).expect("it is written");
-    std::fs::write(&meta, "local-hostname: chat\n").expect("it is written");
-    let iso = disk.file("seed.iso");
-    succeeds(
-        Command::new("genisoimage")
-            .args(["-quiet", "-volid", "cidata", "-joliet", "-rock", "-output"])
-            .args([&iso, &user, &meta]),
-    );
+    let iso = disk.cloud_init(&[
+        ("user-data", &format!("#cairn\n{CONFIG}")),
+        ("meta-data", "local-hostname: chat\n"),
+    ]);
     let options = Options {
         more: vec!["-cdrom".to_owned(), iso.display().to_string()],
         ..Options::default()

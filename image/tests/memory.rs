@@ -57,7 +57,9 @@ fn a_machine_of_128_megabytes_holds_a_thousand_sessions_and_refuses_what_is_too_
     let available = vm.available_mib(&disk, &pin);
     println!("{available} MiB are available with {SESSIONS} sessions");
     go_on.write_all(b"\n").expect("it reads");
-    println!("{}", next());
+    let refused = next();
+    println!("{refused}");
+    assert_ne!(refused, "refused 0", "the limits hold");
     assert_eq!(next(), format!("alive {SESSIONS}"));
     assert!(clients.wait().expect("it ends").success());
     let available = vm.available_mib(&disk, &pin);

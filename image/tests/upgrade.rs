@@ -12,6 +12,9 @@ use std::process::{Command, Output, Stdio};
 use support::{Disk, Options, PASSWORD, Vm, cairn, image, succeeds, tool};
 
 const CONFIG: &str = "domain = \"chat.example\"\n";
+/// Without DHCP.
+const NETWORK: &str = "version: 2\nethernets:\n  eth0:\n    addresses: [10.0.2.15/24]\n    \
+                       gateway4: 10.0.2.2\n";
 
 /// Images of the same program and kernel, called by other versions.
 struct Releases {
@@ -151,8 +154,20 @@ fn proved(releases: &Releases) -> (Disk, Vm, Administrator) {
 fn without_a_configuration_whoever_reads_the_console_claims_the_machine() {
     let Some(image) = image() else { return };
     let disk = Disk::of(&image);
-    let mut vm = Vm::start(&disk, &Options::default());
+    // It says how the network is reached, and nothing that is for Cairn.
+    let iso = disk.cloud_init(&[
+        ("user-data", "#cloud-config\n"),
+        ("meta-data", "local-hostname: chat\n"),
+        ("network-config", NETWORK),
+    ]);
+    let options = Options {
+        more: vec!["-cdrom".to_owned(), iso.display().to_string()],
+        ..Options::default()
+    };
+    let mut vm = Vm::start(&disk, &options);
     vm.wait_for("no configuration was found");
+    vm.wait_for("10.0.2.15 (eth0)");
+    assert!(vm.has_said("10.0.2.15/24 (configuration)"));
     let code = vm.wait_for(" claim code ");
     let code = code.split_whitespace().last().expect("a code").to_owned();
     let claim = |vm: &Vm, pin: &str, code: &str| {
@@ -174,6 +189,8 @@ fn without_a_configuration_whoever_reads_the_console_claims_the_machine() {
     assert!(!refused.status.success(), "{refused:?}");
     let claimed = claim(&vm, &pin, &code);
     assert!(claimed.status.success(), "{claimed:?}");
+    // The network stays as it was.
+    vm.wait_for("10.0.2.15/24 (configuration)");
     vm.wait_for("the server accepts log-ins");
     assert!(vm.has_said("chat.example"));
     let pin = vm.pin();

@@ -121,6 +121,16 @@ impl BootState {
         BootState { left, ..self }
     }
 
+    /// What the boot loader would have written: that this slot runs and has so many attempts left.
+    #[must_use]
+    pub fn spent(self, running: Slot, left: u8) -> BootState {
+        BootState {
+            slot: running,
+            left: left.min(ATTEMPTS),
+            ..self
+        }
+    }
+
     /// The next boot tries that slot.
     #[must_use]
     pub fn activated(self, slot: Slot) -> BootState {

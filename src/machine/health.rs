@@ -106,7 +106,8 @@ impl Health {
         if proved && clock_is_sane {
             return Verdict::Confirm;
         }
-        if can_go_back && now_ms >= ATTEMPT_MS {
+        // What waits for a person waits in the other slot too.
+        if can_go_back && !self.waits && now_ms >= ATTEMPT_MS {
             return Verdict::GiveUp;
         }
         Verdict::Wait

@@ -15,6 +15,7 @@ use nix::sys::socket::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::answer::sentence;
 use super::plan::Plan;
 use super::release::Release;
 use super::source::Found;
@@ -22,6 +23,10 @@ use crate::service::machine::MachineStatus;
 
 /// Bytes of a message at most.
 pub const MESSAGE_MAX: usize = 128 * 1024;
+/// Lines that the console shows of a certificate.
+const CERTIFICATE_LINES_MAX: usize = 3;
+/// Addresses that it shows.
+const LISTENING_MAX: usize = 16;
 
 /// What PID 1 says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +35,7 @@ pub enum ToServer {
     /// First of all.
     Start(Box<Start>),
     /// A place that configuration can come from has been asked; `None`: there is nothing anywhere.
+    /// What has no configuration may still say how the network is reached.
     Source(Option<Box<Found>>),
     /// How an upgrade or a step back went: a sentence.
     Done(Result<String, String>),
@@ -67,6 +73,9 @@ pub enum ToMachine {
     Configured(Box<Configured>),
     /// The configuration wants the data on a second disk, and the store here holds nothing yet.
     SecondDisk,
+    /// The configuration of a machine that somebody administers cannot be used: why. Administration
+    /// goes on; the system does not prove itself.
+    Unusable(String),
     /// It serves nobody until a person does something: what, in a sentence.
     Waiting(String),
     /// It listens, and a log-in over the loopback has worked.
@@ -98,7 +107,7 @@ pub enum ToMachine {
 /// The store is open.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Opened {
-    /// The store holds a configuration, which wins.
+    /// The store holds a configuration, and somebody administers the machine: so it wins.
     pub has_configuration: bool,
     /// Milliseconds since 1970 of the newest record: the clock is not before that.
     pub newest_ms: u64,
@@ -130,6 +139,15 @@ pub struct Figures {
     pub certificate: String,
     /// Addresses that are listened on.
     pub listening: Vec<SocketAddr>,
+}
+
+impl Figures {
+    /// Makes the texts fit for the console, whoever wrote them.
+    pub fn bound(&mut self) {
+        let lines = self.certificate.lines().take(CERTIFICATE_LINES_MAX);
+        self.certificate = lines.map(sentence).collect::<Vec<_>>().join("\n");
+        self.listening.truncate(LISTENING_MAX);
+    }
 }
 
 /// One end of the line.

@@ -39,6 +39,7 @@ pub struct Upgrade {
     pending: Vec<u8>,
     /// The first block of the boot partition.
     first: Vec<u8>,
+    begun: bool,
 }
 
 #[derive(Debug)]
@@ -85,6 +86,7 @@ impl Upgrade {
             stage: Stage::Head,
             pending: Vec::new(),
             first: Vec::new(),
+            begun: false,
         }
     }
 
@@ -104,6 +106,12 @@ impl Upgrade {
             }
         }
         Ok(())
+    }
+
+    /// Whether the slot has been touched: what was there does not boot any more.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.begun
     }
 
     /// All bytes have come: reads the slot back, makes it bootable, and says what it holds.
@@ -150,6 +158,7 @@ impl Upgrade {
             Stage::Manifest(signature, _) => {
                 let manifest = bundle::open(&signature, &pending, &self.release.keys)?;
                 manifest.may_follow(&self.release)?;
+                self.begun = true;
                 self.begin()?;
                 Stage::Boot(manifest, Sum::new())
             }

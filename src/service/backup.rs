@@ -91,6 +91,9 @@ pub fn read_frame(input: &mut dyn Read) -> io::Result<(Tag, Vec<u8>)> {
     Ok((tag, bytes))
 }
 
+/// How this machine's network is reached: another one's is another.
+const NETWORK: &str = "configuration-network";
+
 /// Writes a backup of the store, or, with `after`, what stands behind that account in it. Returns
 /// what could not be read.
 pub fn write(
@@ -110,7 +113,8 @@ pub fn write(
         write_frame(out, Tag::Head, &json(&head)).map_err(cannot)?;
         let settings: Vec<Vec<u8>> = store.read(|state| {
             let each = |(name, value): (&str, &[u8])| [name.as_bytes(), b"\0", value].concat();
-            state.settings().map(each).collect()
+            let goes_along = |(name, _): &(&str, &[u8])| *name != NETWORK;
+            state.settings().filter(goes_along).map(each).collect()
         });
         for setting in settings {
             write_frame(out, Tag::Setting, &setting).map_err(cannot)?;

@@ -150,6 +150,20 @@ impl Disk {
         self.folder.path().join(name)
     }
 
+    /// A volume of cloud-init with these files.
+    pub fn cloud_init(&self, files: &[(&str, &str)]) -> PathBuf {
+        let iso = self.file("seed.iso");
+        let mut make = Command::new("genisoimage");
+        make.args(["-quiet", "-volid", "cidata", "-joliet", "-rock", "-output"]);
+        make.arg(&iso);
+        for (name, text) in files {
+            fs::write(self.file(name), text).expect("it is written");
+            make.arg(self.file(name));
+        }
+        succeeds(&mut make);
+        iso
+    }
+
     /// Makes it larger.
     pub fn grow(&self, mib: u64) {
         let file = fs::OpenOptions::new().write(true).open(self.path());

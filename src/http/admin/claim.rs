@@ -14,9 +14,6 @@ use crate::http::auth::throttled;
 use crate::http::body;
 use crate::http::serve::Visitor;
 
-/// The account that guesses at the code count for: no address, so nobody else's.
-const CODE: &str = "claim code";
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Claim {
@@ -40,9 +37,10 @@ pub(in crate::http) async fn claim(
 /// Lets in whoever has the code, while nobody has claimed the server.
 pub(super) fn check_code(site: &Site, visitor: &Visitor, code: &str) -> Result<(), Answer> {
     require_unclaimed(site)?;
-    let throttle = &site.front.throttle;
+    // Nobody guesses the code, so only the address waits that tries to.
+    let throttle = &site.front.names;
     let now_ms = (site.front.core.ticks)();
-    let tried = throttle.may_try(visitor.peer.ip(), CODE, now_ms);
+    let tried = throttle.may_try(visitor.peer.ip(), "", now_ms);
     let tried = tried.ok_or_else(|| throttled(site))?;
     if !site.operator.is_claim_code(code) {
         tracing::warn!("somebody tried to claim the server with a wrong code");

@@ -13,6 +13,8 @@ use crate::machine::link::{self, Line, ToMachine, ToServer};
 pub const PROGRAM: &str = "/init";
 /// Bytes of a line of the log that are kept.
 const LINE_MAX: usize = 4096;
+/// How long a server that has closed its line may take to end.
+const ENDING_MS: u64 = 20_000;
 
 /// A running server.
 #[derive(Debug)]
@@ -21,6 +23,10 @@ pub struct Server {
     line: Line,
     upload: UnixStream,
     log: ChildStderr,
+    /// Its standard error is closed: nothing more comes, and nothing is to be waited for.
+    log_ended: bool,
+    /// It has closed its end of the line since then.
+    lost_ms: Option<u64>,
     partial: Vec<u8>,
 }
 
@@ -55,6 +61,8 @@ impl Server {
             line,
             upload,
             log,
+            log_ended: false,
+            lost_ms: None,
             partial: Vec::new(),
         })
     }
@@ -89,8 +97,13 @@ impl Server {
         let mut buffer = [0; 4096];
         // Bounded: a server that never stops writing must not keep PID 1.
         for _ in 0..16 {
-            let Ok(len @ 1..) = self.log.read(&mut buffer) else {
-                break;
+            let len = match self.log.read(&mut buffer) {
+                Ok(0) => {
+                    self.log_ended = true;
+                    break;
+                }
+                Ok(len) => len,
+                Err(_) => break,
             };
             for byte in &buffer[..len] {
                 if *byte == b'\n' || self.partial.len() == LINE_MAX {
@@ -111,11 +124,26 @@ impl Server {
 
     /// Descriptors to wait on: the line, the log, and the upload where one is on its way.
     pub fn fds(&self, uploads: bool) -> Vec<BorrowedFd<'_>> {
-        let mut fds = vec![self.line.fd(), self.log.as_fd()];
+        let mut fds = Vec::new();
+        if self.lost_ms.is_none() {
+            fds.push(self.line.fd());
+        }
+        if !self.log_ended {
+            fds.push(self.log.as_fd());
+        }
         if uploads {
             fds.push(self.upload.as_fd());
         }
         fds
+    }
+
+    /// It has closed its end of the line: it has a moment to end by itself.
+    pub fn lost_line(&mut self, now_ms: u64) {
+        match self.lost_ms {
+            None => self.lost_ms = Some(now_ms),
+            Some(since_ms) if now_ms > since_ms + ENDING_MS => self.kill(),
+            Some(_) => {}
+        }
     }
 
     /// Ends it at once.

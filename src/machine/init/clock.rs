@@ -1,10 +1,13 @@
 //! Keeping the clock: a child asks time servers, PID 1 sets or slews.
 
 use std::net::IpAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use super::Init;
 use super::errand::Errand;
+use crate::machine::source::dmi::{self, service_by_dmi};
+use crate::machine::source::{Dmi, Service};
 use crate::machine::time::clock::{self, Correction, Pace};
 use crate::machine::time::hardware;
 use crate::machine::time::query::{Offset, SERVERS_MAX};
@@ -18,7 +21,9 @@ pub(super) struct Timekeeping {
     child: Option<Errand>,
     next_ms: u64,
     pace: Pace,
-    /// The newest record of the store: it is later than that.
+    /// The clock was surely wrong, and was set forward.
+    raised: bool,
+    /// The newest record of the store.
     pub newest_ms: Option<u64>,
     /// Who was last agreed with, for the console.
     pub agreed: Option<String>,
@@ -27,9 +32,10 @@ pub(super) struct Timekeeping {
 }
 
 impl Init {
-    /// A time that is over for sure.
+    /// A time that is over for sure. The store's newest record is none: its time is as good as the
+    /// clock that it was written by, and time servers must be able to correct that.
     fn floor_ms(&self) -> u64 {
-        clock::floor_ms(self.time.newest_ms)
+        clock::build_ms()
     }
 
     /// The clock is not known to be wrong.
@@ -37,9 +43,14 @@ impl Init {
         clock::is_sane(clock::now_ns(), self.floor_ms())
     }
 
-    /// A clock without a battery begins at some day long past.
+    /// A clock without a battery begins at some day long past: then the newest record is a better
+    /// guess.
     pub(super) fn raise_clock(&mut self) {
-        match clock::raise(self.floor_ms()) {
+        if self.clock_is_sane() && !self.time.raised {
+            return;
+        }
+        self.time.raised = true;
+        match clock::raise(clock::floor_ms(self.time.newest_ms)) {
             Ok(false) => {}
             Ok(true) => self.say("the clock showed a time that is over: it is set forward"),
             Err(error) => self.say(&format!("cannot set the clock: {error}")),
@@ -57,8 +68,18 @@ impl Init {
             self.time.next_ms = now_ms + u64::try_from(pause.as_millis()).unwrap_or(u64::MAX / 2);
             return;
         }
+        if now_ms < self.time.next_ms {
+            return;
+        }
+        // The hypervisor's own clock, where it shows it, is nearer than any server.
+        if let Some(offset) = hardware::host_offset() {
+            let pause = self.correct(Ok(offset));
+            self.time.next_ms = now_ms + u64::try_from(pause.as_millis()).unwrap_or(u64::MAX / 2);
+            return;
+        }
         let servers = self.time_servers();
-        if servers.is_empty() || now_ms < self.time.next_ms {
+        if servers.is_empty() {
+            self.time.next_ms = now_ms + ASKING_MS;
             return;
         }
         let floor = self.floor_ms().to_string();
@@ -79,12 +100,17 @@ impl Init {
         self.time.child.as_ref()
     }
 
+    /// What the network says, else what the provider is known to have.
     fn time_servers(&self) -> Vec<IpAddr> {
         let mut servers = self
             .network
             .as_ref()
             .map(|network| network.time_servers())
             .unwrap_or_default();
+        if servers.is_empty() {
+            let service = service_by_dmi(&Dmi::read(Path::new(dmi::FOLDER)));
+            servers.extend(service.and_then(Service::time_server));
+        }
         servers.truncate(SERVERS_MAX);
         servers
     }
@@ -118,7 +144,8 @@ impl Init {
             Correction::Nothing | Correction::Slew { .. } => {}
         }
         self.time.complained.clear();
-        self.time.agreed = offset.server.map(|server| server.to_string());
+        let agreed = offset.server.map(|server| server.to_string());
+        self.time.agreed = Some(agreed.unwrap_or_else(|| "the host".to_owned()));
         self.time.pace.after_reply()
     }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use nix::libc;
 
-use super::Init;
+use super::{CLAIMED, Init};
 use crate::machine::disk::{self, Disk};
 use crate::machine::layout::Partition;
 use crate::machine::link::ToServer;
@@ -74,10 +74,7 @@ impl Init {
         }
         awaited.look_ms = now_ms + LOOK_EVERY_MS;
         let wanted = awaited.wanted;
-        let Some(found) = self.second_disks().into_iter().find(|disk| {
-            let device = File::open(disk.path()).and_then(Device::new);
-            device.is_ok_and(|device| wanted.is(&device).unwrap_or(false))
-        }) else {
+        let Some(found) = self.second_disk(wanted) else {
             return;
         };
         let name = found.path().display().to_string();
@@ -93,6 +90,38 @@ impl Init {
         }
     }
 
+    /// The disk that it is. A store that is there goes before a blank disk, and which of several
+    /// stores is meant nobody can know.
+    fn second_disk(&mut self, wanted: Wanted) -> Option<Disk> {
+        let fits = |disk: &Disk| {
+            let device = File::open(disk.path()).and_then(Device::new).ok()?;
+            let fits = wanted.is(&device).ok()?;
+            let has_store = store_id(&device).ok()?.is_some();
+            fits.then_some(has_store)
+        };
+        let mut stores = Vec::new();
+        let mut blank = Vec::new();
+        for disk in self.second_disks() {
+            match fits(&disk) {
+                Some(true) => stores.push(disk),
+                Some(false) => blank.push(disk),
+                None => {}
+            }
+        }
+        match stores.len() {
+            0 => blank.into_iter().next(),
+            1 => stores.pop(),
+            _ => {
+                let said = "several disks hold a store: attach the one that is meant, alone";
+                if self.data_said != said {
+                    self.data_said = said.to_owned();
+                    self.say(said);
+                }
+                None
+            }
+        }
+    }
+
     /// The disks beside the system disk.
     fn second_disks(&self) -> Vec<Disk> {
         let system = self.disk.as_ref().map(|disk| disk.name());
@@ -103,8 +132,13 @@ impl Init {
     /// The configuration of a machine that nobody has claimed wants the data on a second disk. Only
     /// what is on the system disk is left for that, and only once.
     pub(super) fn move_to_second_disk(&mut self) {
-        if self.awaited.is_some() || self.is_claimed {
-            self.say("the server wants another disk for the data, and has one");
+        // Only as the first thing that a server says of its configuration, and never on a machine
+        // that somebody once administered: whoever took the server over could hide the data so.
+        let was_claimed = self
+            .read_state()
+            .is_none_or(|state| state.other(CLAIMED).is_some());
+        if self.awaited.is_some() || self.configured.is_some() || self.is_claimed || was_claimed {
+            self.say("the server wants another disk for the data: it does not get one");
             return;
         }
         self.say("the configuration wants the data on a second disk");

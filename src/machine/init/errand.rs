@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 
 use super::child::PROGRAM;
 use crate::machine::answer::{self, Answer, MESSAGE_BYTES_MAX};
@@ -19,14 +19,16 @@ const COMPLAINT_MAX: u64 = 500;
 /// A child that has not answered yet.
 #[derive(Debug)]
 pub struct Errand {
-    child: Child,
+    /// `None` once it has been ended.
+    child: Option<Child>,
+    stderr: Option<ChildStderr>,
     output: ChildStdout,
     answer: Vec<u8>,
     until_ms: u64,
 }
 
 impl Errand {
-    /// Starts `cairn machine WORDS… NUMBERS…`, the numbers being those of the files it is lent. It
+    /// Starts `cairn child WORDS… NUMBERS…`, the numbers being those of the files it is lent. It
     /// has until `until_ms`.
     pub fn start(words: &[&str], files: Vec<File>, until_ms: u64) -> io::Result<Errand> {
         let lent = files
@@ -50,7 +52,8 @@ impl Errand {
             .ok_or_else(|| io::Error::other("a child has no standard output"))?;
         rustix::io::ioctl_fionbio(&output, true)?;
         Ok(Errand {
-            child,
+            child: Some(child),
+            stderr: None,
             output,
             answer: Vec::new(),
             until_ms,
@@ -99,7 +102,7 @@ impl Errand {
     /// What it said on its standard error; it has ended.
     fn complaint(&mut self) -> String {
         let mut said = String::new();
-        if let Some(stderr) = self.child.stderr.take() {
+        if let Some(stderr) = self.stderr.take() {
             // Not text, or nothing: there is another sentence.
             drop(stderr.take(COMPLAINT_MAX).read_to_string(&mut said));
         }
@@ -109,9 +112,22 @@ impl Errand {
         }
     }
 
+    /// It is gone already, or goes now; one that a dead disk holds is waited for elsewhere.
     fn end(&mut self) {
-        // It is gone already, or goes now.
-        drop(self.child.kill());
-        drop(self.child.wait());
+        let Some(mut child) = self.child.take() else {
+            return;
+        };
+        drop(child.kill());
+        self.stderr = child.stderr.take();
+        if !matches!(child.try_wait(), Ok(Some(_))) {
+            let waiting = std::thread::Builder::new().stack_size(64 * 1024);
+            drop(waiting.spawn(move || child.wait()));
+        }
+    }
+}
+
+impl Drop for Errand {
+    fn drop(&mut self) {
+        self.end();
     }
 }

@@ -27,6 +27,7 @@ use super::plan::Plan;
 use super::power::{self, Buttons, End};
 use super::release::{LogFormats, Release};
 use super::slot::{Boot, Slot};
+use super::source::Found;
 use super::supervise::{self, Deaths};
 use super::upgrade::Upgrade;
 use super::watchdog::Watchdog;
@@ -47,6 +48,8 @@ use clock::Timekeeping;
 use data::Awaited;
 use sources::Search;
 
+/// Where the boot state says that somebody administers the machine.
+const CLAIMED: &str = "claimed";
 /// The server has so long to stop.
 const STOPPING_MS: u64 = 15_000;
 
@@ -76,8 +79,14 @@ struct Init {
     restart_ms: Option<u64>,
     health: Health,
     configured: Option<Configured>,
+    /// The server that runs has said that its store is open.
+    has_opened: bool,
     /// The store holds a configuration, and somebody administers the machine.
     is_claimed: bool,
+    /// This slot was given up.
+    given_up: bool,
+    /// A person at the machine ended it.
+    by_hand: bool,
     root_hash: String,
     /// What the server knows of the machine.
     told_status: Option<MachineStatus>,
@@ -87,6 +96,10 @@ struct Init {
     notices: BTreeMap<String, String>,
     upgrade: Option<(Upgrade, u64)>,
     search: Search,
+    /// When the server hears at the latest that there is nothing.
+    search_until_ms: Option<u64>,
+    /// What has no configuration for us but says how the network is reached.
+    found_network: Option<Found>,
     time: Timekeeping,
     network: Option<Network>,
     /// What the network was to be.
@@ -115,6 +128,7 @@ pub fn main() -> ! {
     for line in crash::take(Path::new(crash::FOLDER)) {
         init.say(&format!("the kernel before this one: {line}"));
     }
+    init.mend_state();
     init.raise_clock();
     init.open_data();
     init.start_server();
@@ -163,7 +177,10 @@ impl Init {
             restart_ms: None,
             health: Health::default(),
             configured: None,
+            has_opened: false,
             is_claimed: false,
+            given_up: false,
+            by_hand: false,
             root_hash: root_hash(&cmdline),
             told_status: None,
             waits: None,
@@ -171,6 +188,8 @@ impl Init {
             notices: BTreeMap::new(),
             upgrade: None,
             search: Search::Over,
+            search_until_ms: None,
+            found_network: None,
             time: Timekeeping::default(),
             network: None,
             plan: Plan::default(),
@@ -207,6 +226,9 @@ impl Init {
     }
 
     fn start_server(&mut self) {
+        self.has_opened = false;
+        self.waits = None;
+        self.search = Search::Over;
         let Some(data) = &self.data else {
             return;
         };
@@ -267,12 +289,35 @@ impl Init {
             return;
         };
         self.say(&format!("{why}: going back to slot {}", slot.other()));
+        self.given_up = true;
         self.change_state(|state| state.given_up(slot));
         self.end(End::Reboot);
     }
 
     fn read_state(&self) -> Option<BootState> {
         boot_state::read(self.boot_state.as_ref()?).ok()
+    }
+
+    /// The boot loader could not write down that it spent an attempt: what it writes to is made
+    /// anew, with one attempt less.
+    fn mend_state(&mut self) {
+        let Some(slot) = self.boot.slot.filter(|_| !self.boot.saved) else {
+            return;
+        };
+        self.say("the boot state was damaged: it is written anew");
+        let left = self.boot.left;
+        self.change_state(|state| state.spent(slot, left));
+    }
+
+    /// Somebody administers the machine: for ever, as far as this disk is concerned.
+    fn note_claim(&mut self) {
+        let is_noted = |state: &BootState| state.other(CLAIMED).is_some();
+        if self.read_state().is_some_and(|state| !is_noted(&state)) {
+            self.change_state(|mut state| {
+                state.set_other(CLAIMED, "1");
+                state
+            });
+        }
     }
 
     /// Rewrites the boot state; a damaged one is made anew.
@@ -314,14 +359,10 @@ impl Init {
     /// The server is gone, or too late.
     fn finish(&mut self, how: End) -> ! {
         if let (Some(slot), false) = (self.boot.slot, self.health.is_confirmed()) {
-            // An orderly stop is no failure.
-            self.change_state(|state| {
-                if state.left == 0 {
-                    state
-                } else {
-                    state.stopped(slot)
-                }
-            });
+            // An orderly stop is no failure, where a person at the machine wanted it.
+            if self.by_hand && !self.given_up {
+                self.change_state(|state| state.stopped(slot));
+            }
         }
         self.say(match how {
             End::Reboot => "starting again",

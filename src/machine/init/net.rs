@@ -21,8 +21,10 @@ impl Init {
             self.say(&format!("cannot set the host name: {error}"));
         }
         self.plan = plan.clone();
-        // The old one lets go of its sockets first.
-        self.network = None;
+        // The old one lets go of its sockets first, and of what it has put in place.
+        if let Some(mut old) = self.network.take() {
+            old.clear();
+        }
         let now_ms = self.now_ms();
         match Network::new(plan, now_ms) {
             Ok(network) => self.network = Some(network),

@@ -41,6 +41,8 @@ impl Init {
             page.row("clock", "known to be wrong: no time server has answered");
         } else if let Some(agreed) = &self.time.agreed {
             page.row("clock", format!("as {agreed}"));
+        } else {
+            page.row("clock", "as it is: no time server is known or has answered");
         }
         if let Some(watchdog) = &self.watchdog {
             page.row("watchdog", watchdog.identity.clone());

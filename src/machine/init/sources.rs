@@ -15,7 +15,7 @@ use crate::machine::source::{Dmi, Found, Service};
 
 /// How long a child may look, or ask.
 const LOOKING_MS: u64 = 20_000;
-/// After this long the machine says that there is nothing, and asks on.
+/// After this long the server hears that there is nothing, and the machine asks on.
 const PATIENCE_MS: u64 = 60_000;
 /// How long to wait before a service is asked again.
 const AGAIN_MS: u64 = 5_000;
@@ -47,6 +47,8 @@ impl Init {
             .disk
             .as_ref()
             .map(|disk| disk.partition(Partition::Esp));
+        self.search_until_ms = Some(self.now_ms() + PATIENCE_MS);
+        self.found_network = None;
         let files = LocalFiles::open(esp.as_deref(), &disk::volume_files(system.as_ref()));
         let (kinds, files) = files.into_parts();
         let until_ms = self.now_ms() + LOOKING_MS;
@@ -69,6 +71,13 @@ impl Init {
 
     /// A turn of the search.
     pub(super) fn search(&mut self, now_ms: u64) {
+        if !self.is_claimed
+            && self
+                .search_until_ms
+                .is_some_and(|until_ms| now_ms >= until_ms)
+        {
+            self.send_source(None);
+        }
         match std::mem::take(&mut self.search) {
             Search::Over => {}
             Search::Locally(mut child) => match child.turn::<Option<Found>>(now_ms) {
@@ -127,11 +136,12 @@ impl Init {
             return;
         }
         // Not ours, but it may say how to reach the network.
-        let plan = found.network.unwrap_or_default();
+        let plan = found.network.clone().unwrap_or_default();
         self.start_network(Plan {
-            hostname: found.hostname,
+            hostname: found.hostname.clone(),
             ..plan
         });
+        self.found_network = Some(found);
         match asked {
             None => self.ask_a_service(),
             Some(_) => self.send_source(None),
@@ -157,17 +167,16 @@ impl Init {
         }
     }
 
-    /// Services are sometimes late. After a while the console says that there is nothing.
+    /// Services are sometimes late.
     fn try_again(&mut self, service: Service) {
-        let now_ms = self.now_ms();
-        if now_ms > PATIENCE_MS && self.waits.is_none() {
-            self.send_source(None);
-        }
-        let from_ms = now_ms + AGAIN_MS;
+        let from_ms = self.now_ms() + AGAIN_MS;
         self.search = Search::Waits { service, from_ms };
     }
 
+    /// Where there is no configuration, how the network is reached is told all the same.
     fn send_source(&mut self, found: Option<Found>) {
+        self.search_until_ms = None;
+        let found = found.or_else(|| self.found_network.take());
         if let Some(server) = &self.server {
             // A server that does not hear it is found out by its silence.
             drop(server.tell(&ToServer::Source(found.map(Box::new))));

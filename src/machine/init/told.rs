@@ -4,8 +4,9 @@ use std::fs::OpenOptions;
 use std::io;
 
 use super::{Init, mark_good};
+use crate::machine::answer::sentence;
 use crate::machine::layout::Partition;
-use crate::machine::link::{ToMachine, ToServer};
+use crate::machine::link::{Configured, ToMachine, ToServer};
 use crate::machine::power::End;
 use crate::machine::upgrade::{Target, Upgrade};
 use crate::service::machine::MachineStatus;
@@ -14,6 +15,8 @@ use crate::service::machine::MachineStatus;
 const MESSAGES_A_TURN: usize = 64;
 /// Notices that the console keeps.
 const NOTICES_MAX: usize = 8;
+/// Pieces that a socket can hold at most, and more.
+const UPLOAD_PIECES_MAX: usize = 64;
 
 impl Init {
     /// Its messages and the lines of its log.
@@ -31,8 +34,12 @@ impl Init {
                     self.health.heard(now_ms);
                     self.told(message, now_ms);
                 }
-                // It ends, or has ended: waiting for it tells how.
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return,
+                // It ends, or has ended: waiting for it tells how. One that only closed its end of
+                // the line is of no use.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    server.lost_line(now_ms);
+                    return;
+                }
                 Err(error) => {
                     server.kill();
                     self.say(&format!("the server talks nonsense: {error}"));
@@ -44,24 +51,46 @@ impl Init {
 
     fn told(&mut self, message: ToMachine, now_ms: u64) {
         match message {
+            // A server that says it again may be up to something.
+            ToMachine::Opened(_) if self.has_opened => {}
             ToMachine::Opened(opened) => {
+                self.has_opened = true;
                 self.health.opened();
                 self.note_store();
                 self.time.newest_ms = Some(opened.newest_ms).filter(|newest| *newest > 0);
                 self.raise_clock();
                 self.is_claimed = opened.has_configuration;
+                if self.is_claimed {
+                    self.note_claim();
+                } else {
+                    // It waits for what is found.
+                    self.health.waits(true);
+                }
                 self.look_for_configuration();
             }
             ToMachine::Configured(configured) => {
                 self.health.waits(false);
                 self.waits = None;
                 self.start_network(configured.plan.clone());
-                self.configured = Some(*configured);
+                self.configured = Some(Configured {
+                    origin: sentence(&configured.origin),
+                    domain: sentence(&configured.domain),
+                    ..*configured
+                });
             }
             ToMachine::SecondDisk => self.move_to_second_disk(),
             ToMachine::Waiting(why) => {
-                self.health.is_well(now_ms);
-                self.health.waits(true);
+                // With a configuration it has no reason to.
+                if self.configured.is_none() && !self.is_claimed {
+                    self.health.is_well(now_ms);
+                    self.health.waits(true);
+                }
+                let why = sentence(&why);
+                self.say(&why);
+                self.waits = Some(why);
+            }
+            ToMachine::Unusable(why) => {
+                let why = sentence(&why);
                 self.say(&why);
                 self.waits = Some(why);
             }
@@ -71,18 +100,22 @@ impl Init {
             }
             ToMachine::Alive(figures) => {
                 self.figures = *figures;
+                self.figures.bound();
                 self.tell_status();
             }
             ToMachine::Notice { name, text } => {
+                let name = sentence(&name);
                 if text.is_empty() {
                     self.notices.remove(&name);
                 } else if self.notices.len() < NOTICES_MAX || self.notices.contains_key(&name) {
-                    self.notices.insert(name, text);
+                    self.notices.insert(name, sentence(&text));
                 }
             }
             ToMachine::Upgrade { bytes } => self.begin_upgrade(bytes),
             ToMachine::DropUpload => self.drop_upload(),
             ToMachine::Rollback => self.roll_back(),
+            // No stop by a person's hand: a release that asks for it before it has proved itself spends
+            // its attempts.
             ToMachine::Reboot => self.end(End::Reboot),
             ToMachine::PowerOff => self.end(End::PowerOff),
         }
@@ -133,8 +166,14 @@ impl Init {
             return;
         };
         let mut buffer = vec![0; 64 * 1024];
-        while let Ok(Some(1..)) = server.uploaded(&mut buffer) {}
-        drop(server.tell(&ToServer::UploadDropped));
+        for _ in 0..UPLOAD_PIECES_MAX {
+            if !matches!(server.uploaded(&mut buffer), Ok(Some(1..))) {
+                drop(server.tell(&ToServer::UploadDropped));
+                return;
+            }
+        }
+        // It does not stop sending what it wants to be dropped.
+        server.kill();
     }
 
     fn begin_upgrade(&mut self, bytes: u64) {
@@ -165,15 +204,10 @@ impl Init {
                 .map_err(|error| format!("cannot open {}: {error}", path.display()))
         };
         let other = slot.other();
-        let target = Target {
+        Ok(Target {
             boot: open(Partition::Boot(other))?,
             root: open(Partition::Root(other))?,
-        };
-        self.change_state(|mut state| {
-            mark_good(&mut state, other, false);
-            state
-        });
-        Ok(target)
+        })
     }
 
     /// Takes what has come of a bundle.
@@ -189,8 +223,14 @@ impl Init {
                 Ok(None) => return,
                 Ok(Some(len)) => {
                     *left -= len as u64;
+                    let had_begun = upgrade.has_begun();
                     let fed = upgrade.feed(&buffer[..len]);
-                    if fed.is_ok() && *left > 0 && len > 0 {
+                    let begins = upgrade.has_begun() && !had_begun;
+                    let goes_on = fed.is_ok() && *left > 0 && len > 0;
+                    if begins {
+                        self.other_is_good_no_more();
+                    }
+                    if goes_on {
                         continue;
                     }
                     fed
@@ -199,6 +239,16 @@ impl Init {
             };
             self.end_upgrade(fed);
             return;
+        }
+    }
+
+    /// The first byte of the other slot has been overwritten.
+    fn other_is_good_no_more(&mut self) {
+        if let Some(slot) = self.boot.slot {
+            self.change_state(|mut state| {
+                mark_good(&mut state, slot.other(), false);
+                state
+            });
         }
     }
 

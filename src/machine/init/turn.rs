@@ -24,6 +24,7 @@ impl Init {
         self.hear_signals();
         if self.buttons.pressed() {
             self.say("the power button was pressed");
+            self.by_hand = true;
             self.end(End::PowerOff);
         }
         self.hear_server(now_ms);
@@ -78,6 +79,7 @@ impl Init {
             {
                 Some(Signal::SIGINT) => {
                     self.say("Ctrl-Alt-Del was pressed");
+                    self.by_hand = true;
                     self.end(End::Reboot);
                 }
                 Some(Signal::SIGTERM) => self.end(End::PowerOff),
@@ -116,6 +118,9 @@ impl Init {
     }
 
     fn judge(&mut self, now_ms: u64) {
+        if self.ending.is_some() {
+            return;
+        }
         match self.health.judge(
             now_ms,
             self.clock_is_sane(),

@@ -72,6 +72,8 @@ pub struct Client {
     transaction: u32,
     state: State,
     held: Option<Lease>,
+    /// Who lent it.
+    server: Option<Ipv4Addr>,
     tries: u32,
     next_ms: u64,
     begun_ms: u64,
@@ -86,6 +88,7 @@ impl Client {
             transaction,
             state: State::Selecting,
             held: None,
+            server: None,
             tries: 0,
             next_ms: now_ms,
             begun_ms: now_ms,
@@ -159,6 +162,11 @@ impl Client {
                 self.next_ms = now_ms;
                 self.turn(now_ms)
             }
+            // The other servers of the link hear what is asked too; only one is asked.
+            (State::Requesting { server, .. }, ACK | NAK) if reply.server != Some(*server) => {
+                Vec::new()
+            }
+            (State::Renewing { .. }, NAK) if reply.server != self.server => Vec::new(),
             (State::Requesting { .. } | State::Renewing { .. }, ACK) => self.hold(&reply, now_ms),
             (State::Requesting { .. } | State::Renewing { .. }, NAK) => {
                 self.enter(State::Selecting, now_ms);
@@ -180,6 +188,7 @@ impl Client {
         self.enter(State::Bound { renew_ms, end_ms }, now_ms);
         self.next_ms = renew_ms;
         self.held = Some(lease.clone());
+        self.server = reply.server;
         vec![Action::Hold(Box::new(lease))]
     }
 

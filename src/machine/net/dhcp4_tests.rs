@@ -196,3 +196,25 @@ fn routes_that_do_not_fit_end_the_list() {
     assert!(classless(&[24, 10, 0]).is_empty());
     assert_eq!(classless(&[0; 5 * 100]).len(), ROUTES_MAX);
 }
+
+#[test]
+fn only_the_server_that_was_asked_says_yes_and_only_that_of_the_lease_says_no() {
+    let by_another = |mut reply: Vec<u8>| {
+        // The content of option 54, behind option 53 of three bytes.
+        reply[FIXED + 5..FIXED + 9].copy_from_slice(&[192, 0, 2, 66]);
+        reply
+    };
+    let mut asking = client();
+    let discover = sent(&asking.turn(0));
+    let request = sent(&asking.receive(&answer(&discover, OFFER, ADDRESS, USUAL), 0));
+    for kind in [ACK, NAK] {
+        let reply = by_another(answer(&request, kind, ADDRESS, USUAL));
+        assert_eq!(asking.receive(&reply, 0), []);
+    }
+    let mut client = bound();
+    let renewal = sent(&client.turn(300_000));
+    let no = answer(&renewal, NAK, ADDRESS, &[]);
+    assert_eq!(client.receive(&by_another(no.clone()), 300_000), []);
+    assert!(client.lease().is_some());
+    assert_eq!(client.receive(&no, 300_000), [Action::Lose]);
+}

@@ -62,6 +62,11 @@ struct Interface {
     /// What DHCP has put there.
     held: Option<Lease>,
     ipv6: Ipv6,
+    /// Its plan names no interface.
+    by_turn: bool,
+    /// What the plan has put there.
+    addresses: Vec<Prefix>,
+    routes: Vec<Route>,
 }
 
 impl Network {
@@ -80,6 +85,25 @@ impl Network {
             }
         }
         Ok(network)
+    }
+
+    /// Takes away what was put there, so that another plan begins with nothing.
+    pub fn clear(&mut self) {
+        for interface in std::mem::take(&mut self.interfaces) {
+            if let Some(lease) = &interface.held {
+                self.undo(interface.index, lease);
+            }
+            // What is gone already needs no taking away.
+            for route in &interface.routes {
+                drop(self.netlink.set_route(interface.index, route, false));
+            }
+            for prefix in &interface.addresses {
+                drop(
+                    self.netlink
+                        .set_address(interface.index, *prefix, None, false),
+                );
+            }
+        }
     }
 
     /// To wait on.
@@ -200,7 +224,8 @@ impl Network {
             let mut open = plans
                 .iter()
                 .filter(|plan| plan.mac.is_none() && plan.name.is_none());
-            open.nth(self.interfaces.len())
+            let taken = self.interfaces.iter().filter(|one| one.by_turn);
+            open.nth(taken.count())
         };
         named.or_else(open).cloned()
     }
@@ -261,6 +286,9 @@ impl Network {
             dhcp,
             held: None,
             ipv6,
+            by_turn: plan.mac.is_none() && plan.name.is_none(),
+            addresses: plan.addresses.clone(),
+            routes: plan.routes.clone(),
         }
     }
 

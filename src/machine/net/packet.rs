@@ -8,7 +8,28 @@ use nix::sys::socket::{
     AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, bind, recv, sendto, socket,
 };
 
+use socket2::{SockFilter, SockRef};
+
 use crate::machine::kernel_call;
+
+/// The socket would wake PID 1 for every packet of the machine else. What a packet socket for
+/// datagrams sees begins with the IPv4 header: UDP, no later fragment, and to the client's port.
+fn answers_only() -> [SockFilter; 9] {
+    let code = |parts: u32| u16::try_from(parts).unwrap_or(0);
+    let statement = |parts, value| SockFilter::new(code(parts), 0, 0, value);
+    let jump = |parts, yes, no, value| SockFilter::new(code(libc::BPF_JMP | parts), yes, no, value);
+    [
+        statement(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 9),
+        jump(libc::BPF_JEQ | libc::BPF_K, 0, 6, UDP.into()),
+        statement(libc::BPF_LD | libc::BPF_H | libc::BPF_ABS, 6),
+        jump(libc::BPF_JSET | libc::BPF_K, 4, 0, 0x1fff),
+        statement(libc::BPF_LDX | libc::BPF_B | libc::BPF_MSH, 0),
+        statement(libc::BPF_LD | libc::BPF_H | libc::BPF_IND, 2),
+        jump(libc::BPF_JEQ | libc::BPF_K, 0, 1, CLIENT_PORT.into()),
+        statement(libc::BPF_RET | libc::BPF_K, u32::MAX),
+        statement(libc::BPF_RET | libc::BPF_K, 0),
+    ]
+}
 
 const SERVER_PORT: u16 = 67;
 const CLIENT_PORT: u16 = 68;
@@ -33,6 +54,7 @@ impl PacketSocket {
             SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
             SockProtocol::EthAll,
         )?;
+        SockRef::from(&fd).attach_filter(&answers_only())?;
         bind(fd.as_raw_fd(), &link_address(index, [0; 6])?)?;
         Ok(PacketSocket {
             fd,

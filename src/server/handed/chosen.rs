@@ -27,8 +27,11 @@ pub(super) struct Chosen {
 pub(super) enum Choice {
     /// This one.
     Use(Box<Chosen>),
-    /// There is none: why, in a sentence for the console.
-    Nothing(String),
+    /// There is none: why, in a sentence for the console, and how the network is reached.
+    Nothing(String, Plan),
+    /// The one in the store cannot be used, and nobody else may say another: this much of it, and
+    /// why.
+    Repair(Box<Chosen>, String),
     /// PID 1 wants the server to stop.
     Stop,
 }
@@ -50,15 +53,29 @@ impl Chosen {
 
     /// What PID 1 has found.
     pub(super) fn found(found: Found, machine: &Machine) -> Result<Chosen, String> {
+        let plan = plan(&found);
         let source = Source {
             toml: found.config.unwrap_or_default(),
             origin: found.origin.to_string(),
         };
-        let plan = Plan {
-            hostname: found.hostname,
-            ..found.network.unwrap_or_default()
-        };
         Chosen::of(source, plan, machine)
+    }
+
+    /// What can still be done with one that cannot be used: its domain is administered, with
+    /// defaults, and nobody else is served. `None` where it has no domain.
+    fn repair(source: Source, plan: Plan, machine: &Machine) -> Option<Chosen> {
+        let table: toml::Table = source.toml.parse().ok()?;
+        let domain = table.get("domain")?.as_str()?;
+        let revision = table.get("revision").and_then(toml::Value::as_integer);
+        let mut config = Config::parse(&Source::of_domain(domain).toml, machine).ok()?;
+        config.listen.c2s.clear();
+        config.listen.c2s_tls.clear();
+        config.revision = revision.and_then(|it| u64::try_from(it).ok()).unwrap_or(0);
+        Some(Chosen {
+            config,
+            source,
+            plan,
+        })
     }
 
     /// What PID 1 has to know of it.
@@ -88,20 +105,38 @@ impl Chosen {
     }
 }
 
-/// The one that the store holds, if it can be used.
-pub(super) fn kept(store: &Store, machine: &Machine) -> Option<Chosen> {
+/// How the network is reached, by what was found.
+fn plan(found: &Found) -> Plan {
+    Plan {
+        hostname: found.hostname.clone(),
+        ..found.network.clone().unwrap_or_default()
+    }
+}
+
+/// What the store holds: its configuration if it can be used, else what is left of it and why, as
+/// far as it has a domain.
+pub(super) fn kept(store: &Store, machine: &Machine) -> Option<Choice> {
     let (source, plan) = store.read(|state| {
         let plan = state.setting(NETWORK);
         let plan: Option<Plan> = plan.and_then(|plan| serde_json::from_slice(plan).ok());
         Some((configuration::kept(state)?, plan.unwrap_or_default()))
     })?;
-    match Chosen::of(source, plan, machine) {
-        Ok(chosen) => Some(chosen),
+    match Chosen::of(source.clone(), plan.clone(), machine) {
+        Ok(chosen) => Some(Choice::Use(Box::new(chosen))),
         Err(why) => {
-            tracing::error!("the configuration of the store cannot be used: {why}");
-            None
+            let why = format!("the configuration of the store cannot be used: {why}");
+            tracing::error!("{why}");
+            let left = Chosen::repair(source, plan, machine)?;
+            Some(Choice::Repair(Box::new(left), why))
         }
     }
+}
+
+/// Keeps how the network is reached, for whoever claims the machine by it.
+pub(super) fn keep_network(store: &Store, plan: &Plan) -> Result<(), StoreError> {
+    let network = serde_json::to_vec(plan).unwrap_or_default();
+    let kept = store.update(|tx| tx.put_setting(NETWORK, &network));
+    kept.map(drop)
 }
 
 /// Whether somebody administers the machine, so that its store says how it is configured.
@@ -110,7 +145,7 @@ pub(super) fn is_claimed(store: &Store) -> bool {
 }
 
 /// Waits for what PID 1 finds; `kept` counts where that is nothing.
-pub(super) fn wait(line: &Line, kept: Option<Chosen>, machine: &Machine) -> Result<Choice, String> {
+pub(super) fn wait(line: &Line, kept: Option<Choice>, machine: &Machine) -> Result<Choice, String> {
     let found = loop {
         match line.receive().map_err(|error| lost(&error))? {
             ToServer::Stop => return Ok(Choice::Stop),
@@ -118,19 +153,22 @@ pub(super) fn wait(line: &Line, kept: Option<Chosen>, machine: &Machine) -> Resu
             _ => {}
         }
     };
-    let why = match found.map(|found| Chosen::found(*found, machine)) {
-        Some(Ok(chosen)) => return Ok(Choice::Use(Box::new(chosen))),
-        Some(Err(why)) => {
-            tell(line, &ToMachine::Waiting(why.clone()));
-            why
-        }
+    let reached = found.as_deref().map(plan).unwrap_or_default();
+    let why = match found.filter(|found| found.config.is_some()) {
         None => "no configuration was found: give this machine a cairn.toml with its domain, or \
                  claim it with `cairn claim`"
             .to_owned(),
+        Some(found) => match Chosen::found(*found, machine) {
+            Ok(chosen) => return Ok(Choice::Use(Box::new(chosen))),
+            Err(why) => {
+                tell(line, &ToMachine::Waiting(why.clone()));
+                why
+            }
+        },
     };
     Ok(match kept {
-        Some(kept) => Choice::Use(Box::new(kept)),
-        None => Choice::Nothing(why),
+        Some(kept @ Choice::Use(_)) => kept,
+        _ => Choice::Nothing(why, reached),
     })
 }
 
@@ -142,4 +180,45 @@ pub(super) fn of_nobody(machine: &Machine) -> Config {
     config.listen.https = vec![SocketAddr::from((Ipv6Addr::UNSPECIFIED, 443))];
     config.registration.mode = RegistrationMode::Closed;
     config
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(toml: &str) -> Source {
+        Source {
+            toml: toml.to_owned(),
+            origin: "a test".to_owned(),
+        }
+    }
+
+    #[test]
+    fn what_a_later_release_wrote_is_administered_and_not_lost() {
+        let machine = Machine::of_memory(256 << 20);
+        let text = "domain = \"chat.example\"\nrevision = 7\nof_the_future = true\n";
+        let why = Chosen::of(source(text), Plan::default(), &machine).expect_err("unknown key");
+        assert!(why.contains("of_the_future"), "{why}");
+        let left = Chosen::repair(source(text), Plan::default(), &machine).expect("a domain");
+        assert_eq!(left.config.domain, "chat.example");
+        assert_eq!(left.config.revision, 7);
+        assert!(left.config.listen.c2s.is_empty() && left.config.listen.c2s_tls.is_empty());
+        assert!(!left.config.listen.https.is_empty());
+        assert_eq!(left.source.toml, text, "it stays as it is");
+        for text in ["", "domain = 5", "no toml", "domain = \"a b\""] {
+            assert!(Chosen::repair(source(text), Plan::default(), &machine).is_none());
+        }
+    }
+
+    #[test]
+    fn a_machine_is_administered_unless_its_configuration_says_otherwise() {
+        let machine = Machine::of_memory(128 << 20);
+        let of = |text| Chosen::of(source(text), Plan::default(), &machine).expect("it is valid");
+        assert_eq!(
+            of("domain = \"chat.example\"\n").config.listen.https.len(),
+            1
+        );
+        let without = of("domain = \"chat.example\"\n[listen]\nhttps = []\n");
+        assert!(without.config.listen.https.is_empty());
+    }
 }

@@ -60,14 +60,21 @@ pub fn run(handed: Handed, log: Arc<LogRing>) -> Result<(), String> {
     };
     tell(&line, &ToMachine::Opened(Box::new(told)));
     let choice = match kept {
-        Some(kept) if counts => Choice::Use(Box::new(kept)),
+        Some(kept) if counts => kept,
         kept => chosen::wait(&line, kept, &machine)?,
     };
-    let chosen = match choice {
+    let (chosen, serves) = match choice {
         Choice::Stop => return Ok(()),
-        Choice::Nothing(why) => {
+        Choice::Nothing(why, plan) => {
+            let keeping = chosen::keep_network(&opened.store, &plan);
+            keeping.map_err(|error| format!("cannot keep the network: {error}"))?;
             tell(&line, &ToMachine::Waiting(why));
-            None
+            (None, false)
+        }
+        Choice::Repair(left, why) => {
+            tell(&line, &ToMachine::Configured(Box::new(left.told())));
+            tell(&line, &ToMachine::Unusable(why));
+            (Some(*left), false)
         }
         Choice::Use(chosen) => {
             if chosen.config.data == DataDisk::SecondDisk && start.on_system_disk {
@@ -80,7 +87,7 @@ pub fn run(handed: Handed, log: Arc<LogRing>) -> Result<(), String> {
             let keeping = chosen.keep(&opened.store);
             keeping.map_err(|error| format!("cannot keep the configuration: {error}"))?;
             tell(&line, &ToMachine::Configured(Box::new(chosen.told())));
-            Some(*chosen)
+            (Some(*chosen), true)
         }
     };
     let around = Around::new(line.clone(), handed.upload)
@@ -89,6 +96,7 @@ pub fn run(handed: Handed, log: Arc<LogRing>) -> Result<(), String> {
         line,
         around: Arc::new(around),
         chosen,
+        serves,
         machine,
     };
     tracing::info!(version = %start.release.version, data = %start.data, "the server starts");
@@ -101,6 +109,8 @@ struct Served {
     around: Arc<Around>,
     /// `None`: the machine can only be claimed.
     chosen: Option<Chosen>,
+    /// Not only administrators.
+    serves: bool,
     machine: Machine,
 }
 
@@ -111,11 +121,11 @@ fn serve(served: &Arc<Served>, mut opened: open::Opened, log: Arc<LogRing>) -> R
     };
     opened.store.set_limits(config.limits.store());
     let stop = CancellationToken::new();
-    let (line, serves) = (served.line.clone(), served.chosen.is_some());
+    let (line, serves) = (served.line.clone(), served.serves);
     let start = super::Start {
-        kept: match serves {
-            true => Kept::Chosen,
-            false => Kept::Nowhere,
+        kept: match served.chosen {
+            Some(_) => Kept::Chosen,
+            None => Kept::Nowhere,
         },
         store: Some(opened),
         stop: stop.clone(),
@@ -168,10 +178,20 @@ impl Served {
     /// A configuration was found while another one counts: it is taken where there was none, or
     /// with a higher revision.
     fn consider(&self, found: Found, operator: &Operator) {
+        if found.config.is_none() {
+            return;
+        }
         let origin = found.origin.to_string();
         let new = match Chosen::found(found, &self.machine) {
             Ok(new) => new,
-            Err(why) => return tell(&self.line, &ToMachine::Waiting(why)),
+            Err(why) => {
+                tracing::error!("a configuration was found that cannot be used: {why}");
+                let notice = ToMachine::Notice {
+                    name: "found".to_owned(),
+                    text: why,
+                };
+                return tell(&self.line, &notice);
+            }
         };
         let store = &operator.core().store;
         if let Some(chosen) = &self.chosen

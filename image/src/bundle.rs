@@ -15,6 +15,7 @@ const MAGIC: &[u8; 8] = b"CAIRNUP1";
 #[derive(Serialize)]
 struct Manifest<'a> {
     version: &'a str,
+    floor: &'a str,
     log: &'a toml::Value,
     boot: Part,
     root: Part,
@@ -44,11 +45,10 @@ pub fn make(slot: &Slot, release: &str, key: &Path) -> Result<Vec<u8>, String> {
         .map_err(|error| format!("the key cannot be used: {error}"))?;
     let release: toml::Table = toml::from_str(release).map_err(|error| error.to_string())?;
     let missing = "the program does not say its version and log formats";
+    let text = |name: &str| release.get(name).and_then(toml::Value::as_str);
     let manifest = Manifest {
-        version: release
-            .get("version")
-            .and_then(toml::Value::as_str)
-            .ok_or(missing)?,
+        version: text("version").ok_or(missing)?,
+        floor: text("floor").ok_or(missing)?,
         log: release.get("log").ok_or(missing)?,
         boot: Part::of(&slot.boot),
         root: Part::of(&slot.root),

@@ -31,6 +31,8 @@ pub const ROOT_BYTES: u64 = 128 << 20;
 pub struct Manifest {
     /// The version of the release.
     pub version: String,
+    /// No release below this one may follow it.
+    pub floor: String,
     /// Formats of the log that it deals with.
     pub log: LogFormats,
     /// What goes to the boot partition of a slot.
@@ -83,6 +85,9 @@ impl Manifest {
 
     /// Whether it may follow what runs; the error is a sentence for the operator.
     pub fn may_follow(&self, running: &Release) -> Result<(), String> {
+        if Version::parse(&self.floor).is_none() {
+            return Err(format!("{} is no version", self.floor));
+        }
         let version = Version::parse(&self.version);
         if version.is_none() || version < Version::parse(&running.floor) {
             return Err(format!(
@@ -111,6 +116,7 @@ pub(super) mod tests {
         };
         Manifest {
             version: "0.2.0".to_owned(),
+            floor: "0.1.0".to_owned(),
             log: LogFormats::OURS,
             boot: part.clone(),
             root: part,

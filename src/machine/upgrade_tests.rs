@@ -24,6 +24,7 @@ fn part(bytes: &[u8]) -> Part {
 fn bundle(version: &str, boot: &[u8], root: &[u8]) -> (Vec<u8>, String) {
     let manifest = Manifest {
         version: version.to_owned(),
+        floor: "0.1.0".to_owned(),
         log: LogFormats::OURS,
         boot: part(boot),
         root: part(root),

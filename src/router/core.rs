@@ -52,6 +52,8 @@ pub struct Core {
     pub ticks: fn() -> u64,
     /// The memory that passwords are hashed in, for whoever hashes one.
     pub argon2: Argon2Pool,
+    /// Grows every second while the threads that serve sessions turn.
+    pub beat: AtomicU64,
     /// The room for work that was handed to [`Core::spawn`] and is not done yet.
     pub jobs: Arc<Jobs>,
     random: SystemRandom,
@@ -145,6 +147,7 @@ impl Core {
             jobs: Arc::default(),
             random: SystemRandom::new(),
             numbers: AtomicU64::new(1),
+            beat: AtomicU64::new(0),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
@@ -30,6 +31,7 @@ async fn tick(core: Arc<Core>) {
     let mut count = 0_u32;
     loop {
         ticks.tick().await;
+        core.beat.fetch_add(1, Ordering::Relaxed);
         guarded(|| router::end_overdue(&core));
         guarded(|| core.store.flush_retirements((core.clock)()));
         count = count.wrapping_add(1);

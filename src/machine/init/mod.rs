@@ -25,7 +25,7 @@ use super::mount;
 use super::net::network::Network;
 use super::plan::Plan;
 use super::power::{self, Buttons, End};
-use super::release::{LogFormats, Release};
+use super::release::{LogFormats, Release, Version};
 use super::slot::{Boot, Slot};
 use super::source::Found;
 use super::supervise::{self, Deaths};
@@ -48,6 +48,8 @@ use clock::Timekeeping;
 use data::Awaited;
 use sources::Search;
 
+/// Where the boot state keeps the highest floor of releases that have proved themselves.
+const FLOOR: &str = "floor";
 /// Where the boot state says that somebody administers the machine.
 const CLAIMED: &str = "claimed";
 /// The server has so long to stop.
@@ -334,12 +336,15 @@ impl Init {
     /// The system has proved itself.
     fn confirm(&mut self) {
         self.health.confirmed();
+        let floor = self.release.floor.clone();
         let Some(slot) = self.boot.slot else {
             return;
         };
         self.change_state(|state| {
             let mut state = state.confirmed(slot);
             mark_good(&mut state, slot, true);
+            let floor = highest(&floor, state.other(FLOOR));
+            state.set_other(FLOOR, &floor);
             state
         });
         self.say(&format!("slot {slot} has proved itself"));
@@ -372,6 +377,12 @@ impl Init {
         let errno = power::end(how);
         panic!("the kernel does not end the machine: {errno}");
     }
+}
+
+/// The higher one of two versions.
+fn highest(floor: &str, kept: Option<&str>) -> String {
+    let kept = kept.filter(|kept| Version::parse(kept) > Version::parse(floor));
+    kept.unwrap_or(floor).to_owned()
 }
 
 /// Slots that once proved themselves stand in the boot state as `good`.

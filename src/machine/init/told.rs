@@ -3,11 +3,12 @@
 use std::fs::OpenOptions;
 use std::io;
 
-use super::{Init, mark_good};
+use super::{FLOOR, Init, highest, mark_good};
 use crate::machine::answer::sentence;
 use crate::machine::layout::Partition;
 use crate::machine::link::{Configured, ToMachine, ToServer};
 use crate::machine::power::End;
+use crate::machine::release::Release;
 use crate::machine::upgrade::{Target, Upgrade};
 use crate::service::machine::MachineStatus;
 
@@ -180,10 +181,22 @@ impl Init {
         match self.target() {
             Ok(target) => {
                 self.say("an upgrade comes in");
-                self.upgrade = Some((Upgrade::new(self.release.clone(), target), bytes));
+                let running = Release {
+                    floor: self.floor(),
+                    ..self.release.clone()
+                };
+                self.upgrade = Some((Upgrade::new(running, target), bytes));
             }
             Err(why) => self.answer(Err(why)),
         }
+    }
+
+    /// The highest floor of all releases that have proved themselves here: going back by small steps
+    /// leads no further than one big one.
+    fn floor(&self) -> String {
+        let state = self.read_state();
+        let kept = state.as_ref().and_then(|state| state.other(FLOOR));
+        highest(&self.release.floor, kept)
     }
 
     /// The slot that does not run. A system that has not proved itself must not write there: it is

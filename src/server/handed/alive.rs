@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::sync::Weak;
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
@@ -30,6 +31,7 @@ pub(super) fn report(
     serves: bool,
 ) {
     let (mut answers, mut pause) = (!serves, TRY_AGAIN);
+    let mut beat = u64::MAX;
     loop {
         let Some(core) = core.upgrade() else {
             return;
@@ -40,7 +42,11 @@ pub(super) fn report(
                 tell(line, &ToMachine::Serving);
             }
         }
-        tell(line, &ToMachine::Alive(Box::new(figures(&core, addresses))));
+        // A server whose threads stand still is not alive, though this one turns.
+        let last = std::mem::replace(&mut beat, core.beat.load(Ordering::Relaxed));
+        if last != beat || !answers {
+            tell(line, &ToMachine::Alive(Box::new(figures(&core, addresses))));
+        }
         drop(core);
         pause = if answers { EVERY } else { EVERY.min(pause * 2) };
         thread::sleep(pause);

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// Nothing that a machine does takes longer, on a computer that has other things to do.
-const PATIENCE: Duration = Duration::from_secs(240);
+const PATIENCE: Duration = Duration::from_secs(480);
 const MIB: u64 = 1 << 20;
 /// Of every account.
 pub const PASSWORD: &str = "correct horse";

@@ -69,6 +69,19 @@ impl Advertisement {
         Some(advertisement)
     }
 
+    /// Takes a name server. What is said last of one that is named twice counts.
+    fn resolver(&mut self, address: Ipv6Addr, lifetime_s: u32) {
+        let known = self.resolvers.iter_mut().find(|one| one.address == address);
+        if let Some(known) = known {
+            known.lifetime_s = lifetime_s;
+        } else if self.resolvers.len() < RESOLVERS_MAX && is_server(address) {
+            self.resolvers.push(Resolver {
+                address,
+                lifetime_s,
+            });
+        }
+    }
+
     /// Takes an option, at least 8 bytes of it. Unknown ones and those of a wrong length do not
     /// count (§4.6, RFC 8106 §5.3.1).
     fn take(&mut self, option: &[u8]) {
@@ -80,13 +93,7 @@ impl Advertisement {
                 let lifetime_s = number(4);
                 let (addresses, _) = option[8..].as_chunks::<16>();
                 for address in addresses.iter().copied().map(Ipv6Addr::from) {
-                    if self.resolvers.len() < RESOLVERS_MAX && is_server(address) {
-                        let resolver = Resolver {
-                            address,
-                            lifetime_s,
-                        };
-                        self.resolvers.push(resolver);
-                    }
+                    self.resolver(address, lifetime_s);
                 }
             }
             _ => {}
@@ -144,6 +151,19 @@ mod tests {
         plain[5] = 0;
         let read = Advertisement::decode(&plain).expect("an advertisement");
         assert!(!read.is_managed && !read.has_other);
+    }
+
+    #[test]
+    fn what_is_said_last_of_a_name_server_counts() {
+        let mut message = usual();
+        message.extend([25, 3, 0, 0, 0, 0, 0, 0]);
+        message.extend(FIRST.octets());
+        let read = Advertisement::decode(&message).expect("an advertisement");
+        let lifetimes = read
+            .resolvers
+            .iter()
+            .map(|one| (one.address, one.lifetime_s));
+        assert!(lifetimes.eq([(FIRST, 0), (SECOND, 600)]));
     }
 
     #[test]

@@ -205,7 +205,8 @@ fn a_second_disk_holds_the_data_and_is_waited_for() {
                 "-monitor".to_owned(),
                 format!("unix:{},server,nowait", disk.file("monitor").display()),
             ],
-            ..with_no_disk(&with())
+            config: with().config,
+            ..Options::default()
         },
     );
     vm.wait_for("waiting for the disk with the store ");
@@ -220,13 +221,6 @@ fn a_second_disk_holds_the_data_and_is_waited_for() {
     vm.cut();
     let blank = std::fs::read(&second).expect("it reads");
     assert!(blank.iter().all(|byte| *byte == 0));
-}
-
-fn with_no_disk(options: &Options) -> Options {
-    Options {
-        config: options.config,
-        ..Options::default()
-    }
 }
 
 #[test]

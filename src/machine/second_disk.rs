@@ -8,17 +8,13 @@ use std::io;
 
 use super::disk::is_blank;
 use super::read_at::ReadAt;
+use crate::store::format::SUPERBLOCKS_AT;
+use crate::store::superblock;
 
 /// Where the boot state says it.
 pub const VARIABLE: &str = "data";
 /// What it says before the store exists.
 const NEW: &str = "new";
-
-/// The first bytes of a superblock (`docs/log-format.md`), where its copies stand, and where in it
-/// the store's name is.
-const MAGIC: &[u8; 8] = b"CAIRNLOG";
-const SUPERBLOCKS_AT: [u64; 2] = [0, 32_768];
-const ID: std::ops::Range<usize> = 24..40;
 
 /// The disk that the data are on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,9 +70,7 @@ pub fn store_id(disk: &(impl ReadAt + ?Sized)) -> io::Result<Option<[u8; 16]>> {
             continue;
         }
         disk.read_at(at, &mut head)?;
-        if head.starts_with(MAGIC) {
-            let mut id = [0; 16];
-            id.copy_from_slice(&head[ID]);
+        if let Some(id) = superblock::store_id(&head) {
             return Ok(Some(id));
         }
     }
@@ -89,7 +83,7 @@ mod tests {
 
     fn with_store(id: u8, at: usize) -> Vec<u8> {
         let mut disk = vec![0; 40 << 20];
-        disk[at..at + 8].copy_from_slice(MAGIC);
+        disk[at..at + 8].copy_from_slice(b"CAIRNLOG");
         disk[at + 24..at + 40].fill(id);
         disk
     }

@@ -10,6 +10,7 @@ use std::io::{self, Read, Write};
 
 use serde::{Deserialize, Serialize};
 
+use crate::service::configuration;
 use crate::store::Store;
 use crate::store::xep0227::{self, NS};
 use crate::xml::Writer;
@@ -91,9 +92,6 @@ pub fn read_frame(input: &mut dyn Read) -> io::Result<(Tag, Vec<u8>)> {
     Ok((tag, bytes))
 }
 
-/// How this machine's network is reached: another one's is another.
-const NETWORK: &str = "configuration-network";
-
 /// Writes a backup of the store, or, with `after`, what stands behind that account in it. Returns
 /// what could not be read.
 pub fn write(
@@ -113,7 +111,8 @@ pub fn write(
         write_frame(out, Tag::Head, &json(&head)).map_err(cannot)?;
         let settings: Vec<Vec<u8>> = store.read(|state| {
             let each = |(name, value): (&str, &[u8])| [name.as_bytes(), b"\0", value].concat();
-            let goes_along = |(name, _): &(&str, &[u8])| *name != NETWORK;
+            // A machine that this is restored to has a network of its own.
+            let goes_along = |(name, _): &(&str, &[u8])| *name != configuration::NETWORK;
             state.settings().filter(goes_along).map(each).collect()
         });
         for setting in settings {

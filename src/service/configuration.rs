@@ -8,6 +8,8 @@ use crate::store::{State, Store, StoreError, Tx};
 
 /// The name of the value.
 const NAME: &str = "configuration";
+/// The name of another one: how the network of this very machine is reached.
+pub const NETWORK: &str = "configuration-network";
 
 /// A configuration from outside: a file, or what the machine has found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

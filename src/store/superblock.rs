@@ -9,9 +9,18 @@ use super::format::{
 use super::report::OpenError;
 
 const MAGIC: &[u8; 8] = b"CAIRNLOG";
+const STORE_ID: std::ops::Range<usize> = 24..40;
 const CRC_AT: usize = ALIGN - 4;
 const POINTERS_AT: usize = 128;
 const POINTER_BYTES: usize = 128;
+
+/// The name of the store whose superblock begins with these bytes, if it does: nothing else is
+/// looked at.
+#[must_use]
+pub fn store_id(head: &[u8]) -> Option<[u8; 16]> {
+    head.strip_prefix(MAGIC)?;
+    head.get(STORE_ID)?.try_into().ok()
+}
 
 /// What a store is and where its history begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,7 +125,7 @@ impl Superblock {
         put_u32(bytes, 12, self.geometry.block);
         put_u32(bytes, 16, self.geometry.segment_bytes);
         put_u32(bytes, 20, self.slots);
-        bytes[24..40].copy_from_slice(&self.store_id);
+        bytes[STORE_ID].copy_from_slice(&self.store_id);
         bytes[40..48].copy_from_slice(&self.salt);
         put_u64(bytes, 48, self.created_ms);
         put_u64(bytes, 56, self.generation);
@@ -171,7 +180,7 @@ impl Superblock {
         Found::Superblock(Box::new(Superblock {
             generation: u64_at(bytes, 56),
             geometry,
-            store_id: bytes[24..40].try_into().expect("sixteen bytes"),
+            store_id: bytes[STORE_ID].try_into().expect("sixteen bytes"),
             salt: bytes[40..48].try_into().expect("eight bytes"),
             created_ms: u64_at(bytes, 48),
             slots: u32_at(bytes, 20),

@@ -121,12 +121,10 @@ impl Init {
         if self.ending.is_some() {
             return;
         }
-        match self.health.judge(
-            now_ms,
-            self.clock_is_sane(),
-            // A disk that is missing is missing for the other slot too.
-            self.data.is_some() && self.can_go_back(),
-        ) {
+        // A disk that is missing is missing for the other slot too. The boot state is read only while
+        // it matters.
+        let can_go_back = !self.health.is_confirmed() && self.data.is_some() && self.can_go_back();
+        match self.health.judge(now_ms, self.clock_is_sane(), can_go_back) {
             Verdict::Wait => {}
             Verdict::Confirm => self.confirm(),
             Verdict::Kill => {

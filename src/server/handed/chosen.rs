@@ -8,11 +8,8 @@ use crate::config::{Config, Machine, RegistrationMode};
 use crate::machine::link::{Configured, Line, ToMachine, ToServer};
 use crate::machine::plan::Plan;
 use crate::machine::source::Found;
-use crate::service::configuration::{self, Source};
+use crate::service::configuration::{self, NETWORK, Source};
 use crate::store::{Store, StoreError};
-
-/// The network that came with the configuration: a setting of the store, JSON.
-const NETWORK: &str = "configuration-network";
 
 /// A configuration that can be used.
 #[derive(Clone, Debug)]

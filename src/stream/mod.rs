@@ -1,6 +1,7 @@
 //! XML streams (RFC 6120) as state machines: bytes and a clock in, actions out.
 //!
-//! [`c2s`] is the server's end of a client's stream. Beside it stand the parts that
+//! [`c2s`] is the server's end of a client's stream, [`s2s`] has both ends of a stream between
+//! servers. Beside them stand the parts that
 //! streams of every kind share: [`sasl`], [`features`], [`bind`] and [`sm`].
 //!
 //! Architecture invariant: sans-IO. Nothing here knows a socket, a task, a clock or a
@@ -13,6 +14,7 @@ pub mod c2s;
 mod config;
 pub mod features;
 mod header;
+pub mod s2s;
 pub mod sasl;
 pub mod sm;
 

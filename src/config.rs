@@ -16,8 +16,9 @@ use crate::addr::Jid;
 
 pub use admission::Admission;
 pub use keys::{
-    Admin, Auth, Config, Contact, CredentialKind, DataDisk, Limits, Listen, Log, LogFormat,
-    LogLevel, Registration, RegistrationMode, Store, Tls,
+    Admin, Auth, Config, Contact, CredentialKind, DataDisk, DialbackMode, Federation,
+    FederationMode, Limits, Listen, Log, LogFormat, LogLevel, Registration, RegistrationMode,
+    Store, Tls,
 };
 pub use machine::Machine;
 
@@ -173,6 +174,7 @@ impl Config {
             ("store.path", Some(&self.store.path)),
             ("tls.certificate", self.tls.certificate.as_ref()),
             ("tls.key", self.tls.key.as_ref()),
+            ("federation.trust", self.federation.trust.as_ref()),
         ];
         for (key, path) in paths {
             if path.is_some_and(|path| path.file_name().is_none()) {
@@ -190,6 +192,14 @@ impl Config {
                     );
                 }
             }
+        }
+        if let Err((key, entry)) = self.federation.normalise() {
+            return fail(
+                &format!("federation.{key}"),
+                format!(
+                    "{entry:?} is no domain; write \"example.org\", or \".example.org\" for its subdomains"
+                ),
+            );
         }
         if let Err((key, message)) = self.limits.check() {
             return fail(&format!("limits.{key}"), message);
@@ -215,10 +225,12 @@ impl Config {
     /// started from.
     fn resolve_paths(&mut self, folder: &Path) {
         self.store.path = folder.join(&self.store.path);
-        for path in [&mut self.tls.certificate, &mut self.tls.key]
-            .into_iter()
-            .flatten()
-        {
+        let paths = [
+            &mut self.tls.certificate,
+            &mut self.tls.key,
+            &mut self.federation.trust,
+        ];
+        for path in paths.into_iter().flatten() {
             *path = folder.join(&*path);
         }
     }

@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use super::{Config, Limits, Machine};
+use super::{Config, FederationMode, Limits, Machine};
 use crate::crypto::argon2id::Argon2Memory;
 use crate::xml;
 
@@ -21,6 +21,13 @@ const PROGRAM_BYTES: u64 = 32 << 20;
 /// One connection with its session: TLS, stream, presence and outbox here, what it may have sent of
 /// a stanza and what may wait for it whatever the others do, and the kernel's socket.
 const SESSION_BYTES: u64 = (8 + 4 + 2 + 4) << 10;
+
+/// A connection with another server: TLS with its own buffers, the stream, the certificates that
+/// were shown, and the kernel's socket.
+const SERVER_BYTES: u64 = 48 << 10;
+
+/// Connections of other servers that the defaults make room for.
+const SERVERS_MAX: u64 = 4_096;
 
 /// One session that waits to be resumed: its names, its presence, and its places in the tables.
 /// What is queued for it comes out of the pool.
@@ -71,6 +78,13 @@ impl Admission {
         let items = vec![
             ("the program and the log's buffers", PROGRAM_BYTES),
             ("connections", times(limits.connections, SESSION_BYTES)),
+            (
+                "connections of other servers",
+                match config.federation.mode {
+                    FederationMode::Off => 0,
+                    _ => times(limits.server_connections, SERVER_BYTES),
+                },
+            ),
             (
                 "streams before their log-in",
                 times(
@@ -175,6 +189,7 @@ impl fmt::Display for Admission {
 pub(super) struct Shares {
     pub(super) connections: usize,
     pub(super) unauthenticated_connections: usize,
+    pub(super) server_connections: usize,
     pub(super) inbound_bytes: usize,
     pub(super) outbound_bytes: usize,
     pub(super) accounts: usize,
@@ -206,6 +221,7 @@ impl Shares {
         Self {
             connections,
             unauthenticated_connections: bounded(strangers, 16, 10_000).min(connections),
+            server_connections: bounded(share(4) / SERVER_BYTES, 16, SERVERS_MAX),
             inbound_bytes: bounded(share(3), 1 << 20, 1 << 30),
             outbound_bytes: bounded(share(10), 2 << 20, 4 << 30),
             accounts: bounded(share(9) / ACCOUNT_BYTES, 100, 1_000_000),
@@ -231,6 +247,7 @@ impl Limits {
             ("connections", self.connections, 1, ""),
             ("unauthenticated_connections", self.unauthenticated_connections, 1, ""),
             ("connections_per_address", self.connections_per_address, 1, ""),
+            ("server_connections", self.server_connections, 2, ""),
             ("addresses_remembered", self.addresses_remembered, 1_024, ""),
             ("unauthenticated_bytes", self.unauthenticated_bytes, 4_096, " (a log-in needs that)"),
             ("unauthenticated_elements", self.unauthenticated_elements, 16, " (a log-in needs that)"),

@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Machine;
 use super::admission::Shares;
+use crate::addr::Jid;
+use crate::stream::s2s::{Dialback, Mode, Policy};
 
 /// Keys outside of all sections.
 pub(super) const TOP: &[&str] = &["domain", "revision", "data"];
@@ -133,6 +135,10 @@ sections! { machine,
         c2s: Vec<SocketAddr> = addresses(5222);
         /// Direct TLS (XEP-0368), ALPN xmpp-client.
         c2s_tls: Vec<SocketAddr> = addresses(5223);
+        /// Streams of other servers, which turn to TLS by STARTTLS.
+        s2s: Vec<SocketAddr> = addresses(5269);
+        /// Streams of other servers over direct TLS (XEP-0368), ALPN xmpp-server.
+        s2s_tls: Vec<SocketAddr> = addresses(5270);
         /// Administration from outside, `cairn … --server`: "[::]:443".
         https: Vec<SocketAddr> = Vec::new();
     }
@@ -159,6 +165,25 @@ sections! { machine,
         /// A file, created when missing, or a block device. Relative paths are
         /// relative to this file.
         path: PathBuf = PathBuf::from("data/cairn.log");
+    }
+
+    /// Talking with other servers.
+    [federation] Federation {
+        /// "open": with all but the denied; "allow-list": with the allowed; "off": with
+        /// none. Then nothing listens for servers, nothing connects, and no DNS server
+        /// is asked.
+        mode: FederationMode = FederationMode::Open;
+        /// Domains; ".example.org" means its subdomains.
+        allow: Vec<String> = Vec::new();
+        /// Domains that nobody here talks with, whatever else is said.
+        deny: Vec<String> = Vec::new();
+        /// "never": a server needs a valid certificate; "tls": one without may be
+        /// known by dialback over TLS (XEP-0220), which trusts the DNS.
+        dialback: DialbackMode = DialbackMode::Never;
+        /// PEM file with authorities beside the public ones: "extra-roots.pem".
+        trust: Option<PathBuf> = None;
+        /// Connect to servers at addresses of private networks, too.
+        allow_private_addresses: bool = false;
     }
 
     /// How passwords are kept and checked.
@@ -206,6 +231,10 @@ sections! { machine,
         connections: usize = Shares::of(machine).connections;
         /// Of those, connections that have not logged in; derived.
         unauthenticated_connections: usize = Shares::of(machine).unauthenticated_connections;
+        /// Connections of other servers at once; derived.
+        server_connections: usize = Shares::of(machine).server_connections;
+        /// Bytes a second that one other domain may send; 0: no limit.
+        server_bytes_per_s: u64 = 1_048_576;
         /// Connections at once from one IPv4 address or IPv6 /64.
         connections_per_address: usize = 250;
         /// New connections a minute from one address; 0: no limit.
@@ -305,6 +334,71 @@ sections! { machine,
         level: LogLevel = LogLevel::Info;
         /// "text" for people, "json" for machines.
         format: LogFormat = LogFormat::Text;
+    }
+}
+
+/// How far the server is open to others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FederationMode {
+    /// To all but those who are denied.
+    Open,
+    /// To those who are allowed.
+    AllowList,
+    /// To nobody.
+    Off,
+}
+
+/// Whether dialling back makes up for a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DialbackMode {
+    /// No.
+    Never,
+    /// Over TLS.
+    Tls,
+}
+
+impl Federation {
+    /// Who is talked with.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        Policy {
+            mode: match self.mode {
+                FederationMode::Open => Mode::Open,
+                FederationMode::AllowList => Mode::AllowList,
+                FederationMode::Off => Mode::Off,
+            },
+            allow: self.allow.clone(),
+            deny: self.deny.clone(),
+        }
+    }
+
+    /// Brings the domains of both lists to their normal form; the error is the key and the entry
+    /// that is none.
+    pub(super) fn normalise(&mut self) -> Result<(), (&'static str, String)> {
+        for (key, list) in [("allow", &mut self.allow), ("deny", &mut self.deny)] {
+            for entry in list {
+                let (dot, name) = match entry.strip_prefix('.') {
+                    Some(name) => (".", name),
+                    None => ("", &**entry),
+                };
+                let jid = Jid::parse(name).ok();
+                let domain = jid.filter(|jid| jid.as_str() == jid.domain());
+                let domain = domain.ok_or_else(|| (key, entry.clone()))?;
+                *entry = format!("{dot}{domain}");
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether servers are known by dialback.
+    #[must_use]
+    pub fn dialback(&self) -> Dialback {
+        match self.dialback {
+            DialbackMode::Never => Dialback::Never,
+            DialbackMode::Tls => Dialback::Tls,
+        }
     }
 }
 

@@ -5,6 +5,7 @@ pub mod certificate;
 pub mod conn;
 mod exporter;
 pub mod listen;
+pub mod s2s;
 pub mod throttle;
 pub mod tls;
 pub mod transport;

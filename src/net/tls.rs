@@ -18,6 +18,7 @@ use bytes::BytesMut;
 use tokio::net::TcpStream;
 use tokio_rustls::rustls;
 use tokio_rustls::rustls::crypto::hash::HashAlgorithm;
+use tokio_rustls::rustls::pki_types::UnixTime;
 use tokio_rustls::rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use tokio_rustls::rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, WriteTraffic,
@@ -33,11 +34,15 @@ use learnt::{Learnt, capture};
 pub use acceptor::{Entry, TlsAcceptor};
 pub use carrier::Carrier;
 pub use client::{ClientError, Pin, TlsClient};
+pub use connector::{Connect, OwnKey, ServerStream};
+pub use peer::{Authorities, PeerCertificate};
 
 mod acceptor;
 mod carrier;
 mod client;
+mod connector;
 mod learnt;
+mod peer;
 
 /// Largest TLS record on the wire that rustls accepts.
 const RECORD_BYTES_MAX: usize = 16_384 + 2_048 + 5;
@@ -101,6 +106,13 @@ impl TlsStream {
         entry: Entry,
     ) -> Result<(Box<Self>, TlsInfo), HandshakeError> {
         Box::pin(handshake(tcp, acceptor.epoch(), entry)).await
+    }
+
+    /// What the peer has shown of itself, where it was asked ([`Entry::ServerStartTls`],
+    /// [`Entry::ServerDirect`]).
+    pub fn peer_certificate(&self, authorities: &Arc<Authorities>) -> PeerCertificate {
+        let chain = self.connection.peer_certificates();
+        PeerCertificate::new(chain, authorities, UnixTime::now())
     }
 
     /// The connection beneath.
@@ -256,6 +268,8 @@ async fn handshake(
         Entry::StartTls => &epoch.start_tls,
         Entry::Direct => &epoch.direct,
         Entry::Https => &epoch.https,
+        Entry::ServerStartTls => &epoch.server_start_tls,
+        Entry::ServerDirect => &epoch.server_direct,
     };
     let connection =
         UnbufferedServerConnection::new(Arc::clone(config)).map_err(HandshakeError::Refused)?;

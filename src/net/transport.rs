@@ -7,12 +7,15 @@
 //! while there is nothing to do.
 
 use std::io::{self, IoSlice};
+use std::sync::Arc;
 
 use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use super::tls::{Entry, HandshakeError, TlsAcceptor, TlsStream};
+use super::tls::{
+    Authorities, Entry, HandshakeError, PeerCertificate, ServerStream, TlsAcceptor, TlsStream,
+};
 use crate::stream::TlsInfo;
 
 /// Plaintext that one read takes.
@@ -34,12 +37,14 @@ pub enum Read {
     Closed,
 }
 
-/// A client's connection.
+/// A connection.
 pub enum Transport {
     /// Plain TCP: a stream before STARTTLS.
     Plain(PlainStream),
     /// TLS.
     Tls(Box<TlsStream>),
+    /// TLS to another server, where we are the client.
+    Server(Box<ServerStream>),
 }
 
 /// A TCP connection with the interface of [`TlsStream`].
@@ -65,7 +70,7 @@ impl Transport {
     ) -> Result<(Self, TlsInfo), HandshakeError> {
         let tcp = match self {
             Self::Plain(stream) => stream.tcp,
-            Self::Tls(_) => {
+            Self::Tls(_) | Self::Server(_) => {
                 return Err(HandshakeError::Io(io::Error::new(
                     io::ErrorKind::InvalidInput,
                     "the connection is secured already",
@@ -76,11 +81,28 @@ impl Transport {
         Ok((Self::Tls(stream), info))
     }
 
+    /// The socket, if it carries no TLS yet.
+    pub fn into_plain(self) -> Option<TcpStream> {
+        match self {
+            Self::Plain(stream) => Some(stream.tcp),
+            Self::Tls(_) | Self::Server(_) => None,
+        }
+    }
+
+    /// What the other server has shown of itself in a handshake that it began.
+    pub fn peer_certificate(&self, authorities: &Arc<Authorities>) -> Option<PeerCertificate> {
+        match self {
+            Self::Tls(stream) => Some(stream.peer_certificate(authorities)),
+            Self::Plain(_) | Self::Server(_) => None,
+        }
+    }
+
     /// Waits, holding no buffer, until [`Transport::try_read`] may give bytes.
     pub async fn readable(&self) -> io::Result<()> {
         match self {
             Self::Plain(stream) => stream.tcp.readable().await,
             Self::Tls(stream) => stream.readable().await,
+            Self::Server(stream) => stream.readable().await,
         }
     }
 
@@ -89,6 +111,7 @@ impl Transport {
         match self {
             Self::Plain(stream) => stream.try_read(into),
             Self::Tls(stream) => stream.try_read(into),
+            Self::Server(stream) => stream.try_read(into),
         }
     }
 
@@ -96,7 +119,7 @@ impl Transport {
     /// TLS record, to be counted with what the stream holds.
     pub fn incomplete_bytes(&self) -> usize {
         match self {
-            Self::Plain(_) => 0,
+            Self::Plain(_) | Self::Server(_) => 0,
             Self::Tls(stream) => stream.incomplete_bytes(),
         }
     }
@@ -117,6 +140,7 @@ impl Transport {
                 sent => Ok(sent),
             },
             Self::Tls(stream) => stream.try_write(slices),
+            Self::Server(stream) => stream.try_write(slices),
         }
     }
 
@@ -125,6 +149,7 @@ impl Transport {
         match self {
             Self::Plain(_) => Ok(true),
             Self::Tls(stream) => stream.try_flush(),
+            Self::Server(stream) => stream.try_flush(),
         }
     }
 
@@ -133,6 +158,7 @@ impl Transport {
         match self {
             Self::Plain(_) => false,
             Self::Tls(stream) => stream.is_write_pending(),
+            Self::Server(stream) => stream.is_write_pending(),
         }
     }
 
@@ -162,13 +188,16 @@ impl Transport {
     /// still sends. The caller bounds the time.
     pub async fn close(mut self) -> io::Result<()> {
         self.flush().await?;
-        if let Self::Tls(stream) = &mut self {
-            stream.close_notify()?;
+        match &mut self {
+            Self::Plain(_) => {}
+            Self::Tls(stream) => stream.close_notify()?,
+            Self::Server(stream) => stream.close_notify(),
         }
         self.flush().await?;
         let mut tcp = match self {
             Self::Plain(stream) => stream.tcp,
             Self::Tls(stream) => stream.into_tcp(),
+            Self::Server(stream) => stream.into_tcp(),
         };
         tcp.shutdown().await?;
         let mut ignored = [0; 1024];
@@ -190,6 +219,7 @@ impl Transport {
         match self {
             Self::Plain(stream) => &stream.tcp,
             Self::Tls(stream) => stream.tcp(),
+            Self::Server(stream) => stream.tcp(),
         }
     }
 }

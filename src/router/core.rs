@@ -19,6 +19,7 @@ use super::budget::Budget;
 use super::gates::Gates;
 use super::module::Registry;
 use super::outbox::{Entry, OutboxLimits, OutboxPool, Pushed};
+use super::remote::Remotes;
 use super::session::Session;
 use super::table::Table;
 
@@ -36,6 +37,8 @@ pub struct Core {
     pub gates: Gates,
     /// The extensions.
     pub registry: Registry,
+    /// The ways to other servers.
+    pub remotes: Remotes,
     /// What the outboxes of all sessions share.
     pub outboxes: Arc<OutboxPool>,
     /// The memory that the presences of all sessions share.
@@ -134,6 +137,7 @@ impl Core {
             started_at_ms: (parts.ticks)(),
             presences: Budget::new(parts.config.limits.presence_bytes),
             argon2: Argon2Pool::new(parts.config.limits.argon2_concurrent),
+            remotes: Remotes::new(Arc::new(parts.config.federation.policy())),
             config: parts.config,
             domain: parts.domain,
             store: parts.store,

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::store::Position;
 
+use super::remote::Link;
 use super::session::Session;
 
 /// Sessions by the position they wait for. An outbox tells of a gate once and of the next one
@@ -19,18 +20,43 @@ pub struct Gates {
 #[derive(Debug)]
 struct Waiting {
     position: Position,
-    session: Arc<Session>,
+    who: Who,
+}
+
+#[derive(Debug)]
+enum Who {
+    Session(Arc<Session>),
+    Link(Arc<Link>),
+}
+
+impl Who {
+    fn number(&self) -> u64 {
+        match self {
+            Who::Session(session) => session.number,
+            Who::Link(link) => link.number,
+        }
+    }
 }
 
 impl Gates {
     /// `session` is woken once `position` is durable. `durable` is read again after it was
     /// entered, so that a commit in between is not missed.
     pub fn wait(&self, position: Position, session: &Arc<Session>, durable: impl Fn() -> Position) {
-        let waiting = Waiting {
-            position,
-            session: session.clone(),
-        };
-        self.lock().push(Reverse(waiting));
+        self.enter(position, Who::Session(session.clone()), durable);
+    }
+
+    /// Likewise a link to another server.
+    pub fn wait_for_link(
+        &self,
+        position: Position,
+        link: &Arc<Link>,
+        durable: impl Fn() -> Position,
+    ) {
+        self.enter(position, Who::Link(link.clone()), durable);
+    }
+
+    fn enter(&self, position: Position, who: Who, durable: impl Fn() -> Position) {
+        self.lock().push(Reverse(Waiting { position, who }));
         if durable() >= position {
             self.open(durable());
         }
@@ -51,7 +77,10 @@ impl Gates {
             }
             drop(heap);
             if let Some(Reverse(next)) = next {
-                next.session.outbox.wake();
+                match next.who {
+                    Who::Session(session) => session.outbox.wake(),
+                    Who::Link(link) => link.wake(),
+                }
             }
         }
     }
@@ -74,6 +103,6 @@ impl PartialOrd for Waiting {
 }
 impl Ord for Waiting {
     fn cmp(&self, other: &Waiting) -> std::cmp::Ordering {
-        (self.position, self.session.number).cmp(&(other.position, other.session.number))
+        (self.position, self.who.number()).cmp(&(other.position, other.who.number()))
     }
 }

@@ -14,10 +14,11 @@ use super::deliver::crowded;
 use super::lifecycle;
 use super::module::{Answer, Entity, Reply, Request};
 use super::outbox::{Cargo, Entry, Pushed, Wire, Wrapped, question};
-use super::route::{no_such_server, to_session};
+use super::route::to_session;
 use super::session::Session;
+use super::{deliver, remote};
 
-/// Routes an IQ of `from`, a session of this server.
+/// Routes an IQ of `from`, a session of this server or somebody of another one.
 pub(super) fn route(
     core: &Arc<Core>,
     cx: &mut Cx<'_>,
@@ -29,7 +30,11 @@ pub(super) fn route(
     // RFC 6120 §10.3.3: without `to` it is for the sender's own account.
     let to = to.unwrap_or_else(|| from.bare());
     if !core.is_local(to.domain()) {
-        return Err(no_such_server(&to));
+        if !is_request && let Some(answering) = session_of(cx, from) {
+            let id = stanza.id().unwrap_or_default();
+            answering.outbox.answered(question(&to, &id));
+        }
+        return remote::send(cx, from, &to, stanza);
     }
     match (to.local(), to.resource()) {
         (Some(_), Some(resource)) => to_client(cx, from, &to, resource, stanza, is_request),
@@ -160,8 +165,8 @@ fn reply_with(
     let answered_by = answered_by.as_ref();
     let result = |payload: &[u8]| build::iq_result(Some(from), answered_by, &id, payload);
     match answer? {
-        Reply::Empty => send(cx, from, ready(result(b""))),
-        Reply::Payload(payload) => send(cx, from, ready(result(&payload))),
+        Reply::Empty => send(core, cx, stanza, from, ready(result(b""))),
+        Reply::Payload(payload) => send(core, cx, stanza, from, ready(result(&payload))),
         Reply::Stored {
             find,
             before,
@@ -180,11 +185,11 @@ fn reply_with(
                 before: [&start.finish_open(), before.as_bytes()].concat().into(),
                 behind: [behind.as_bytes(), b"</iq>"].concat().into(),
             };
-            send(cx, from, Wire::Wrapped(Arc::new(wrapped)));
+            send(core, cx, stanza, from, Wire::Wrapped(Arc::new(wrapped)));
         }
         Reply::Sent => {}
         Reply::Farewell(error) => {
-            send(cx, from, ready(result(b"")));
+            send(core, cx, stanza, from, ready(result(b"")));
             if let Some(session) = session_of(cx, from) {
                 lifecycle::farewell(cx, &session, error);
             }
@@ -216,7 +221,8 @@ fn later(core: &Arc<Core>, from: Jid, stanza: Stanza, job: Job) -> Result<(), St
         // Whoever has the answer may ask again.
         drop(place);
         if let Err(error) = reply_with(&owned, &mut cx, &from, &stanza, answer) {
-            send(&cx, &from, ready(stanza.error_reply_to(&error, &from)));
+            let refusal = ready(stanza.error_reply_to(&error, &from));
+            send(&owned, &mut cx, &stanza, &from, refusal);
         }
     }));
     Ok(())
@@ -230,7 +236,15 @@ fn session_of(cx: &Cx<'_>, full: &Jid) -> Option<Arc<Session>> {
     cx.core.table.session(full.bare_str(), full.resource()?)
 }
 
-fn send(cx: &Cx<'_>, to: &Jid, wire: Wire) {
+/// Sends the answer to a request to whoever asked, here or elsewhere.
+fn send(core: &Arc<Core>, cx: &mut Cx<'_>, asked: &Stanza, to: &Jid, wire: Wire) {
+    if !core.is_local(to.domain()) {
+        let of = asked.to().and_then(|of| Jid::parse(&of).ok());
+        if let Some(of) = of {
+            send_elsewhere(core, cx, of, to, wire);
+        }
+        return;
+    }
     if let Some(session) = session_of(cx, to) {
         let entry = Entry {
             wire,
@@ -238,5 +252,20 @@ fn send(cx: &Cx<'_>, to: &Jid, wire: Wire) {
             cargo: Cargo::Transient,
         };
         cx.core.push(&session, entry);
+    }
+}
+
+/// What stands in the log is read on a thread that may wait for the disk.
+fn send_elsewhere(core: &Arc<Core>, cx: &mut Cx<'_>, of: Jid, to: &Jid, wire: Wire) {
+    match wire {
+        Wire::Ready(outgoing) => remote::send_own(cx, &of, to, outgoing),
+        Wire::Wrapped(wrapped) => {
+            let (core_there, to) = (core.clone(), to.clone());
+            (core.spawn)(Box::new(move || {
+                let outgoing = deliver::wrapped_value(&core_there, &to, &wrapped);
+                remote::send_own(&mut core_there.cx(), &of, &to, outgoing);
+            }));
+        }
+        Wire::Stored { .. } => debug_assert!(false, "no answer is a stored message"),
     }
 }

@@ -16,6 +16,7 @@ mod lifecycle;
 mod message;
 mod module;
 mod outbox;
+mod remote;
 mod route;
 mod session;
 mod table;
@@ -36,7 +37,11 @@ pub use outbox::{
     Batch, Cargo, Ending, Entry, Find, Gone, HandledCountTooHigh, Outbox, OutboxLimits, OutboxPool,
     Pushed, Wire, Wrapped,
 };
-pub use route::{bounce, presence, reachable, receive, refill, to_session};
+pub use remote::{
+    Freight, Left, Link as RemoteLink, NotResumed, PATIENCE_MS, Parcel, Posted, Remotes,
+    Resumption as LinkResumption, Taken, arrived, returned, send_recorded,
+};
+pub use route::{Remote, bounce, presence, reachable, receive, receive_remote, refill, to_session};
 pub use session::{
     Greeting, Link, Management, PresenceState, ResumptionId, Session, Turn, resumption_id,
 };

@@ -10,7 +10,7 @@ use crate::store::Position;
 use super::core::{Core, Cx};
 use super::outbox::{Cargo, Entry, Pushed, Wire};
 use super::session::Session;
-use super::{backlog, deliver, iq};
+use super::{backlog, deliver, iq, remote};
 
 /// Handles a stanza that a client has sent on its bound stream; the stream has seen to its `from`
 /// (RFC 6120 §8.1.2.1). It counts as handled once the returned position is durable; the
@@ -53,7 +53,7 @@ pub fn receive(core: &Arc<Core>, session: &Arc<Session>, stanza: &Stanza) -> Pos
 
 fn message(cx: &mut Cx<'_>, from: &Jid, to: &Jid, stanza: &Stanza) -> Result<(), StanzaError> {
     if !cx.core.is_local(to.domain()) {
-        return Err(no_such_server(to));
+        return remote::send(cx, from, to, stanza);
     }
     if to.local().is_none() {
         return match stanza.type_().as_deref() {
@@ -80,10 +80,53 @@ fn presence_sent(
     Ok(())
 }
 
+/// What handles a stanza of another server, besides the stanza.
+#[derive(Debug, Clone, Copy)]
+pub struct Remote<'a> {
+    /// The other server counts our acknowledgements (XEP-0198).
+    pub counts: bool,
+    /// The language of its stream.
+    pub lang: Option<&'a str>,
+}
+
+/// Handles a stanza of another server, whose stream has seen to both addresses (RFC 6120
+/// §8.1.2.2): `from` is of a domain that was authorised, `to` of one that is served here. It
+/// counts as handled once the returned position is durable; the caller asks for the commit.
+pub fn receive_remote(core: &Arc<Core>, remote: Remote<'_>, stanza: &Stanza) -> Position {
+    let mut cx = core.cx();
+    cx.must_be_durable = remote.counts;
+    cx.gathers = true;
+    cx.lang = remote.lang;
+    let address = |text: Option<std::borrow::Cow<'_, str>>| Jid::parse(&text?).ok();
+    let (Some(from), Some(to)) = (address(stanza.from()), address(stanza.to())) else {
+        return cx.after();
+    };
+    debug_assert!(!core.is_local(from.domain()) && core.is_local(to.domain()));
+    let outcome = match stanza.kind() {
+        Kind::Message => message(&mut cx, &from, &to, stanza),
+        Kind::Presence => {
+            presence(&mut cx, &from, &to, stanza);
+            Ok(())
+        }
+        Kind::Iq => iq::route(core, &mut cx, &from, Some(to), stanza),
+    };
+    if let Err(error) = outcome {
+        answer_error(&mut cx, &from, stanza, &error);
+    }
+    cx.after()
+}
+
 /// Sends a presence stanza on behalf of a session or an account, wherever `to` is. Presence for
 /// domains that this server can't reach is dropped: nobody waits for an answer.
 pub fn presence(cx: &mut Cx<'_>, from: &Jid, to: &Jid, stanza: &Stanza) {
-    if !cx.core.is_local(to.domain()) || to.local().is_none() {
+    if !cx.core.is_local(to.domain()) {
+        // What is answered to somebody elsewhere on behalf of nobody here goes nowhere.
+        if cx.core.is_local(from.domain()) {
+            drop(remote::send(cx, from, to, stanza));
+        }
+        return;
+    }
+    if to.local().is_none() {
         return;
     }
     for module in cx.core.registry.modules() {
@@ -137,22 +180,24 @@ pub fn refill(core: &Core, session: &Arc<Session>) {
 pub fn reachable(core: &Core, to: &Jid) -> Result<(), StanzaError> {
     match core.is_local(to.domain()) {
         true => Ok(()),
-        false => Err(no_such_server(to)),
+        false => remote::reachable(core, to.domain()),
     }
 }
 
-/// RFC 6120 §10.4: the way to other servers.
-pub(super) fn no_such_server(to: &Jid) -> StanzaError {
-    StanzaError::remote_server_not_found(format!("this server has no way to {}", to.domain()))
-}
-
-/// Answers a stanza with an error to the client that sent it as `from`: there is none for an error,
-/// nor for an IQ result (RFC 6120 §8.3.1 rule 4, §8.2.3).
+/// Answers a stanza with an error to whoever sent it as `from`, here or elsewhere: there is none
+/// for an error, nor for an IQ result (RFC 6120 §8.3.1 rule 4, §8.2.3).
 fn answer_error(cx: &mut Cx<'_>, from: &Jid, stanza: &Stanza, error: &StanzaError) {
     if !stanza.may_be_refused() {
         return;
     }
     let bytes = stanza.error_reply_to(error, from);
+    if !cx.core.is_local(from.domain()) {
+        let of = stanza.to().and_then(|to| Jid::parse(&to).ok());
+        if let Some(of) = of.filter(|of| cx.core.is_local(of.domain())) {
+            remote::send_own(cx, &of, from, bytes.into());
+        }
+        return;
+    }
     if let Some(resource) = from.resource()
         && let Some(session) = cx.core.table.session(from.bare_str(), resource)
     {

@@ -36,6 +36,7 @@ async fn tick(core: Arc<Core>) {
         guarded(|| core.store.flush_retirements((core.clock)()));
         count = count.wrapping_add(1);
         if count.is_multiple_of(TRIM_TICKS) {
+            guarded(|| core.remotes.tidy((core.ticks)()));
             // Takes milliseconds with a big heap, so not on a thread that serves clients.
             drop(tokio::task::spawn_blocking(allocator::trim).await);
         }

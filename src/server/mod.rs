@@ -4,6 +4,7 @@
 mod allocator;
 #[cfg(debug_assertions)]
 mod fault;
+mod federation;
 pub mod handed;
 mod housekeeping;
 #[cfg(debug_assertions)]
@@ -28,6 +29,7 @@ use crate::http::{self, Site};
 use crate::net::admit::Admissions;
 use crate::net::conn::{self, Front, Inbound, Passwords};
 use crate::net::listen::Listener;
+use crate::net::s2s::{self, Peers};
 use crate::net::throttle::{Throttle, ThrottleLimits};
 use crate::net::tls::{Entry, TlsAcceptor};
 use crate::router::{self, Core, Ending, Module, OutboxLimits, Parts, Registry};
@@ -157,11 +159,13 @@ struct Server {
     site: Arc<Site>,
     operator: Arc<Operator>,
     admissions: Arc<Admissions>,
+    /// Other servers, if any are talked with, and the room for their connections.
+    peers: Option<(Arc<Peers>, Arc<Admissions>)>,
     listeners: Vec<(Arc<Listener>, Entry)>,
     threads: Vec<JoinHandle<()>>,
     failed: watch::Receiver<Option<String>>,
     /// Connections hold a copy; all are gone when its last one is.
-    alive: watch::Sender<()>,
+    alive: Arc<watch::Sender<()>>,
 }
 
 impl Server {
@@ -253,7 +257,17 @@ impl Server {
             durable,
             core: core.clone(),
         });
+        let alive = Arc::new(watch::Sender::new(()));
+        let peers = federation::peers(&front, &alive)?.map(|peers| {
+            let limits = federation::limits(&core.config.limits);
+            (peers, Admissions::new(&limits))
+        });
+        if let Some((peers, _)) = &peers {
+            let _entered = runtime.enter();
+            peers.begin();
+        }
         Ok(Some(Server {
+            peers,
             admissions: Admissions::new(&core.config.limits),
             core,
             site: Site::new(front.clone(), operator.clone()),
@@ -262,7 +276,7 @@ impl Server {
             listeners,
             threads,
             failed,
-            alive: watch::Sender::new(()),
+            alive,
         }))
     }
 
@@ -283,19 +297,39 @@ impl Server {
                 Entry::StartTls => "c2s",
                 Entry::Direct => "c2s_tls",
                 Entry::Https => "https",
+                Entry::ServerStartTls => "s2s",
+                Entry::ServerDirect => "s2s_tls",
             };
             if let Ok(address) = listener.local_addr() {
                 tracing::info!(name, %address, "listening");
+            }
+            let stopping = stopping.clone();
+            let alive = self.alive.subscribe();
+            if let Entry::ServerStartTls | Entry::ServerDirect = entry {
+                let Some((peers, admissions)) = self.peers.clone() else {
+                    continue;
+                };
+                let accepting = accept_servers(listener.clone(), *entry, peers, admissions);
+                tokio::spawn(async move { stopping.run_until_cancelled(accepting).await });
+                continue;
             }
             let accepting = accept(
                 listener.clone(),
                 *entry,
                 (self.front.clone(), self.site.clone()),
                 self.admissions.clone(),
-                self.alive.subscribe(),
+                alive,
             );
-            let stopping = stopping.clone();
             tokio::spawn(async move { stopping.run_until_cancelled(accepting).await });
+        }
+        if self.peers.is_some() {
+            let core = self.core.clone();
+            tokio::task::spawn_blocking(move || {
+                let sent = router::send_recorded(&core);
+                if sent > 0 {
+                    tracing::info!(messages = sent, "messages wait for other servers");
+                }
+            });
         }
         let keeping = housekeeping::run(self.core.clone());
         let ticking = stopping.clone();
@@ -493,9 +527,21 @@ async fn accept(
         tokio::spawn(async move {
             match entry {
                 Entry::Https => http::serve(site, arrival).await,
-                Entry::StartTls | Entry::Direct => conn::serve(front, arrival, entry).await,
+                _ => conn::serve(front, arrival, entry).await,
             }
             drop(alive);
         });
+    }
+}
+
+async fn accept_servers(
+    listener: Arc<Listener>,
+    entry: Entry,
+    peers: Arc<Peers>,
+    admissions: Arc<Admissions>,
+) {
+    loop {
+        let arrival = listener.accept(&admissions).await;
+        tokio::spawn(s2s::serve(peers.clone(), arrival, entry));
     }
 }

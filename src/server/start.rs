@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::settings;
-use crate::config::Config;
+use crate::config::{Config, FederationMode};
 use crate::net::listen::{self, Listener};
 use crate::net::tls::{Entry, Pin, TlsAcceptor};
 use crate::router::Core;
@@ -71,10 +71,21 @@ impl Start {
 /// Opens the listeners. Called within the runtime.
 pub(super) fn listeners(config: &Config) -> Result<Vec<(Arc<Listener>, Entry)>, String> {
     let listen = &config.listen;
+    // A server among itself has no door for others.
+    let is_closed = config.federation.mode == FederationMode::Off;
+    let servers = |addresses: &'_ Vec<SocketAddr>| match is_closed {
+        true => Vec::new(),
+        false => addresses.clone(),
+    };
     let opened = [
         (listen::bind(&listen.c2s)?, Entry::StartTls),
         (listen::bind(&listen.c2s_tls)?, Entry::Direct),
         (listen::bind(&listen.https)?, Entry::Https),
+        (listen::bind(&servers(&listen.s2s))?, Entry::ServerStartTls),
+        (
+            listen::bind(&servers(&listen.s2s_tls))?,
+            Entry::ServerDirect,
+        ),
     ];
     if opened[0].0.is_empty() && opened[1].0.is_empty() {
         tracing::warn!("no client can connect: both lists of [listen] are empty");

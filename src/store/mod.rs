@@ -58,8 +58,8 @@ pub use limits::StoreLimits;
 pub use log::{Log, Options};
 pub use report::{OpenError, Recovery};
 pub use state::{
-    Account, HibernatedSession, MessageId, QueuedStanza, Roster, RosterChange, RosterEntry,
-    RosterItem, State, StoredMessage, Subscription,
+    Account, HibernatedSession, MessageId, OUTBOUND, QueuedStanza, Roster, RosterChange,
+    RosterEntry, RosterItem, State, StoredMessage, Subscription,
 };
 pub use store::{OnDurable, OnFailure, Step, Store, StoreStat};
 pub use tx::Tx;

@@ -203,7 +203,7 @@ impl Store {
         });
         let is_waiting = |message: &&StoredMessage| {
             let mut retired = unretired.clone().flat_map(|(_, ids)| ids.iter());
-            wanted(message.id) && !retired.any(|id| *id == message.id)
+            !message.is_outbound() && wanted(message.id) && !retired.any(|id| *id == message.id)
         };
         let waiting = messages.into_iter().flatten().filter(is_waiting);
         (waiting.take(count).copied().collect(), inner.awaited)

@@ -60,3 +60,11 @@ pub(super) fn write(domain: &Jid, to: Option<&str>, id: &str) -> Vec<u8> {
         .attr("xml:lang", "en");
     [b"<?xml version='1.0'?>".as_slice(), &writer.finish_open()].concat()
 }
+
+/// The shape of a language tag (RFC 5646 §2.1); anything else is not repeated to others.
+pub(super) fn is_language_tag(lang: &str) -> bool {
+    let is_subtag = |tag: &str| {
+        (1..=8).contains(&tag.len()) && tag.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    };
+    lang.len() <= 64 && lang.split('-').all(is_subtag)
+}

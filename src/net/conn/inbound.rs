@@ -27,18 +27,18 @@ impl Inbound {
 
 /// One connection's part of the pool; given back when it is dropped.
 #[derive(Debug)]
-pub(super) struct Share {
+pub(in crate::net) struct Share {
     pool: Arc<Inbound>,
     bytes: usize,
 }
 
 impl Share {
-    pub(super) fn new(pool: Arc<Inbound>) -> Share {
+    pub(in crate::net) fn new(pool: Arc<Inbound>) -> Share {
         Share { pool, bytes: 0 }
     }
 
     /// The connection holds so many bytes now; false when that is more than there is room for.
-    pub(super) fn set(&mut self, bytes: usize) -> bool {
+    pub(in crate::net) fn set(&mut self, bytes: usize) -> bool {
         if bytes == self.bytes {
             return true;
         }

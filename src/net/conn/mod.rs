@@ -4,9 +4,9 @@
 //! While nothing happens the task holds no buffer: what it waits for is a readable socket, an
 //! entry in its outbox, or its deadline.
 
-mod inbound;
+pub(in crate::net) mod inbound;
 mod login;
-mod outgoing;
+pub(in crate::net) mod outgoing;
 mod passwords;
 mod session;
 mod writing;
@@ -168,7 +168,9 @@ pub async fn serve(front: Arc<Front>, arrival: Arrival, entry: Entry) {
 
 /// What a future comes to; `None` if it panics. It is pinned where it stands: an `async fn` would
 /// keep room for where it came from too.
-fn guarded<F: Future>(mut future: Pin<&mut F>) -> impl Future<Output = Option<F::Output>> {
+pub(in crate::net) fn guarded<F: Future>(
+    mut future: Pin<&mut F>,
+) -> impl Future<Output = Option<F::Output>> {
     std::future::poll_fn(move |context| {
         let poll = AssertUnwindSafe(|| future.as_mut().poll(context));
         match std::panic::catch_unwind(poll) {

@@ -20,7 +20,7 @@ use tokio_rustls::rustls::{
     StreamOwned,
 };
 
-use super::acceptor::{ALPN_CLIENT, ALPN_HTTP, Entry, crypto};
+use super::acceptor::{ALPN_CLIENT, ALPN_HTTP, ALPN_SERVER, Entry, crypto};
 use crate::crypto::{Hash, constant_time_eq};
 
 /// How long a connection may take to come about.
@@ -174,6 +174,7 @@ fn config(
     let alpn = match entry {
         Entry::Https => ALPN_HTTP,
         Entry::StartTls | Entry::Direct => ALPN_CLIENT,
+        Entry::ServerStartTls | Entry::ServerDirect => ALPN_SERVER,
     };
     config.alpn_protocols = vec![alpn.to_vec()];
     Ok(config)

@@ -23,7 +23,7 @@ pub struct OutboxLimits {
 /// of each on its own, times all of them, would fit no machine (DESIGN §1, third promise).
 #[derive(Debug)]
 pub struct OutboxPool {
-    pub(super) limits: OutboxLimits,
+    pub(in crate::router) limits: OutboxLimits,
     bytes: AtomicUsize,
     pressed: Notify,
 }
@@ -54,7 +54,7 @@ impl OutboxPool {
     }
 
     /// Takes room for one outbox that holds `held` bytes already.
-    pub(super) fn take(&self, bytes: usize, held: usize, is_served: bool) -> bool {
+    pub(in crate::router) fn take(&self, bytes: usize, held: usize, is_served: bool) -> bool {
         let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let all = before + bytes;
         let fits = self.fits(all, held + bytes, is_served);
@@ -91,11 +91,11 @@ impl OutboxPool {
     }
 
     /// Takes what can't be refused.
-    pub(super) fn add(&self, bytes: usize) {
+    pub(in crate::router) fn add(&self, bytes: usize) {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    pub(super) fn give_back(&self, bytes: usize) {
+    pub(in crate::router) fn give_back(&self, bytes: usize) {
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 }

@@ -62,6 +62,10 @@ fn answers_at((address, entry): (SocketAddr, Entry), core: &Core) -> bool {
     };
     match entry {
         Entry::StartTls => opens_a_stream((ip, address.port()).into(), &core.config.domain),
+        // It asks for a certificate of a server; that it is bound is all that is looked at.
+        Entry::ServerStartTls | Entry::ServerDirect => {
+            TcpStream::connect_timeout(&(ip, address.port()).into(), ANSWER_WITHIN).is_ok()
+        }
         Entry::Direct | Entry::Https => {
             let pin = facts(core).map(|facts| facts.fingerprint);
             TlsClient::connect(&ip.to_string(), address.port(), entry, pin, ANSWER_WITHIN).is_ok()

@@ -18,6 +18,9 @@ impl fmt::Display for MessageId {
     }
 }
 
+/// The flag of a message that its owner has sent and another server does not have yet.
+pub const OUTBOUND: u8 = 1;
+
 /// A message that waits; its bytes are on the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoredMessage {
@@ -27,11 +30,16 @@ pub struct StoredMessage {
     pub place: Place,
     /// Unix time in milliseconds at which the server took it.
     pub received_at_ms: u64,
-    /// Bits that the router gives a meaning.
+    /// [`OUTBOUND`], or nothing.
     pub flags: u8,
 }
 
 impl StoredMessage {
+    /// Whether it is on its way from its owner to another server, rather than to its owner.
+    pub fn is_outbound(&self) -> bool {
+        self.flags & OUTBOUND != 0
+    }
+
     /// The message of a record.
     pub(super) fn of(body: &ArchivedMessageV1<'_>, slot: Slot) -> StoredMessage {
         StoredMessage {

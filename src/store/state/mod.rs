@@ -29,7 +29,7 @@ mod tests;
 
 pub use account::Account;
 pub use hibernated::{HibernatedSession, QueuedStanza};
-pub use messages::{MessageId, Messages, StoredMessage};
+pub use messages::{MessageId, Messages, OUTBOUND, StoredMessage};
 pub use roster::{REMOVALS_MAX, Roster, RosterChange, RosterEntry, RosterItem, Subscription};
 
 pub(crate) use credentials::record_of;

@@ -195,11 +195,16 @@ impl Export<'_> {
 
     /// Messages with the time at which they came, as XEP-0203 says it.
     fn messages(&mut self, account: &Account, host: &str) -> Result<(), ExportError> {
-        if account.messages().is_empty() {
+        let mut messages = account
+            .messages()
+            .iter()
+            .filter(|message| !message.is_outbound())
+            .peekable();
+        if messages.peek().is_none() {
             return Ok(());
         }
         self.out.write_all(b"<offline-messages>")?;
-        for message in account.messages().iter() {
+        for message in messages {
             let stamp = to_datetime(message.received_at_ms);
             let delay = Writer::new()
                 .open_ns("delay", NS_DELAY)

@@ -27,7 +27,7 @@ impl C2s {
         self.claimed = opening.from;
         self.lang = peer
             .lang
-            .filter(|lang| is_language_tag(lang))
+            .filter(|lang| header::is_language_tag(lang))
             .map(String::into_boxed_str);
         self.scope = Some(shared(peer.scope));
         self.send_header_and_features();
@@ -107,12 +107,4 @@ fn shared(scope: StreamScope) -> Arc<StreamScope> {
         Some(usual) if **usual == scope => usual.clone(),
         _ => Arc::new(scope),
     }
-}
-
-/// The shape of a language tag (RFC 5646 §2.1); anything else is not repeated to others.
-fn is_language_tag(lang: &str) -> bool {
-    let is_subtag = |tag: &str| {
-        (1..=8).contains(&tag.len()) && tag.bytes().all(|byte| byte.is_ascii_alphanumeric())
-    };
-    lang.len() <= 64 && lang.split('-').all(is_subtag)
 }

@@ -154,6 +154,11 @@ impl Incoming {
         self.heard(now_ms);
     }
 
+    /// The default language of the peer's stanzas (RFC 6120 §8.1.5).
+    pub fn lang(&self) -> Option<&str> {
+        self.wire.lang()
+    }
+
     /// Ends the stream with an error.
     pub fn close(&mut self, error: StreamError) {
         self.wire.fail(error);

@@ -184,6 +184,11 @@ impl Outgoing {
         self.restart(Stage::Secure);
     }
 
+    /// The default language of the peer's stanzas (RFC 6120 §8.1.5).
+    pub fn lang(&self) -> Option<&str> {
+        self.wire.lang()
+    }
+
     /// Ends the stream with an error.
     pub fn close(&mut self, error: StreamError) {
         self.wire.fail(error);

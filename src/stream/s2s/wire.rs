@@ -11,7 +11,7 @@ use crate::addr::Jid;
 use crate::crypto::hmac_sha256;
 use crate::stanza::error::STREAM_ERRORS;
 use crate::stanza::{FirstLevel, StreamError, StreamErrorCondition, id};
-use crate::stream::header::FOOTER;
+use crate::stream::header::{FOOTER, is_language_tag};
 use crate::stream::{Closed, sm};
 use crate::xml::{Content, Element, Frame, Framer, Limits, StreamHeader, StreamScope, Writer, ns};
 
@@ -25,6 +25,8 @@ pub(super) struct Wire {
     ended: bool,
     /// What the peer's header put in scope; `None` until it came, anew after each restart.
     scope: Option<Arc<StreamScope>>,
+    /// `xml:lang` of the peer's header.
+    lang: Option<Box<str>>,
     header_sent: bool,
     /// An answer of the shell is awaited; no input is taken.
     pub is_waiting: bool,
@@ -57,6 +59,7 @@ impl Wire {
             actions: VecDeque::new(),
             ended: false,
             scope: None,
+            lang: None,
             header_sent: false,
             is_waiting: false,
             from,
@@ -95,6 +98,8 @@ impl Wire {
             Frame::Header(bytes) => {
                 let header = StreamHeader::parse(&bytes, Content::Server, self.framer.limits())?;
                 self.scope = Some(Arc::new(header.scope.clone()));
+                let lang = header.lang.as_deref().filter(|lang| is_language_tag(lang));
+                self.lang = lang.map(Into::into);
                 Ok(Some(Input::Header(header)))
             }
             Frame::Footer => {
@@ -154,6 +159,10 @@ impl Wire {
 
     pub fn say(&mut self, bytes: Bytes) {
         self.act(Action::Send(bytes));
+    }
+
+    pub fn lang(&self) -> Option<&str> {
+        self.lang.as_deref()
     }
 
     pub fn has_ended(&self) -> bool {

@@ -1,0 +1,468 @@
+//! A connection that another server has made: its stanzas to the router, and, where the stream
+//! serves both ways (XEP-0288), what waits for it back.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tracing::{Instrument as _, Span};
+
+use crate::net::admit::Slot;
+use crate::net::conn::guarded;
+use crate::net::listen::Arrival;
+use crate::net::tls::Entry;
+use crate::net::transport::Transport;
+use crate::router::{Left, Remote, ResumptionId, receive_remote, resumption_id};
+use crate::stanza::{Condition, StreamError, StreamErrorCondition, id};
+use crate::store::Position;
+use crate::stream::s2s::{Action, Challenge, Identity, Incoming, Pair, Verdict};
+use crate::stream::sm::SmEnabled;
+use crate::stream::{Closed, sm};
+
+use super::Peers;
+use super::conduit::Conduit;
+use super::former::{Former, RESUME_MS};
+use super::pace::Pace;
+use super::sending::Sending;
+use super::verify::verify;
+
+/// Bytes that one connection handles before it lets others have their turn.
+const TURN_BYTES: usize = 64 * 1024;
+
+/// Dialback keys of one connection that are asked about at once.
+const CHALLENGES_MAX: usize = 4;
+
+/// Serves another server from the first byte to the last. A panic in here ends this connection
+/// and nothing else.
+pub async fn serve(peers: Arc<Peers>, arrival: Arrival, entry: Entry) {
+    let span = tracing::info_span!(
+        "server",
+        peer = %arrival.peer,
+        remote = tracing::field::Empty,
+        way = "in"
+    );
+    let alive = peers.alive.subscribe();
+    let course = Box::pin(begin(peers, arrival, entry).instrument(span));
+    if guarded(pin!(course)).await.is_none() {
+        tracing::error!("a connection of another server has panicked and is ended");
+    }
+    drop(alive);
+}
+
+async fn begin(peers: Arc<Peers>, arrival: Arrival, entry: Entry) {
+    let accepted_ms = peers.now_ms();
+    let Arrival { tcp, peer, slot } = arrival;
+    let mut transport = Transport::plain(tcp);
+    let mut identity = None;
+    if entry == Entry::ServerDirect {
+        match secure(&peers, transport, entry).await {
+            Ok((secured, known)) => {
+                transport = secured;
+                identity = Some(known);
+            }
+            Err(error) => {
+                tracing::info!(%error, "the TLS handshake failed");
+                return;
+            }
+        }
+    }
+    let seed = peers.core.random();
+    let stream = Incoming::new(peers.streams.clone(), seed, identity, accepted_ms);
+    let (told, heard) = mpsc::channel(CHALLENGES_MAX);
+    let connection = Connection {
+        number: peers.core.next_number(),
+        conduit: Conduit::new(transport, &peers.inbound),
+        peers,
+        peer,
+        slot,
+        stream,
+        sendings: Vec::new(),
+        pace: None,
+        read_again_ms: None,
+        counted: None,
+        owes: false,
+        told,
+        heard,
+    };
+    Box::pin(connection.serve()).await;
+}
+
+async fn secure(
+    peers: &Peers,
+    transport: Transport,
+    entry: Entry,
+) -> io::Result<(Transport, Arc<dyn Identity>)> {
+    let limit = Duration::from_millis(peers.streams.negotiation_ms);
+    let handshake = transport.secure(&peers.tls, entry);
+    let (secured, _) = timeout(limit, handshake)
+        .await
+        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+        .map_err(|error| io::Error::other(error.to_string()))?;
+    let shown = secured.peer_certificate(&peers.authorities);
+    let shown = shown.ok_or(io::ErrorKind::InvalidInput)?;
+    Ok((secured, Arc::new(shown)))
+}
+
+struct Connection {
+    peers: Arc<Peers>,
+    number: u64,
+    peer: SocketAddr,
+    slot: Slot,
+    conduit: Conduit,
+    stream: Incoming,
+    /// The links that are served on it.
+    sendings: Vec<Sending>,
+    /// How fast the peer may send, once it is authorised.
+    pace: Option<Arc<Pace>>,
+    /// Nothing is read before.
+    read_again_ms: Option<u64>,
+    /// What is counted of the peer's stanzas, with XEP-0198.
+    counted: Option<Counted>,
+    /// The peer has asked for the count.
+    owes: bool,
+    told: mpsc::Sender<(Pair, Verdict)>,
+    heard: mpsc::Receiver<(Pair, Verdict)>,
+}
+
+struct Counted {
+    id: Option<ResumptionId>,
+    handled: u32,
+    after: Position,
+}
+
+/// Why a connection ends.
+enum End {
+    Stream(Closed),
+    Transport(io::Error),
+}
+
+impl From<io::Error> for End {
+    fn from(error: io::Error) -> End {
+        End::Transport(error)
+    }
+}
+
+impl Connection {
+    async fn serve(mut self) {
+        let end = match self.run().await {
+            Err(end) => end,
+            Ok(never) => match never {},
+        };
+        let was_lost = match &end {
+            End::Stream(Closed::Error(error)) => {
+                tracing::info!(%error, "the stream of another server was ended");
+                false
+            }
+            End::Stream(closed) => {
+                tracing::info!(?closed, "the stream of another server has ended");
+                false
+            }
+            End::Transport(error) => {
+                tracing::info!(why = %error, "the connection of another server was lost");
+                true
+            }
+        };
+        if was_lost {
+            self.keep_former();
+        } else {
+            self.conduit.close().await;
+        }
+        let now_ms = self.peers.now_ms();
+        for sending in self.sendings {
+            let link = sending.link.clone();
+            if sending.end(true, now_ms) == Left::Reconnect {
+                self.peers.core.remotes.dial(&link);
+            }
+        }
+    }
+
+    /// A stream that was lost may come back.
+    fn keep_former(&mut self) {
+        let Some(Counted {
+            id: Some(id),
+            handled,
+            after,
+        }) = self.counted.take()
+        else {
+            return;
+        };
+        if let Some(pair) = self.stream.header_pair().cloned() {
+            let now_ms = self.peers.now_ms();
+            let former = Former {
+                pair,
+                handled,
+                after,
+                until_ms: now_ms + RESUME_MS,
+            };
+            self.peers.formers.keep(id, former, now_ms);
+        }
+    }
+
+    async fn run(&mut self) -> Result<std::convert::Infallible, End> {
+        let mut handled = 0;
+        loop {
+            let before = self.conduit.input.len();
+            let now_ms = self.peers.now_ms();
+            self.stream.input(&mut self.conduit.input, now_ms);
+            handled += before - self.conduit.input.len();
+            if let Some(action) = self.stream.poll() {
+                self.act(action).await?;
+                if handled > TURN_BYTES {
+                    handled = 0;
+                    self.peers.core.store.commit_soon();
+                    tokio::task::yield_now().await;
+                }
+                continue;
+            }
+            handled = 0;
+            if !self.conduit.settle_input() {
+                let text = "too many big stanzas are under way: send it again later";
+                self.refuse(StreamErrorCondition::ResourceConstraint, text);
+                continue;
+            }
+            self.exchange().await?;
+        }
+    }
+
+    async fn act(&mut self, action: Action) -> Result<(), End> {
+        match action {
+            Action::Stanza(stanza) => {
+                let remote = Remote {
+                    counts: self.counted.is_some(),
+                    lang: self.stream.lang(),
+                };
+                let after = receive_remote(&self.peers.core, remote, &stanza);
+                if let Some(counted) = &mut self.counted {
+                    counted.handled = counted.handled.wrapping_add(1);
+                    counted.after = counted.after.max(after);
+                }
+            }
+            Action::Send(bytes) => self.conduit.say(bytes),
+            Action::SmRequest => self.owes = true,
+            Action::SmAck { h } => self.acknowledged(h),
+            Action::Closed(closed) => return Err(End::Stream(closed)),
+            other => Box::pin(self.negotiate(other)).await?,
+        }
+        Ok(())
+    }
+
+    async fn negotiate(&mut self, action: Action) -> Result<(), End> {
+        match action {
+            Action::StartTls => {
+                self.conduit.flush().await?;
+                let plain = Transport::plain(self.conduit.take_tcp()?);
+                let (secured, identity) = secure(&self.peers, plain, Entry::ServerStartTls).await?;
+                self.conduit.transport = Some(secured);
+                let now_ms = self.peers.now_ms();
+                self.stream.tls_established(identity, now_ms);
+            }
+            Action::Authorized {
+                pair,
+                proof,
+                may_answer,
+            } => self.authorized(pair, proof, may_answer),
+            Action::Refused { domain, why } => {
+                tracing::info!(%domain, %why, peer = %self.peer, "not authorised");
+            }
+            Action::DialBack(challenge) => self.dial_back(challenge),
+            Action::SmEnable { resume, .. } => self.enable(resume),
+            Action::SmResume { previd, h } => self.resume(&previd, h),
+            _ => debug_assert!(false, "no action of an incoming stream"),
+        }
+        Ok(())
+    }
+
+    fn authorized(&mut self, pair: Pair, proof: crate::stream::s2s::Proof, may_answer: bool) {
+        tracing::info!(remote = %pair.remote, local = %pair.local, ?proof, may_answer, "authorised");
+        self.slot.authenticated();
+        if self.pace.is_none() {
+            Span::current().record("remote", pair.remote.as_str());
+            self.pace = Some(self.peers.paces.of(&pair.remote, self.peers.now_ms()));
+        }
+        if may_answer
+            && let Some(link) = self.peers.core.remotes.link(&self.peers.core, &pair)
+            && let Some(sending) = Sending::begin(&self.peers.core, link, self.number)
+        {
+            // What an earlier stream did not bring over goes on this one.
+            let unknown = sending.link.not_resumed(None);
+            crate::router::arrived(&self.peers.core, &unknown.done);
+            crate::router::returned(
+                &self.peers.core,
+                unknown.lost,
+                &super::sending::unanswered(),
+            );
+            self.sendings.push(sending);
+        }
+    }
+
+    fn dial_back(&mut self, challenge: Challenge) {
+        let (peers, told) = (self.peers.clone(), self.told.clone());
+        let asking = async move {
+            let verdict = verify(peers, &challenge).await;
+            drop(told.send((challenge.pair, verdict)).await);
+        };
+        tokio::spawn(asking.instrument(Span::current()));
+    }
+
+    /// XEP-0198 §3. A stream that serves both ways is not resumed: what was sent back on it and
+    /// not acknowledged goes on another one.
+    fn enable(&mut self, resume: bool) {
+        let id: Option<ResumptionId> =
+            (resume && self.sendings.is_empty()).then(|| self.peers.core.random());
+        self.counted = Some(Counted {
+            id,
+            handled: 0,
+            after: Position(0),
+        });
+        for sending in &self.sendings {
+            sending.link.manage(self.number, None);
+        }
+        self.stream.sm_enabled(&SmEnabled {
+            id: id.map(|id| id::hex(&id)),
+            max_seconds: id.and(u32::try_from(RESUME_MS / 1_000).ok()),
+        });
+    }
+
+    fn resume(&mut self, previd: &str, h: u32) {
+        let now_ms = self.peers.now_ms();
+        let former = resumption_id(previd)
+            .zip(self.stream.header_pair().cloned())
+            .and_then(|(id, pair)| Some((id, self.peers.formers.take(&id, &pair, now_ms)?)));
+        match former {
+            // We have sent nothing on it.
+            Some(_) if h != 0 => self.stream.close_handled_count_too_high(h, 0),
+            Some((id, former)) => {
+                // The count is told with the answer: nothing more may be lost of it.
+                self.counted = Some(Counted {
+                    id: Some(id),
+                    handled: former.handled,
+                    after: former.after,
+                });
+                self.stream.resumed(former.handled);
+            }
+            None => self.stream.sm_failed(Condition::ItemNotFound, None),
+        }
+    }
+
+    fn acknowledged(&mut self, h: u32) {
+        match self.sendings.as_mut_slice() {
+            [] if h == 0 => {}
+            [only] => {
+                if let Err((h, sent)) = only.acknowledged(h, &mut self.conduit) {
+                    self.stream.close_handled_count_too_high(h, sent);
+                }
+            }
+            _ => self.stream.close_handled_count_too_high(h, 0),
+        }
+    }
+
+    async fn exchange(&mut self) -> Result<(), End> {
+        self.peers.core.store.commit_soon();
+        self.pay();
+        self.fill();
+        let blocked = !self.conduit.write()?;
+        self.written();
+        if blocked && self.conduit.is_ignored() {
+            let text = "you read too slowly: too many replies wait to be read";
+            self.refuse(StreamErrorCondition::PolicyViolation, text);
+            return Ok(());
+        }
+        let now_ms = self.peers.now_ms();
+        self.take_pace(now_ms);
+        let deadline_ms = self.stream.deadline();
+        let wait_ms = deadline_ms.map_or(u64::MAX, |at| at.saturating_sub(now_ms));
+        let pause_ms = self.read_again_ms.map_or(0, |at| at.saturating_sub(now_ms));
+        let (owes, owed_after) = (
+            self.owes,
+            self.counted
+                .as_ref()
+                .map_or(Position(0), |counted| counted.after),
+        );
+        let mut durable = self.peers.durable.clone();
+        let Connection {
+            conduit,
+            sendings,
+            stream,
+            peers,
+            heard,
+            ..
+        } = self;
+        let gone = || io::Error::from(io::ErrorKind::NotConnected);
+        let transport = conduit.transport.as_ref().ok_or_else(gone)?;
+        let outbox = std::future::poll_fn(|context| {
+            let mut polled = sendings.iter().map(|sending| sending.poll_ready(context));
+            match polled.any(|ready| ready.is_ready()) {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        });
+        tokio::select! {
+            readable = transport.readable(), if pause_ms == 0 => {
+                readable?;
+                conduit.read()?;
+            }
+            () = tokio::time::sleep(Duration::from_millis(pause_ms)), if pause_ms > 0 => {}
+            writable = transport.writable(), if blocked => writable?,
+            () = outbox, if !blocked && !sendings.is_empty() => {}
+            Some((pair, verdict)) = heard.recv() => {
+                stream.dialled_back(&pair, &verdict, peers.now_ms());
+            }
+            _ = durable.wait_for(|durable| *durable >= owed_after), if owes => {}
+            () = peers.stopping.cancelled() => {
+                let condition = StreamErrorCondition::SystemShutdown;
+                stream.close(StreamError::new(condition, "the server stops"));
+            }
+            () = tokio::time::sleep(Duration::from_millis(wait_ms)), if deadline_ms.is_some() => {
+                stream.timeout(peers.now_ms());
+            }
+        }
+        Ok(())
+    }
+
+    /// What has come since the last time is counted against the domain's pace.
+    fn take_pace(&mut self, now_ms: u64) {
+        let came = std::mem::take(&mut self.conduit.received);
+        if self.read_again_ms.is_some_and(|at| at <= now_ms) {
+            self.read_again_ms = None;
+        }
+        if let Some(until_ms) = self.pace.as_ref().and_then(|pace| pace.came(came, now_ms)) {
+            self.read_again_ms = Some(until_ms);
+        }
+    }
+
+    fn fill(&mut self) {
+        let conduit = &mut self.conduit;
+        self.sendings.retain_mut(|sending| sending.fill(conduit));
+    }
+
+    /// The entries of all links stand in one row: those of the first that has any come first.
+    fn written(&mut self) {
+        let written = self.conduit.out.take_written();
+        if written > 0
+            && let Some(sending) = self.sendings.iter_mut().find(|s| s.has_in_hand())
+        {
+            sending.written(written);
+        }
+    }
+
+    /// Tells the count that was asked for, once what it counts is durable.
+    fn pay(&mut self) {
+        let Some(counted) = &self.counted else {
+            self.owes = false;
+            return;
+        };
+        if self.owes && self.peers.core.store.durable() >= counted.after {
+            self.owes = false;
+            self.conduit.say(sm::acknowledge(counted.handled));
+        }
+    }
+
+    fn refuse(&mut self, condition: StreamErrorCondition, text: &'static str) {
+        self.stream.close(StreamError::new(condition, text));
+    }
+}

@@ -1,0 +1,314 @@
+//! The certificate of another server: taken as it comes during the handshake, judged afterwards for
+//! each domain that the server wants to speak for (RFC 6120 §13.7.2, RFC 9525, XEP-0178).
+//!
+//! Judged is a certificate for use as a *server's*, in both directions: public authorities issue no
+//! others any more, and a server that connects is a server all the same.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use tokio_rustls::rustls::client::danger::{
+    HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
+};
+use tokio_rustls::rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
+use tokio_rustls::rustls::crypto::{
+    WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
+};
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio_rustls::rustls::server::ParsedCertificate;
+use tokio_rustls::rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use tokio_rustls::rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore,
+    SignatureScheme,
+};
+use x509_parser::asn1_rs::{FromDer, Ia5String, Oid, Utf8String};
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::X509Certificate;
+
+use super::acceptor::crypto;
+use crate::addr::Jid;
+use crate::addr::domain::to_ascii;
+use crate::stream::s2s::Identity;
+
+/// Certificates of a chain that are looked at.
+const CHAIN_MAX: usize = 10;
+
+/// The authorities that may answer for other servers.
+#[derive(Debug)]
+pub struct Authorities {
+    roots: RootCertStore,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl Authorities {
+    /// Those that the system trusts, and those of `extra`, in PEM. The error is a sentence for the
+    /// operator.
+    pub fn load(extra: Option<&[u8]>) -> Result<Arc<Authorities>, String> {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        for certificate in CertificateDer::pem_slice_iter(extra.unwrap_or_default()) {
+            let certificate =
+                certificate.map_err(|error| format!("[federation] trust is not PEM: {error}"))?;
+            roots
+                .add(certificate)
+                .map_err(|error| format!("[federation] trust holds no authority: {error}"))?;
+        }
+        Ok(Arc::new(Authorities {
+            roots,
+            algorithms: crypto().signature_verification_algorithms,
+        }))
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.roots.len()
+    }
+
+    /// Whether there is none, so that no certificate is valid.
+    pub fn is_empty(&self) -> bool {
+        self.roots.is_empty()
+    }
+}
+
+/// What a peer has shown in a handshake, perhaps nothing.
+pub struct PeerCertificate {
+    chain: Vec<CertificateDer<'static>>,
+    authorities: Arc<Authorities>,
+    /// Whether some authority answers for it at this moment; judged once.
+    trust: Result<(), Cow<'static, str>>,
+}
+
+impl PeerCertificate {
+    /// Judges a chain, the peer's own certificate first.
+    pub(super) fn new(
+        chain: Option<&[CertificateDer<'_>]>,
+        authorities: &Arc<Authorities>,
+        now: UnixTime,
+    ) -> PeerCertificate {
+        let chain = chain.unwrap_or_default().iter().take(CHAIN_MAX);
+        let chain: Vec<_> = chain.map(|der| der.clone().into_owned()).collect();
+        PeerCertificate {
+            trust: trust(&chain, authorities, now),
+            chain,
+            authorities: Arc::clone(authorities),
+        }
+    }
+
+    /// The chain in DER, the peer's own certificate first.
+    pub fn chain(&self) -> impl Iterator<Item = &[u8]> {
+        self.chain.iter().map(|der| der.as_ref())
+    }
+
+    /// Whether the certificate names a domain, whoever signed it.
+    pub fn names(&self, domain: &Jid) -> bool {
+        let Some(own) = self.chain.first() else {
+            return false;
+        };
+        let is_dns_name = || {
+            let ascii = to_ascii(domain.domain())?;
+            let name = ServerName::try_from(ascii.into_owned()).ok()?;
+            let parsed = ParsedCertificate::try_from(own).ok()?;
+            verify_server_name(&parsed, &name).ok()
+        };
+        is_dns_name().is_some() || names_in_other_ways(own, domain)
+    }
+}
+
+impl Identity for PeerCertificate {
+    fn speaks_for(&self, domain: &Jid) -> Result<(), Cow<'static, str>> {
+        self.trust.clone()?;
+        match self.names(domain) {
+            true => Ok(()),
+            false => Err("it is for another name".into()),
+        }
+    }
+}
+
+impl fmt::Debug for PeerCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PeerCertificate")
+            .field("certificates", &self.chain.len())
+            .field("authorities", &self.authorities.len())
+            .field("trust", &self.trust)
+            .finish()
+    }
+}
+
+fn trust(
+    chain: &[CertificateDer<'_>],
+    authorities: &Authorities,
+    now: UnixTime,
+) -> Result<(), Cow<'static, str>> {
+    let [own, intermediates @ ..] = chain else {
+        return Err("none was shown".into());
+    };
+    let parsed = ParsedCertificate::try_from(own).map_err(|_| "it can't be read")?;
+    verify_server_cert_signed_by_trust_anchor(
+        &parsed,
+        &authorities.roots,
+        intermediates,
+        now,
+        authorities.algorithms.all,
+    )
+    .map_err(|error| in_words(&error))
+}
+
+fn in_words(error: &Error) -> Cow<'static, str> {
+    use CertificateError as C;
+    match error {
+        Error::InvalidCertificate(C::Expired | C::ExpiredContext { .. }) => "it has expired".into(),
+        Error::InvalidCertificate(C::NotValidYet | C::NotValidYetContext { .. }) => {
+            "it is not valid yet".into()
+        }
+        Error::InvalidCertificate(C::UnknownIssuer) => {
+            "no authority that is trusted here has signed it".into()
+        }
+        Error::InvalidCertificate(C::InvalidPurpose | C::InvalidPurposeContext { .. }) => {
+            "it is not for a server".into()
+        }
+        other => other.to_string().into(),
+    }
+}
+
+/// `id-on-dnsSRV` (RFC 4985 §2).
+const SRV_NAME: &str = "1.3.6.1.5.5.7.8.7";
+/// `id-on-xmppAddr` (RFC 6120 §13.7.1.4).
+const XMPP_ADDR: &str = "1.3.6.1.5.5.7.8.5";
+
+/// The names that only XMPP knows: SRVName for a server, and xmppAddr.
+fn names_in_other_ways(own: &[u8], domain: &Jid) -> bool {
+    let Ok((_, certificate)) = X509Certificate::from_der(own) else {
+        return false;
+    };
+    let Ok(Some(names)) = certificate.subject_alternative_name() else {
+        return false;
+    };
+    names.value.general_names.iter().any(|name| match name {
+        GeneralName::OtherName(kind, value) => is_other_name(kind, value, domain),
+        _ => false,
+    })
+}
+
+fn is_other_name(kind: &Oid<'_>, value: &[u8], domain: &Jid) -> bool {
+    // `[0] EXPLICIT`: a tag and a length before the string (RFC 5280 §4.2.1.6).
+    let inner = match value {
+        [0xA0, length, inner @ ..] if usize::from(*length) == inner.len() => inner,
+        other => other,
+    };
+    match kind.to_id_string().as_str() {
+        SRV_NAME => {
+            let Ok((_, text)) = Ia5String::from_der(inner) else {
+                return false;
+            };
+            let text = text.string();
+            let mut services = ["_xmpp-server.", "_xmpps-server."].iter();
+            let name = services.find_map(|service| text.strip_prefix(service));
+            let ascii = to_ascii(domain.domain());
+            match (name, ascii) {
+                (Some(name), Some(ascii)) => name.eq_ignore_ascii_case(&ascii),
+                _ => false,
+            }
+        }
+        XMPP_ADDR => {
+            let text = Utf8String::from_der(inner);
+            let address = text
+                .ok()
+                .and_then(|(_, text)| Jid::parse(&text.string()).ok());
+            address.as_ref() == Some(domain)
+        }
+        _ => false,
+    }
+}
+
+/// Takes every certificate: that its holder has the key is checked, whom it is for is not.
+#[derive(Debug)]
+pub(super) struct TakesAny {
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl TakesAny {
+    pub(super) fn new() -> Arc<TakesAny> {
+        Arc::new(TakesAny {
+            algorithms: crypto().signature_verification_algorithms,
+        })
+    }
+}
+
+impl ServerCertVerifier for TakesAny {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+impl ClientCertVerifier for TakesAny {
+    /// A server that has none may be known by dialback.
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}

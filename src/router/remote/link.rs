@@ -1,0 +1,512 @@
+//! What is on its way from one of our domains to one of another server's, and how far the stream
+//! there has come. A state machine: who connects, writes and waits is the shell.
+
+use std::collections::VecDeque;
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use crate::router::outbox::{HandledCountTooHigh, OutboxPool};
+use crate::stanza::StanzaError;
+use crate::store::Position;
+use crate::stream::s2s::Pair;
+
+use super::parcel::{Freight, Parcel};
+
+/// How long a stream that was lost is looked for again before what waits for it comes back.
+pub const PATIENCE_MS: u64 = 60_000;
+
+/// The rest after a first failure; it doubles with each further one.
+const REST_MS: u64 = 5_000;
+/// The longest rest.
+const REST_MS_MAX: u64 = 300_000;
+
+/// The way between two domains.
+#[derive(Debug)]
+pub struct Link {
+    /// Which.
+    pub pair: Pair,
+    /// For the order of those who wait for the log.
+    pub number: u64,
+    pool: Arc<OutboxPool>,
+    queue: Mutex<Queue>,
+}
+
+#[derive(Debug)]
+struct Queue {
+    phase: Phase,
+    waiting: VecDeque<Parcel>,
+    /// Sent on a stream with XEP-0198 and not acknowledged.
+    unacknowledged: VecDeque<Parcel>,
+    bytes: usize,
+    managed: bool,
+    /// Of the stream's stanzas so many were acknowledged, modulo 2^32.
+    acknowledged: u32,
+    /// What resumes the stream, if it can be.
+    resumption: Option<Resumption>,
+    /// Until when a stream that was lost is looked for again.
+    patient_until_ms: Option<u64>,
+    failures: u32,
+    waker: Option<Waker>,
+    told_gate: Position,
+}
+
+/// What resumes a stream (XEP-0198 §5).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resumption {
+    /// The peer's id for it.
+    pub id: String,
+    /// How many of the peer's stanzas were handled on it.
+    pub handled: u32,
+}
+
+#[derive(Debug, Clone)]
+enum Phase {
+    /// Nobody is connected and nothing waits.
+    Idle,
+    /// The shell connects.
+    Connecting,
+    /// A connection, by its number, takes what waits.
+    Up(u64),
+    /// The last attempt has failed: what comes now comes back at once.
+    Resting { until_ms: u64, error: StanzaError },
+}
+
+/// What a parcel met.
+#[derive(Debug)]
+pub enum Posted {
+    /// It waits for the stream.
+    Queued,
+    /// It waits, the first behind this gate: the caller sees to the wake-up.
+    Gated(Position),
+    /// It waits, and the shell has to connect.
+    Connect,
+    /// It was not taken.
+    Refused(StanzaError),
+}
+
+/// What a connection that goes leaves to do.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Left {
+    /// Nothing.
+    Nothing,
+    /// Connect again: something waits or may have been lost.
+    Reconnect,
+}
+
+impl Link {
+    /// Nothing has been sent yet.
+    pub fn new(pair: Pair, number: u64, pool: Arc<OutboxPool>) -> Link {
+        Link {
+            pair,
+            number,
+            pool,
+            queue: Mutex::new(Queue {
+                phase: Phase::Idle,
+                waiting: VecDeque::new(),
+                unacknowledged: VecDeque::new(),
+                bytes: 0,
+                managed: false,
+                acknowledged: 0,
+                resumption: None,
+                patient_until_ms: None,
+                failures: 0,
+                waker: None,
+                told_gate: Position(0),
+            }),
+        }
+    }
+
+    /// Takes a parcel, behind those that wait.
+    pub fn post(&self, parcel: Parcel, durable: Position, now_ms: u64) -> Posted {
+        let limits = &self.pool.limits;
+        let mut queue = self.lock();
+        if let Phase::Resting { until_ms, error } = &queue.phase {
+            match *until_ms > now_ms {
+                true => return Posted::Refused(error.clone()),
+                false => queue.phase = Phase::Idle,
+            }
+        }
+        let weight = parcel.weight();
+        let entries = queue.waiting.len() + queue.unacknowledged.len();
+        let fits = entries < limits.entries_max && queue.bytes + weight <= limits.bytes_max;
+        let is_served = matches!(queue.phase, Phase::Up(_));
+        if !fits || !self.pool.take(weight, queue.bytes, is_served) {
+            return Posted::Refused(StanzaError::resource_constraint(format!(
+                "too much waits for {} already: try again later",
+                self.pair.remote
+            )));
+        }
+        queue.bytes += weight;
+        let gate = parcel.after;
+        let is_first = queue.waiting.is_empty();
+        queue.waiting.push_back(parcel);
+        match queue.phase {
+            Phase::Idle => {
+                queue.phase = Phase::Connecting;
+                Posted::Connect
+            }
+            Phase::Up(_) if is_first && gate > durable => queue.gated(gate),
+            Phase::Up(_) if is_first => {
+                queue.wake();
+                Posted::Queued
+            }
+            _ => Posted::Queued,
+        }
+    }
+
+    /// A connection stands that may send. False when another one does so already.
+    pub fn up(&self, reader: u64) -> bool {
+        let mut queue = self.lock();
+        if matches!(queue.phase, Phase::Up(_)) {
+            return false;
+        }
+        queue.phase = Phase::Up(reader);
+        queue.failures = 0;
+        queue.patient_until_ms = None;
+        queue.told_gate = Position(0);
+        true
+    }
+
+    /// Whether this connection is the one that sends.
+    pub fn is_served_by(&self, reader: u64) -> bool {
+        matches!(self.lock().phase, Phase::Up(current) if current == reader)
+    }
+
+    /// Whether any connection sends.
+    pub fn is_up(&self) -> bool {
+        matches!(self.lock().phase, Phase::Up(_))
+    }
+
+    /// What resumes the stream that was lost, if it can be.
+    pub fn resumption(&self) -> Option<Resumption> {
+        self.lock().resumption.clone()
+    }
+
+    /// Stream management begins: what is sent from now on is kept until it is acknowledged.
+    pub fn manage(&self, reader: u64, resumption: Option<Resumption>) {
+        let mut queue = self.lock();
+        if queue.phase_is(reader) {
+            queue.managed = true;
+            queue.acknowledged = 0;
+            queue.resumption = resumption;
+        }
+    }
+
+    /// So many of the peer's stanzas are handled (on a stream that it sends on as well).
+    pub fn handled(&self, reader: u64, count: u32) {
+        let mut queue = self.lock();
+        if queue.phase_is(reader)
+            && let Some(resumption) = &mut queue.resumption
+        {
+            resumption.handled = count;
+        }
+    }
+
+    /// The stream is resumed: the peer has handled `h`, the rest is sent again in its order.
+    pub fn resumed(&self, reader: u64, h: u32) -> Result<Vec<Parcel>, HandledCountTooHigh> {
+        let done = self.acknowledge(reader, h)?;
+        let mut queue = self.lock();
+        queue.managed = true;
+        let again = mem::take(&mut queue.unacknowledged);
+        queue.put_in_front(again);
+        Ok(done)
+    }
+
+    /// The peer resumes nothing: nobody knows what of the old stream arrived behind `h`. Requests
+    /// come back, all else is sent again.
+    pub fn not_resumed(&self, h: Option<u32>) -> NotResumed {
+        let mut queue = self.lock();
+        let mut outcome = NotResumed::default();
+        if let Some(h) = h {
+            let count = queue.acknowledged_by(h).unwrap_or(0);
+            outcome.done = queue.unacknowledged.drain(..count).collect();
+        }
+        queue.managed = false;
+        queue.acknowledged = 0;
+        queue.resumption = None;
+        let (lost, again): (Vec<_>, Vec<_>) = mem::take(&mut queue.unacknowledged)
+            .into_iter()
+            .partition(|parcel| parcel.freight == Freight::Request);
+        outcome.lost = lost;
+        let weight = |parcels: &[Parcel]| parcels.iter().map(Parcel::weight).sum::<usize>();
+        let gone = weight(&outcome.done) + weight(&outcome.lost);
+        queue.bytes -= gone;
+        self.pool.give_back(gone);
+        queue.put_in_front(again.into());
+        outcome
+    }
+
+    /// Takes what may be written now, at most about `bytes_max` bytes (one parcel at least).
+    pub fn take(&self, reader: u64, durable: Position, bytes_max: usize) -> Taken {
+        let mut queue = self.lock();
+        let mut taken = Taken::default();
+        if !queue.phase_is(reader) {
+            taken.is_replaced = true;
+            return taken;
+        }
+        let mut bytes = 0;
+        while let Some(front) = queue.waiting.front() {
+            if front.after > durable {
+                let gate = front.after;
+                taken.gate = queue.tell(gate);
+                break;
+            }
+            bytes += front.weight();
+            if bytes > bytes_max && !taken.parcels.is_empty() {
+                break;
+            }
+            let Some(parcel) = queue.waiting.pop_front() else {
+                break;
+            };
+            if queue.managed {
+                queue.unacknowledged.push_back(parcel.clone());
+            } else {
+                queue.bytes -= parcel.weight();
+                self.pool.give_back(parcel.weight());
+            }
+            taken.parcels.push(parcel);
+        }
+        taken.is_managed = queue.managed;
+        queue.give_back_memory();
+        taken
+    }
+
+    /// Ready when something may be written or another connection has taken over.
+    pub fn poll_ready(
+        &self,
+        reader: u64,
+        context: &mut Context<'_>,
+        durable: impl Fn() -> Position,
+    ) -> Poll<()> {
+        let mut queue = self.lock();
+        if !queue.phase_is(reader) {
+            return Poll::Ready(());
+        }
+        // Read under the lock: a gate that opens later finds the waker.
+        let durable = durable();
+        if queue
+            .waiting
+            .front()
+            .is_some_and(|first| first.after <= durable)
+        {
+            return Poll::Ready(());
+        }
+        queue.waker = Some(context.waker().clone());
+        Poll::Pending
+    }
+
+    /// The peer has handled so many of the stream's stanzas. Returns those that it newly has.
+    pub fn acknowledge(&self, reader: u64, h: u32) -> Result<Vec<Parcel>, HandledCountTooHigh> {
+        let mut queue = self.lock();
+        if !queue.phase_is(reader) {
+            return Ok(Vec::new());
+        }
+        let count = queue.acknowledged_by(h)?;
+        let done: Vec<Parcel> = queue.unacknowledged.drain(..count).collect();
+        let weight: usize = done.iter().map(Parcel::weight).sum();
+        queue.bytes -= weight;
+        self.pool.give_back(weight);
+        queue.acknowledged = h;
+        queue.give_back_memory();
+        Ok(done)
+    }
+
+    /// How many stanzas were sent and not acknowledged.
+    pub fn unacknowledged(&self) -> usize {
+        self.lock().unacknowledged.len()
+    }
+
+    /// Whether nothing waits and nothing is unacknowledged.
+    pub fn is_empty(&self) -> bool {
+        let queue = self.lock();
+        queue.waiting.is_empty() && queue.unacknowledged.is_empty()
+    }
+
+    /// The connection is gone. What it had taken and not written (`in_hand`, without XEP-0198)
+    /// goes back to the front.
+    pub fn lost(&self, reader: u64, in_hand: Vec<Parcel>, now_ms: u64) -> Left {
+        let mut queue = self.lock();
+        if !queue.phase_is(reader) {
+            drop(queue);
+            // Another connection serves the link: it sends them.
+            return self.give_back(in_hand);
+        }
+        let weight: usize = in_hand.iter().map(Parcel::weight).sum();
+        queue.bytes += weight;
+        self.pool.add(weight);
+        queue.put_in_front(in_hand.into());
+        if queue.waiting.is_empty() && queue.unacknowledged.is_empty() {
+            queue.phase = Phase::Idle;
+            queue.managed = false;
+            queue.resumption = None;
+            return Left::Nothing;
+        }
+        queue.phase = Phase::Connecting;
+        queue.patient_until_ms = Some(now_ms.saturating_add(PATIENCE_MS));
+        Left::Reconnect
+    }
+
+    /// The stream has ended in order: what may not have been handled is sent on another one.
+    pub fn ended(&self, reader: u64, in_hand: Vec<Parcel>, now_ms: u64) -> (Left, NotResumed) {
+        if !self.is_served_by(reader) {
+            return (self.give_back(in_hand), NotResumed::default());
+        }
+        let unknown = self.not_resumed(None);
+        (self.lost(reader, in_hand, now_ms), unknown)
+    }
+
+    fn give_back(&self, in_hand: Vec<Parcel>) -> Left {
+        if in_hand.is_empty() {
+            return Left::Nothing;
+        }
+        let mut queue = self.lock();
+        let weight: usize = in_hand.iter().map(Parcel::weight).sum();
+        queue.bytes += weight;
+        self.pool.add(weight);
+        queue.put_in_front(in_hand.into());
+        if matches!(queue.phase, Phase::Idle | Phase::Resting { .. }) {
+            queue.phase = Phase::Connecting;
+            return Left::Reconnect;
+        }
+        queue.wake();
+        Left::Nothing
+    }
+
+    /// Connecting has failed. `Some` is when to try again, for a stream that was lost a moment
+    /// ago; `None` that it is over: see [`Link::give_up`].
+    pub fn try_again_at(&self, now_ms: u64) -> Option<u64> {
+        let mut queue = self.lock();
+        let until_ms = queue
+            .patient_until_ms
+            .filter(|until_ms| *until_ms > now_ms)?;
+        queue.failures += 1;
+        let pause_ms = 500u64 << queue.failures.min(5);
+        Some((now_ms + pause_ms).min(until_ms))
+    }
+
+    /// Nothing can be reached: everything comes back, for the same reason as all that comes in the
+    /// next while.
+    pub fn give_up(&self, error: &StanzaError, now_ms: u64) -> Vec<Parcel> {
+        let mut queue = self.lock();
+        if matches!(queue.phase, Phase::Up(_)) {
+            return Vec::new();
+        }
+        queue.failures = queue.failures.saturating_add(1);
+        let rest_ms = REST_MS << (queue.failures - 1).min(6);
+        queue.phase = Phase::Resting {
+            until_ms: now_ms.saturating_add(rest_ms.min(REST_MS_MAX)),
+            error: error.clone(),
+        };
+        queue.patient_until_ms = None;
+        queue.managed = false;
+        queue.acknowledged = 0;
+        queue.resumption = None;
+        let mut back: Vec<Parcel> = mem::take(&mut queue.unacknowledged).into();
+        back.extend(mem::take(&mut queue.waiting));
+        self.pool.give_back(queue.bytes);
+        queue.bytes = 0;
+        back
+    }
+
+    /// Whether nobody needs it any more at this moment.
+    pub fn is_forgettable(&self, now_ms: u64) -> bool {
+        match self.lock().phase {
+            Phase::Idle => true,
+            Phase::Resting { until_ms, .. } => until_ms <= now_ms,
+            Phase::Connecting | Phase::Up(_) => false,
+        }
+    }
+
+    /// The log has come further.
+    pub fn wake(&self) {
+        self.lock().wake();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a connection took to write.
+#[derive(Debug, Default)]
+pub struct Taken {
+    /// In their order.
+    pub parcels: Vec<Parcel>,
+    /// The link keeps them until they are acknowledged.
+    pub is_managed: bool,
+    /// The first one left waits for this position, and nobody was told so before.
+    pub gate: Option<Position>,
+    /// Another connection sends now.
+    pub is_replaced: bool,
+}
+
+/// What a stream that was not resumed leaves.
+#[derive(Debug, Default)]
+pub struct NotResumed {
+    /// The peer had handled these after all.
+    pub done: Vec<Parcel>,
+    /// Nobody knows of these, and they are not sent twice.
+    pub lost: Vec<Parcel>,
+}
+
+impl Queue {
+    fn phase_is(&self, reader: u64) -> bool {
+        matches!(self.phase, Phase::Up(current) if current == reader)
+    }
+
+    fn acknowledged_by(&self, h: u32) -> Result<usize, HandledCountTooHigh> {
+        let count = h.wrapping_sub(self.acknowledged) as usize;
+        match count <= self.unacknowledged.len() {
+            true => Ok(count),
+            false => {
+                let sent = u32::try_from(self.unacknowledged.len()).unwrap_or(u32::MAX);
+                let sent = self.acknowledged.wrapping_add(sent);
+                Err(HandledCountTooHigh { h, sent })
+            }
+        }
+    }
+
+    fn put_in_front(&mut self, mut parcels: VecDeque<Parcel>) {
+        parcels.append(&mut self.waiting);
+        self.waiting = parcels;
+        self.wake();
+    }
+
+    fn gated(&mut self, gate: Position) -> Posted {
+        match self.tell(gate) {
+            Some(gate) => Posted::Gated(gate),
+            None => Posted::Queued,
+        }
+    }
+
+    /// A gate is waited for once.
+    fn tell(&mut self, gate: Position) -> Option<Position> {
+        (self.told_gate != gate).then(|| {
+            self.told_gate = gate;
+            gate
+        })
+    }
+
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    fn give_back_memory(&mut self) {
+        if self.waiting.is_empty() {
+            self.waiting = VecDeque::new();
+        }
+        if self.unacknowledged.is_empty() {
+            self.unacknowledged = VecDeque::new();
+        }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        let bytes = self.lock().bytes;
+        self.pool.give_back(bytes);
+    }
+}

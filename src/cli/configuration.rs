@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use clap::Subcommand;
 
 use super::{Cli, Failure, reach};
-use crate::config::{self, Config, Machine};
+use crate::config::{self, Config, FederationMode, Machine};
 use crate::net::certificate::Pem;
 use crate::net::tls::TlsAcceptor;
 
@@ -88,10 +88,17 @@ fn check(config: &Config, machine: &Machine, out: &mut dyn Write) -> Result<(), 
     let limits = &config.limits;
     writeln!(out, "domain                {}", config.domain)?;
     writeln!(out, "store                 {}", config.store.path.display())?;
+    let none = Vec::new();
+    let servers = |addresses| match config.federation.mode {
+        FederationMode::Off => &none,
+        _ => addresses,
+    };
     for (name, addresses) in [
         ("c2s", &config.listen.c2s),
         ("c2s_tls", &config.listen.c2s_tls),
         ("https", &config.listen.https),
+        ("s2s", servers(&config.listen.s2s)),
+        ("s2s_tls", servers(&config.listen.s2s_tls)),
     ] {
         let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
         let addresses = match addresses.is_empty() {

@@ -221,7 +221,7 @@ impl Shares {
         Self {
             connections,
             unauthenticated_connections: bounded(strangers, 16, 10_000).min(connections),
-            server_connections: bounded(share(4) / SERVER_BYTES, 16, SERVERS_MAX),
+            server_connections: bounded(share(2) / SERVER_BYTES, 16, SERVERS_MAX),
             inbound_bytes: bounded(share(3), 1 << 20, 1 << 30),
             outbound_bytes: bounded(share(10), 2 << 20, 4 << 30),
             accounts: bounded(share(9) / ACCOUNT_BYTES, 100, 1_000_000),

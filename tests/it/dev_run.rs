@@ -19,6 +19,8 @@ domain = "localhost"
 [listen]
 c2s = ["127.0.0.1:0"]
 c2s_tls = ["127.0.0.1:0"]
+[federation]
+mode = "off"
 [store]
 path = "cairn.log"
 "#;

@@ -313,7 +313,7 @@ fn kept(transport: &Transport) -> usize {
         Transport::Tls(stream) => {
             stream.incoming.len() + stream.outgoing.len() + stream.early.len()
         }
-        Transport::Plain(_) => 0,
+        Transport::Plain(_) | Transport::Server(_) => 0,
     }
 }
 

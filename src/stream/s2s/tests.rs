@@ -213,10 +213,7 @@ fn an_unknown_certificate_is_refused_with_the_reason_on_both_sides() {
     link.run();
     assert!(!link.is_ready() && link.proofs().is_empty());
     let failure = link.failure().expect("it is told");
-    assert_eq!(
-        failure.condition,
-        crate::stanza::Condition::RemoteServerNotFound
-    );
+    assert_eq!(failure.condition, Condition::RemoteServerNotFound);
 }
 
 #[test]

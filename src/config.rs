@@ -16,7 +16,7 @@ use crate::addr::Jid;
 
 pub use admission::Admission;
 pub use keys::{
-    Admin, Auth, Config, Contact, CredentialKind, DataDisk, DialbackMode, Federation,
+    Admin, Auth, Config, Contact, CredentialKind, DataDisk, DialbackMode, Dns, Federation,
     FederationMode, Limits, Listen, Log, LogFormat, LogLevel, Registration, RegistrationMode,
     Store, Tls,
 };
@@ -199,6 +199,12 @@ impl Config {
                 format!(
                     "{entry:?} is no domain; write \"example.org\", or \".example.org\" for its subdomains"
                 ),
+            );
+        }
+        if let Some(server) = self.dns.unreadable() {
+            return fail(
+                "dns.servers",
+                format!("{server:?} is no address; write \"192.0.2.1\" or \"192.0.2.1:53\""),
             );
         }
         if let Err((key, message)) = self.limits.check() {

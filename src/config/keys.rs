@@ -186,6 +186,12 @@ sections! { machine,
         allow_private_addresses: bool = false;
     }
 
+    /// The DNS, which is asked where other servers are.
+    [dns] Dns {
+        /// Servers to ask, "192.0.2.1" or "127.0.0.1:5353". Empty: the machine's own.
+        servers: Vec<String> = Vec::new();
+    }
+
     /// How passwords are kept and checked.
     [auth] Auth {
         /// "scram": keys for SCRAM, so passwords never cross the wire;
@@ -457,6 +463,33 @@ pub enum LogFormat {
     Text,
     /// For machines.
     Json,
+}
+
+impl Dns {
+    /// The servers to ask.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.servers
+            .iter()
+            .filter_map(|text| server(text))
+            .collect()
+    }
+
+    /// The first entry that is no address.
+    pub(super) fn unreadable(&self) -> Option<&str> {
+        let mut servers = self.servers.iter();
+        let unreadable = servers.find(|text| server(text).is_none());
+        unreadable.map(String::as_str)
+    }
+}
+
+/// An address, or an address with a port.
+fn server(text: &str) -> Option<SocketAddr> {
+    let plain = text
+        .parse()
+        .ok()
+        .map(|address| SocketAddr::new(address, 53));
+    plain.or_else(|| text.parse().ok())
 }
 
 impl Contact {

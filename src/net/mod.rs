@@ -3,6 +3,8 @@
 pub mod admit;
 pub mod certificate;
 pub mod conn;
+pub mod dial;
+pub mod dns;
 mod exporter;
 pub mod listen;
 pub mod s2s;

@@ -10,6 +10,7 @@ use super::settings;
 use crate::config::{Config, FederationMode, Limits};
 use crate::crypto::hmac_sha256;
 use crate::net::conn::Front;
+use crate::net::dns::Resolver;
 use crate::net::s2s::{Finder, Formers, Paces, Peers};
 use crate::net::tls::Authorities;
 use crate::stream::s2s::S2sConfig;
@@ -35,7 +36,10 @@ pub(super) fn peers(
         tls: front.tls.clone(),
         streams: Arc::new(streams(&core.config, front, &secret)),
         authorities,
-        finder: Finder,
+        finder: Finder::new(
+            Resolver::new(core.config.dns.addresses()),
+            core.config.federation.allow_private_addresses,
+        ),
         inbound: front.inbound.clone(),
         stopping: front.stopping.clone(),
         durable: front.durable.clone(),

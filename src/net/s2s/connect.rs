@@ -58,16 +58,26 @@ async fn try_targets(
     pair: &Pair,
     purpose: &Purpose,
 ) -> Result<Opened, Failure> {
-    let dialed = peers
-        .finder
-        .connect(&pair.remote)
-        .await
-        .map_err(|error| Failure {
-            condition: Condition::RemoteServerNotFound,
-            text: error.to_string().into(),
-            is_of_target: true,
-        })?;
-    try_one(peers, pair, purpose, dialed).await
+    let mut targets = peers.finder.targets(&peers.core, &pair.remote).await?;
+    let mut last = Failure {
+        condition: Condition::RemoteServerNotFound,
+        text: "it has no server".into(),
+        is_of_target: true,
+    };
+    while let Some(dialed) = targets.next().await {
+        let outcome = match dialed {
+            Ok(dialed) => try_one(peers, pair, purpose, dialed).await,
+            Err(failure) => Err(failure),
+        };
+        match outcome {
+            Err(failure) if failure.is_of_target => {
+                tracing::debug!(why = %failure.text, "one of its targets is of no use");
+                last = failure;
+            }
+            other => return other,
+        }
+    }
+    Err(last)
 }
 
 /// Negotiates on one connection.

@@ -51,10 +51,9 @@ mod tests {
         let text = "# a comment\nsearch example.org\nnameserver 192.0.2.1\n\
                     nameserver\t2001:db8::1 \noptions edns0\nnameserver nonsense\n";
         let servers = of_resolv_conf(text);
-        let expected = ["192.0.2.1:53", "[2001:db8::1]:53"];
-        assert_eq!(
-            servers,
-            expected.map(|text| text.parse().expect("an address"))
-        );
+        let expected: Vec<SocketAddr> = ["192.0.2.1:53", "[2001:db8::1]:53"]
+            .map(|text| text.parse().expect("an address"))
+            .into();
+        assert_eq!(servers, expected);
     }
 }

@@ -1,0 +1,17 @@
+//! Servers that talk to each other, on a network of each test's own: Prosody and ejabberd of
+//! Debian, Cairn, and peers that the test plays.
+
+// A failing test prints what all of them said.
+#![allow(clippy::print_stderr, missing_docs, dead_code)]
+
+#[path = "support/peers/mod.rs"]
+mod peers;
+#[allow(unused_imports)]
+mod support;
+
+#[path = "federation/harness.rs"]
+mod harness;
+#[path = "federation/prosody_ejabberd.rs"]
+mod prosody_ejabberd;
+#[path = "federation/scenario.rs"]
+mod scenario;

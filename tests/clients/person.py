@@ -82,6 +82,8 @@ class Script:
         self.person = Person(jid, password)
         self.person.connect(host=host, port=5222)
         await self.person.started.wait()
+        # Who has not asked for it is not told about subscriptions (RFC 6121 §2.1.6).
+        await self.person.get_roster()
         return {"jid": self.person.boundjid.full}
 
     async def presence(self, type, to):

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::io;
 use std::process::Command;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use nix::unistd::Uid;
 
@@ -17,7 +17,7 @@ pub const DNS_NUMBER: u8 = 53;
 /// A switch in a namespace of its own. It is everybody's way to the rest of the world too, which
 /// is not there: what is sent there is counted, and lost.
 pub struct Net {
-    switch: Rc<Namespace>,
+    switch: Arc<Namespace>,
     next: Cell<u8>,
 }
 
@@ -49,7 +49,7 @@ impl Net {
         ] {
             switch.try_ip(words).map_err(|said| refused(&said))?;
         }
-        let switch = Rc::new(switch);
+        let switch = Arc::new(switch);
         let next = Cell::new(1);
         Ok(Net { switch, next })
     }
@@ -60,12 +60,12 @@ impl Net {
         let number = self.next.get();
         assert!(number < DNS_NUMBER, "so many places are not needed");
         self.next.set(number + 1);
-        Place::new(name, number, Rc::clone(&self.switch))
+        Place::new(name, number, Arc::clone(&self.switch))
     }
 
     /// The place that every other one asks for names.
     pub fn dns_place(&self) -> Place {
-        Place::new("dns", DNS_NUMBER, Rc::clone(&self.switch))
+        Place::new("dns", DNS_NUMBER, Arc::clone(&self.switch))
     }
 
     /// What `/proc/PID/ns/net` links to for whoever runs in the switch.

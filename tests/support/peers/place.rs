@@ -4,7 +4,7 @@ use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use tempfile::TempDir;
 
@@ -24,7 +24,7 @@ pub struct Place {
     /// Its first IPv6 address, of RFC 3849's.
     pub v6: Ipv6Addr,
     namespace: Namespace,
-    switch: Rc<Namespace>,
+    switch: Arc<Namespace>,
     /// The other end of its cable.
     port: String,
     folder: TempDir,
@@ -44,7 +44,7 @@ pub struct Counters {
 }
 
 impl Place {
-    pub(super) fn new(name: &str, number: u8, switch: Rc<Namespace>) -> Place {
+    pub(super) fn new(name: &str, number: u8, switch: Arc<Namespace>) -> Place {
         let namespace = Namespace::new().expect("there is one already");
         let port = format!("port{number}");
         switch.ip(&format!(

@@ -9,9 +9,23 @@ mod peers;
 #[allow(unused_imports)]
 mod support;
 
+#[path = "federation/cairn_certificates.rs"]
+mod cairn_certificates;
+#[path = "federation/cairn_everyday.rs"]
+mod cairn_everyday;
+#[path = "federation/cairn_finding.rs"]
+mod cairn_finding;
+#[path = "federation/cairn_hostile.rs"]
+mod cairn_hostile;
+#[path = "federation/cairn_links.rs"]
+mod cairn_links;
+#[path = "federation/cairn_policy.rs"]
+mod cairn_policy;
 #[path = "federation/harness.rs"]
 mod harness;
 #[path = "federation/prosody_ejabberd.rs"]
 mod prosody_ejabberd;
 #[path = "federation/scenario.rs"]
 mod scenario;
+#[path = "federation/world.rs"]
+mod world;

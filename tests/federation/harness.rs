@@ -93,9 +93,15 @@ fn what_leaves_a_place_is_counted() {
         let listener = busy.inside(|| std::net::TcpListener::bind("[::]:80").expect("it is free"));
         busy.inside(|| {
             for to in ["192.0.2.53:53", "[2001:db8::35]:53", "198.51.100.7:53"] {
-                let any = if to.starts_with('[') { "[::]:0" } else { "0.0.0.0:0" };
+                let any = if to.starts_with('[') {
+                    "[::]:0"
+                } else {
+                    "0.0.0.0:0"
+                };
                 let socket = UdpSocket::bind(any).expect("a port");
-                socket.send_to(b"where?", to).expect("it is sent into the void");
+                socket
+                    .send_to(b"where?", to)
+                    .expect("it is sent into the void");
             }
             // Nobody answers: beyond the switch there is nothing.
             let nowhere = "198.51.100.7:5269".parse().expect("an address");
@@ -203,7 +209,10 @@ fn a_peer_that_the_test_plays_is_believed_by_prosody() {
         romeo.say("nurse@played.test", "n2", "What news?");
         let mut answer = played.accept_authenticated();
         let message = answer.element();
-        assert!(message.is("message", crate::peers::raw::SERVER), "{message}");
+        assert!(
+            message.is("message", crate::peers::raw::SERVER),
+            "{message}"
+        );
         assert_eq!(message.attr("id"), Some("n2"));
         // Nobody is believed to be somebody else (RFC 6120 §8.1.2.2).
         wire.send("<message from='nurse@other.test' to='romeo@prosody.test'/>");

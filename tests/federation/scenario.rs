@@ -25,7 +25,9 @@ pub fn subscribe(one: &mut Person, other: &mut Person) {
     other.wait("the request", |event| is_presence(event, "subscribe", &jid));
     other.presence("subscribed", &jid);
     let jid = other.jid.clone();
-    one.wait("the consent", |event| is_presence(event, "subscribed", &jid));
+    one.wait("the consent", |event| {
+        is_presence(event, "subscribed", &jid)
+    });
     one.wait("the presence", |event| is_presence(event, "", &jid));
 }
 

@@ -413,11 +413,7 @@ impl Log {
     }
 
     /// The same with another patience.
-    pub fn wait_within(
-        &self,
-        patience: Duration,
-        wanted: impl Fn(&str) -> bool,
-    ) -> Option<String> {
+    pub fn wait_within(&self, patience: Duration, wanted: impl Fn(&str) -> bool) -> Option<String> {
         let deadline = Instant::now() + patience;
         let mut read = 0;
         let mut state = self.lock();

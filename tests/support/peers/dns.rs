@@ -79,7 +79,9 @@ impl Zone {
     }
 
     fn service(self, service: &str, domain: &str, port: u16) -> Zone {
-        self.record(&format!("{service}._tcp.{domain}. SRV 0 5 {port} {domain}."))
+        self.record(&format!(
+            "{service}._tcp.{domain}. SRV 0 5 {port} {domain}."
+        ))
     }
 
     /// The public key of whoever serves there (RFC 7673 §4).
@@ -132,7 +134,9 @@ impl Dns {
     pub fn trust_anchor(&self) -> String {
         let arguments = ["-c", "knot.conf", "zone-read", ".", "@", "DNSKEY"];
         let said = self.place.run("knotc", &arguments);
-        let (_, key) = said.split_once(" DNSKEY ").expect("a signed zone has a key");
+        let (_, key) = said
+            .split_once(" DNSKEY ")
+            .expect("a signed zone has a key");
         format!(". IN DNSKEY {}\n", key.trim())
     }
 

@@ -79,7 +79,9 @@ impl Ejabberd {
         assert!(self.process.is_none(), "it runs already");
         let register = self.accounts.iter().map(|name| {
             let domain = &self.domain;
-            format!("ejabberd_auth:try_register(<<\"{name}\">>, <<\"{domain}\">>, <<\"{PASSWORD}\">>), ")
+            format!(
+                "ejabberd_auth:try_register(<<\"{name}\">>, <<\"{domain}\">>, <<\"{PASSWORD}\">>), "
+            )
         });
         let register: String = register.collect();
         let start = "{ok, _} = application:ensure_all_started(ejabberd), ";

@@ -148,9 +148,7 @@ impl Person {
     /// The same, so many times: the number follows id and body.
     #[track_caller]
     pub fn say_often(&mut self, to: &str, id: &str, body: &str, times: u32) {
-        self.ask(
-            &json!({ "do": "messages", "to": to, "id": id, "body": body, "times": times }),
-        );
+        self.ask(&json!({ "do": "messages", "to": to, "id": id, "body": body, "times": times }));
     }
 
     /// Sends a `get` with this payload, and returns the result or the error.

@@ -23,15 +23,7 @@ impl Default for Setup {
 }
 
 const MODULES: &[&str] = &[
-    "roster",
-    "saslauth",
-    "tls",
-    "dialback",
-    "disco",
-    "ping",
-    "vcard",
-    "version",
-    "smacks",
+    "roster", "saslauth", "tls", "dialback", "disco", "ping", "vcard", "version", "smacks",
 ];
 
 /// A running Prosody.

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use tokio_rustls::rustls::ServerConfig;
 
 use super::{Leaf, PATIENCE, Place};
-use crate::support::{Element, Tls, Wire, ns};
+use crate::support::{Element, Seen, Tls, Wire, ns};
 
 /// Dialback's namespace (XEP-0220 §2.1).
 pub const DIALBACK: &str = "jabber:server:dialback";
@@ -71,10 +71,9 @@ impl RawPeer {
         }
     }
 
-    /// The next connection, up to where its initiator has opened its stream under TLS and waits for
-    /// features.
+    /// The next connection, up to the end of the TLS handshake as far as the initiator goes along.
     #[track_caller]
-    pub fn accept_stream(&self) -> Wire {
+    pub fn accept_tls(&self) -> (Wire, std::io::Result<()>) {
         let mut wire = self.accept();
         self.answer_header(&mut wire);
         wire.send(&features(&format!(
@@ -85,8 +84,25 @@ impl RawPeer {
         assert!(starttls.is("starttls", ns::TLS), "got {starttls}");
         wire.send(&format!("<proceed xmlns='{}'/>", ns::TLS));
         wire.restart();
-        wire.accept_tls(&self.config)
-            .unwrap_or_else(|error| panic!("no TLS with {}: {error}", self.domain));
+        let outcome = wire.accept_tls(&self.config);
+        (wire, outcome)
+    }
+
+    /// The next connection, which is TLS from its first byte (XEP-0368), up to the handshake's end.
+    #[track_caller]
+    pub fn accept_direct(&self) -> Wire {
+        let mut wire = self.accept();
+        let outcome = wire.accept_tls(&self.config);
+        outcome.unwrap_or_else(|error| panic!("no TLS with {}: {error}", self.domain));
+        wire
+    }
+
+    /// The next connection, up to where its initiator has opened its stream under TLS and waits for
+    /// features.
+    #[track_caller]
+    pub fn accept_stream(&self) -> Wire {
+        let (mut wire, outcome) = self.accept_tls();
+        outcome.unwrap_or_else(|error| panic!("no TLS with {}: {error}", self.domain));
         self.answer_header(&mut wire);
         wire
     }
@@ -133,16 +149,31 @@ impl RawPeer {
     /// come back.
     #[track_caller]
     pub fn call_stream(&self, address: SocketAddr, domain: &str) -> (Wire, Element) {
+        let called = self.try_call_stream(address, domain);
+        called.unwrap_or_else(|| panic!("{domain} does not want our certificate"))
+    }
+
+    /// The same, or `None` where the server ends the connection under TLS before its features.
+    #[track_caller]
+    pub fn try_call_stream(&self, address: SocketAddr, domain: &str) -> Option<(Wire, Element)> {
         let mut wire = self.call(address);
         self.open(&mut wire, domain);
         wire.send(&format!("<starttls xmlns='{}'/>", ns::TLS));
         let proceed = wire.element();
         assert!(proceed.is("proceed", ns::TLS), "got {proceed}");
         wire.restart();
-        wire.start_tls_as(&self.identity, domain)
-            .unwrap_or_else(|error| panic!("no TLS with {domain}: {error}"));
-        let features = self.open(&mut wire, domain);
-        (wire, features)
+        wire.start_tls_as(&self.identity, domain).ok()?;
+        wire.try_send_bytes(self.header(domain, "").as_bytes())
+            .ok()?;
+        loop {
+            match wire.next() {
+                Seen::Header(_) => {}
+                Seen::Element(element) if element.is("features", ns::STREAM) => {
+                    return Some((wire, element));
+                }
+                _ => return None,
+            }
+        }
     }
 
     /// The same, and authenticates by SASL EXTERNAL: what follows are stanzas.

@@ -4,7 +4,7 @@ use super::scenario::{become_contacts, chat, is_presence};
 use super::world::{JULIET, Kind, ROMEO, Stage, World, romeo};
 use crate::peers::raw::SERVER;
 use crate::peers::{Event, Net, Person};
-use crate::support::{Client, Tls, Wire};
+use crate::support::{Client, Element, Tls, Wire, ns};
 
 /// How often a message with this body has come.
 fn times(heard: &[Event], body: &str) -> usize {
@@ -190,4 +190,82 @@ fn somebody_who_logs_in_while_the_other_server_is_away_is_not_kept_waiting() {
         world.other.place().mend();
         romeo.wait("Juliet's presence", |event| is_presence(event, "", JULIET));
     });
+}
+
+/// XEP-0288: the peer offers it, and answers on the stream that Cairn has opened.
+#[test]
+#[ignore = "federation is being built"]
+fn a_stream_in_both_directions_carries_the_answers() {
+    Net::run(|net| {
+        let stage = Stage::usual(net);
+        let mut romeo = romeo(&stage.cairn);
+        romeo.say(JULIET, "out", "Hello");
+        let offer = "<bidi xmlns='urn:xmpp:features:bidi'/>";
+        let mut wire = stage.peer.accept_offering(offer, "");
+        assert_eq!(wire.element().attr("id"), Some("out"));
+        wire.send(&Stage::message("in", "Hello yourself"));
+        romeo.hear("Hello yourself");
+        // And those of others do not come this way either.
+        wire.send(&format!(
+            "<message from='paris@third.test' to='{ROMEO}'><body>Trust me</body></message>"
+        ));
+        let error = wire.element();
+        assert_eq!(error.stream_error(), Some("invalid-from"), "{error}");
+        assert!(romeo.settle().is_empty());
+    });
+}
+
+/// XEP-0198 between servers: what the peer has not counted comes again when the stream is resumed,
+/// and what it has counted does not.
+#[test]
+#[ignore = "federation is being built"]
+fn a_stream_is_resumed_and_goes_on_where_the_peer_had_counted() {
+    const OFFER: &str = "<sm xmlns='urn:xmpp:sm:3'/>";
+    Net::run(|net| {
+        let stage = Stage::usual(net);
+        let mut romeo = romeo(&stage.cairn);
+        romeo.say(JULIET, "s1", "one");
+        let mut wire = stage.peer.accept_offering("", OFFER);
+        let enable = wire.element();
+        assert!(enable.is("enable", ns::SM), "{enable}");
+        assert!(
+            matches!(enable.attr("resume"), Some("true" | "1")),
+            "{enable}"
+        );
+        wire.send(&format!(
+            "<enabled xmlns='{}' id='its-name' resume='true' max='600'/>",
+            ns::SM
+        ));
+        assert_eq!(stanza(&mut wire).attr("id"), Some("s1"));
+        wire.send(&format!("<a xmlns='{}' h='1'/>", ns::SM));
+        romeo.say(JULIET, "s2", "two");
+        assert_eq!(stanza(&mut wire).attr("id"), Some("s2"));
+        wire.cut();
+        romeo.say(JULIET, "s3", "three");
+        let mut wire = stage.peer.accept_offering("", OFFER);
+        let resume = wire.element();
+        assert!(resume.is("resume", ns::SM), "{resume}");
+        assert_eq!(resume.attr("previd"), Some("its-name"));
+        assert_eq!(resume.attr("h"), Some("0"));
+        wire.send(&format!(
+            "<resumed xmlns='{}' previd='its-name' h='1'/>",
+            ns::SM
+        ));
+        assert_eq!(stanza(&mut wire).attr("id"), Some("s2"));
+        assert_eq!(stanza(&mut wire).attr("id"), Some("s3"));
+        wire.send(&format!("<a xmlns='{}' h='3'/>", ns::SM));
+        assert!(romeo.settle().is_empty());
+    });
+}
+
+/// The next that is not a request for a count.
+#[track_caller]
+fn stanza(wire: &mut Wire) -> Element {
+    loop {
+        let element = wire.element();
+        if element.ns == SERVER {
+            return element;
+        }
+        assert!(element.is("r", ns::SM), "{element}");
+    }
 }

@@ -4,9 +4,14 @@ use std::fs;
 use std::net::{TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
 use super::scenario::chat;
+use crate::peers::ca::Order;
+use crate::peers::raw::SERVER;
 use crate::peers::{
-    Ca, CairnPeer, Counters, Dns, Ejabberd, Net, PATIENCE, Person, Process, Prosody, Zone,
+    Ca, CairnPeer, Counters, Dns, Ejabberd, Names, Net, PATIENCE, Person, Process, Prosody,
+    RawPeer, Usage, Zone,
 };
 use crate::support::ns;
 
@@ -166,6 +171,44 @@ fn names_change_while_the_test_runs() {
 }
 
 #[test]
+fn certificates_are_what_was_ordered() {
+    let ca = Ca::new("Authority of a test");
+    let order = |names, usage, expired| Order {
+        names,
+        usage,
+        expired,
+        ..Order::of("peer.test")
+    };
+    let name = b"peer.test";
+    let service = [&[0x16, 22][..], b"_xmpp-server.peer.test"].concat();
+    let address = [&[0x0c, 9][..], name].concat();
+    for (ordered, expected) in [
+        (order(Names::Dns, Usage::Both, true), &name[..]),
+        (order(Names::Srv, Usage::ServerOnly, false), &service),
+        (order(Names::XmppAddr, Usage::Both, false), &address),
+    ] {
+        let der = ca.issue(&ordered).chain_der().remove(0);
+        let (_, certificate) = X509Certificate::from_der(&der).expect("it is DER");
+        assert_eq!(certificate.validity().is_valid(), !ordered.expired);
+        let usage = certificate.extended_key_usage().expect("once at most");
+        let usage = usage.expect("it is for something").value;
+        assert!(usage.server_auth);
+        assert_eq!(usage.client_auth, ordered.usage == Usage::Both);
+        let names = certificate
+            .subject_alternative_name()
+            .expect("once at most");
+        let names = &names.expect("it names somebody").value.general_names;
+        let found = match &names[..] {
+            [GeneralName::DNSName(name)] => name.as_bytes(),
+            // Inside of the explicit tag.
+            [GeneralName::OtherName(_, value)] => &value[2..],
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(found, expected);
+    }
+}
+
+#[test]
 fn people_on_a_cairn_in_a_place_of_its_own_write_to_each_other() {
     Net::run(|net| {
         let ca = Ca::new("Authority of a test");
@@ -192,7 +235,7 @@ fn a_peer_that_the_test_plays_is_believed_by_prosody() {
         let place = net.place("prosody");
         let prosody = Prosody::start(place, "prosody.test", &ca, &["romeo"]);
         let leaf = ca.leaf("played.test");
-        let played = crate::peers::RawPeer::listen(net.place("played"), "played.test", &leaf);
+        let played = RawPeer::listen(net.place("played"), "played.test", &leaf);
         let zone = Zone::new()
             .server("prosody.test", &prosody.place)
             .server("played.test", &played.place);
@@ -209,10 +252,7 @@ fn a_peer_that_the_test_plays_is_believed_by_prosody() {
         romeo.say("nurse@played.test", "n2", "What news?");
         let mut answer = played.accept_authenticated();
         let message = answer.element();
-        assert!(
-            message.is("message", crate::peers::raw::SERVER),
-            "{message}"
-        );
+        assert!(message.is("message", SERVER), "{message}");
         assert_eq!(message.attr("id"), Some("n2"));
         // Nobody is believed to be somebody else (RFC 6120 §8.1.2.2).
         wire.send("<message from='nurse@other.test' to='romeo@prosody.test'/>");

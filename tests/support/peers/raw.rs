@@ -110,17 +110,27 @@ impl RawPeer {
     /// The next connection, after SASL EXTERNAL (XEP-0178 §3): what follows are stanzas.
     #[track_caller]
     pub fn accept_authenticated(&self) -> Wire {
+        self.accept_offering("", "")
+    }
+
+    /// The same with further features before and after authentication. What the initiator says to
+    /// the former, before it authenticates, is passed over.
+    #[track_caller]
+    pub fn accept_offering(&self, before: &str, after: &str) -> Wire {
         let mut wire = self.accept_stream();
         wire.send(&features(&format!(
-            "<mechanisms xmlns='{}'><mechanism>EXTERNAL</mechanism></mechanisms>",
+            "<mechanisms xmlns='{}'><mechanism>EXTERNAL</mechanism></mechanisms>{before}",
             ns::SASL
         )));
-        let auth = wire.element();
+        let mut auth = wire.element();
+        if !before.is_empty() && auth.ns != ns::SASL {
+            auth = wire.element();
+        }
         assert!(auth.is("auth", ns::SASL), "got {auth}");
         wire.send(&format!("<success xmlns='{}'/>", ns::SASL));
         wire.restart();
         self.answer_header(&mut wire);
-        wire.send(&features(""));
+        wire.send(&features(after));
         wire
     }
 

@@ -1,9 +1,11 @@
 //! Links that break and servers that die: each message is delivered or comes back, exactly once.
 
+use std::time::Instant;
+
 use super::scenario::{become_contacts, chat, is_presence};
 use super::world::{JULIET, Kind, ROMEO, Stage, World, romeo};
 use crate::peers::raw::SERVER;
-use crate::peers::{Event, Net, Person};
+use crate::peers::{Event, Net, PATIENCE, Person};
 use crate::support::{Client, Element, Tls, Wire, ns};
 
 /// How often a message with this body has come.
@@ -59,6 +61,8 @@ fn dead_and_back(kind: Kind) {
         become_contacts(&mut romeo, &mut juliet);
         drop(juliet);
         world.other.kill();
+        // What is written before Cairn sees that is lost where a server counts no stanzas.
+        until_no_connection(&world);
         romeo.say(JULIET, "dead", "Is she dead?");
         let condition = romeo.bounce("dead");
         assert_eq!(condition, "remote-server-timeout");
@@ -70,6 +74,16 @@ fn dead_and_back(kind: Kind) {
         juliet.wait("Romeo's presence", |event| is_presence(event, "", ROMEO));
         chat(&mut juliet, &mut romeo);
     });
+}
+
+/// Waits until Cairn has closed all that it had with the other server.
+#[track_caller]
+fn until_no_connection(world: &World) {
+    let deadline = Instant::now() + PATIENCE;
+    while world.cairn.place.is_connected_to(world.other.place()) {
+        assert!(Instant::now() < deadline, "it is still connected");
+        nix::poll::poll(&mut [], 20_u16).expect("nothing to wait on");
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::scenario::{ask_about, become_contacts, chat, is_presence, leave_and_come_back};
 use crate::peers::prosody::Setup;
-use crate::peers::{Ca, Dns, Ejabberd, Net, Person, Prosody, Zone};
+use crate::peers::{Ca, Dns, Ejabberd, Leaf, Net, Person, Place, Prosody, Zone};
 
 /// Both servers with an account each, and the names of both.
 struct Scene {
@@ -12,26 +12,33 @@ struct Scene {
 }
 
 impl Scene {
+    /// Names first: servers ask for some before they have started.
     #[track_caller]
-    fn set_up(net: &Net, zone: impl Fn(&Prosody, &Ejabberd) -> Zone) -> Scene {
+    fn set_up(net: &Net, zone: impl Fn(&Place, &Place) -> Zone) -> Scene {
+        Scene::with_prosody(net, zone, |ca, place| {
+            Prosody::start(place, "prosody.test", ca, &["romeo"])
+        })
+    }
+
+    #[track_caller]
+    fn with_prosody(
+        net: &Net,
+        zone: impl Fn(&Place, &Place) -> Zone,
+        start: impl Fn(&Ca, Place) -> Prosody,
+    ) -> Scene {
         let ca = Ca::new("Authority of a test");
-        let prosody = Prosody::start(net.place("prosody"), "prosody.test", &ca, &["romeo"]);
-        let ejabberd = Ejabberd::start(net.place("ejabberd"), "ejabberd.test", &ca, &["juliet"]);
-        let dns = Dns::start(net, &zone(&prosody, &ejabberd));
+        let (here, there) = (net.place("prosody"), net.place("ejabberd"));
+        let dns = Dns::start(net, &zone(&here, &there));
         Scene {
             _dns: dns,
-            prosody,
-            ejabberd,
+            prosody: start(&ca, here),
+            ejabberd: Ejabberd::start(there, "ejabberd.test", &ca, &["juliet"]),
         }
     }
 
     #[track_caller]
     fn usual(net: &Net) -> Scene {
-        Scene::set_up(net, |prosody, ejabberd| {
-            Zone::new()
-                .server("prosody.test", &prosody.place)
-                .server("ejabberd.test", &ejabberd.place)
-        })
+        Scene::set_up(net, usual_zone)
     }
 
     #[track_caller]
@@ -42,6 +49,12 @@ impl Scene {
         let juliet = Person::online(place, "juliet@ejabberd.test", place.v6.into());
         (romeo, juliet)
     }
+}
+
+fn usual_zone(prosody: &Place, ejabberd: &Place) -> Zone {
+    Zone::new()
+        .server("prosody.test", prosody)
+        .server("ejabberd.test", ejabberd)
 }
 
 #[test]
@@ -96,8 +109,8 @@ fn a_service_record_that_points_elsewhere_is_followed() {
     Net::run(|net| {
         let scene = Scene::set_up(net, |prosody, ejabberd| {
             Zone::new()
-                .server("prosody.test", &prosody.place)
-                .host("elsewhere.test", &ejabberd.place)
+                .server("prosody.test", prosody)
+                .host("elsewhere.test", ejabberd)
                 .record("_xmpp-server._tcp.ejabberd.test. SRV 0 5 5269 elsewhere.test.")
         });
         let (mut romeo, mut juliet) = scene.people();
@@ -108,24 +121,15 @@ fn a_service_record_that_points_elsewhere_is_followed() {
 #[test]
 fn a_prosody_without_a_certificate_is_believed_by_dialback() {
     Net::run(|net| {
-        let ca = Ca::new("Authority of a test");
         let setup = Setup {
             secure: false,
             without: &["s2s_auth_certs"],
             ..Setup::default()
         };
-        let leaf = crate::peers::Leaf::self_signed("prosody.test");
-        let place = net.place("prosody");
-        let prosody = Prosody::with(place, "prosody.test", &ca, &leaf, &["romeo"], &setup);
-        let ejabberd = Ejabberd::start(net.place("ejabberd"), "ejabberd.test", &ca, &["juliet"]);
-        let zone = Zone::new()
-            .server("prosody.test", &prosody.place)
-            .server("ejabberd.test", &ejabberd.place);
-        let scene = Scene {
-            _dns: Dns::start(net, &zone),
-            prosody,
-            ejabberd,
-        };
+        let scene = Scene::with_prosody(net, usual_zone, |ca, place| {
+            let leaf = Leaf::self_signed("prosody.test");
+            Prosody::with(place, "prosody.test", ca, &leaf, &["romeo"], &setup)
+        });
         let (mut romeo, mut juliet) = scene.people();
         chat(&mut romeo, &mut juliet);
         // What ejabberd tells of the certificate is the reason.

@@ -22,7 +22,7 @@ pub use dns::{Dns, Zone};
 pub use ejabberd::Ejabberd;
 pub use net::Net;
 pub use person::{Event, Person};
-pub use place::{Counters, Place};
+pub use place::Place;
 pub use process::Process;
 pub use prosody::Prosody;
 pub use raw::RawPeer;

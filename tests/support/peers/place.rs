@@ -158,6 +158,21 @@ impl Place {
             .ip(&format!("link set {} master switch", self.port));
     }
 
+    /// Whether somebody in it has a TCP connection with another place that it has not closed.
+    pub fn is_connected_to(&self, other: &Place) -> bool {
+        let output = self.inside(|| Command::new("ss").arg("-Htn").output());
+        let output = output.expect("it comes with ip");
+        let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+        let (v4, v6) = (format!("{}:", other.v4), format!("[{}]:", other.v6));
+        lines.lines().any(|line| {
+            let mut words = line.split_whitespace();
+            let state = words.next().unwrap_or_default();
+            let peer = words.nth(3).unwrap_or_default().replace("::ffff:", "");
+            let is_theirs = peer.replace(['[', ']'], "").starts_with(&v4) || peer.starts_with(&v6);
+            matches!(state, "ESTAB" | "CLOSE-WAIT") && is_theirs
+        })
+    }
+
     /// What has left it so far.
     pub fn counters(&self) -> Counters {
         let read = |name: &str| {

@@ -318,7 +318,7 @@ impl Server {
 
     /// Everything it has logged since its last start.
     pub fn log(&self) -> Vec<String> {
-        self.running().log.lock().lines.clone()
+        self.running().log.lines()
     }
 
     /// A TCP connection to the STARTTLS port.
@@ -411,7 +411,12 @@ impl Log {
 
     /// The first line for which `wanted` holds; `None` when none comes in time.
     pub fn wait_for(&self, wanted: impl Fn(&str) -> bool) -> Option<String> {
-        let deadline = Instant::now() + PATIENCE;
+        self.wait_within(PATIENCE, wanted)
+    }
+
+    /// The same with another patience.
+    pub fn wait_within(&self, patience: Duration, wanted: impl Fn(&str) -> bool) -> Option<String> {
+        let deadline = Instant::now() + patience;
         let mut read = 0;
         let mut state = self.lock();
         loop {
@@ -425,6 +430,11 @@ impl Log {
             }
             state = self.grew.wait_timeout(state, left).expect("not poisoned").0;
         }
+    }
+
+    /// Everything so far.
+    pub fn lines(&self) -> Vec<String> {
+        self.lock().lines.clone()
     }
 
     /// Whether it has closed its stderr in time.

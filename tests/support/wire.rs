@@ -4,11 +4,12 @@
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rxml::error::EndOrError;
 use rxml::{Parse, WithOptions};
-use tokio_rustls::rustls::{ClientConnection, StreamOwned};
+use tokio_rustls::rustls::{ClientConnection, ServerConfig, ServerConnection, StreamOwned};
 
 use super::element::{Element, Tree, start};
 use super::tls::Tls;
@@ -55,6 +56,8 @@ pub struct Wire {
 enum Socket {
     Plain(TcpStream),
     Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+    /// The test is the server.
+    Served(Box<StreamOwned<ServerConnection, TcpStream>>),
     Closed,
 }
 
@@ -134,6 +137,7 @@ impl Wire {
         match &mut self.socket {
             Socket::Plain(socket) => socket.write_all(bytes),
             Socket::Tls(tls) => tls.write_all(bytes).and_then(|()| tls.flush()),
+            Socket::Served(tls) => tls.write_all(bytes).and_then(|()| tls.flush()),
             Socket::Closed => Err(ErrorKind::NotConnected.into()),
         }
     }
@@ -201,6 +205,29 @@ impl Wire {
         Ok(())
     }
 
+    /// Everything from now on goes through TLS, in which the test is the server.
+    pub fn accept_tls(&mut self, config: &Arc<ServerConfig>) -> std::io::Result<()> {
+        let Socket::Plain(mut socket) = std::mem::replace(&mut self.socket, Socket::Closed) else {
+            panic!("the connection is under TLS already");
+        };
+        let mut connection =
+            ServerConnection::new(Arc::clone(config)).expect("a valid configuration");
+        while connection.is_handshaking() || connection.wants_write() {
+            connection.complete_io(&mut socket)?;
+        }
+        self.transcript.push("-- TLS, as its server".to_owned());
+        self.socket = Socket::Served(Box::new(StreamOwned::new(connection, socket)));
+        Ok(())
+    }
+
+    /// The TLS connection in which the test is the server.
+    pub fn served_tls(&self) -> &ServerConnection {
+        match &self.socket {
+            Socket::Served(tls) => &tls.conn,
+            _ => panic!("not under TLS, or not its server"),
+        }
+    }
+
     /// `<starttls/>`, its answer, and the handshake.
     #[track_caller]
     pub fn negotiate_tls(&mut self, tls: &Tls) {
@@ -224,6 +251,7 @@ impl Wire {
         match &self.socket {
             Socket::Plain(socket) => socket,
             Socket::Tls(tls) => &tls.sock,
+            Socket::Served(tls) => &tls.sock,
             Socket::Closed => panic!("the connection is closed"),
         }
     }
@@ -317,6 +345,7 @@ impl Wire {
         match &mut self.socket {
             Socket::Plain(socket) => socket.read(buffer),
             Socket::Tls(tls) => tls.read(buffer),
+            Socket::Served(tls) => tls.read(buffer),
             Socket::Closed => Ok(0),
         }
     }

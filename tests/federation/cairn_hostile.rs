@@ -1,0 +1,309 @@
+//! Peers that mean harm. Whatever they do, Cairn's own people and other servers do not notice.
+
+use std::io::ErrorKind;
+use std::time::{Duration, Instant};
+
+use super::scenario::chat;
+use super::world::{GROWTH_MAX, JULIET, OTHER, ROMEO, Stage, mercutio, romeo};
+use crate::peers::{Net, PATIENCE, Person};
+use crate::support::{DOMAIN, Seen, Wire, ns};
+
+/// Cairn's people still reach each other, and its memory is what it was.
+struct Calm {
+    romeo: Person,
+    mercutio: Person,
+    memory: u64,
+}
+
+impl Calm {
+    #[track_caller]
+    fn before(stage: &Stage) -> Calm {
+        let (mut romeo, mut mercutio) = (romeo(&stage.cairn), mercutio(&stage.cairn));
+        chat(&mut romeo, &mut mercutio);
+        let memory = stage.cairn.resident_bytes();
+        Calm {
+            romeo,
+            mercutio,
+            memory,
+        }
+    }
+
+    #[track_caller]
+    fn check(&mut self, stage: &Stage) {
+        let begun = Instant::now();
+        chat(&mut self.mercutio, &mut self.romeo);
+        let took = begun.elapsed();
+        assert!(took < Duration::from_secs(10), "a chat took {took:?}");
+        let grown = stage.cairn.resident_bytes().saturating_sub(self.memory);
+        assert!(grown < GROWTH_MAX, "it has grown by {grown} bytes");
+    }
+}
+
+/// The stream ends with this error; what comes before does not matter.
+#[track_caller]
+fn ends_with(wire: &mut Wire, conditions: &[&str]) {
+    let heard = wire.until_end();
+    let error = heard.iter().find_map(|seen| match seen {
+        Seen::Element(element) => element.stream_error(),
+        _ => None,
+    });
+    assert!(
+        error.is_some_and(|error| conditions.contains(&error)),
+        "{conditions:?} expected, {heard:?}"
+    );
+}
+
+#[test]
+#[ignore = "federation is being built"]
+fn a_peer_that_accepts_and_never_answers_costs_an_error() {
+    Net::run(|net| {
+        let stage = Stage::usual(net);
+        let mut calm = Calm::before(&stage);
+        calm.romeo.say(JULIET, "silence", "Speak again");
+        let wire = stage.peer.accept();
+        calm.check(&stage);
+        assert_eq!(calm.romeo.bounce("silence"), "remote-server-timeout");
+        drop(wire);
+    });
+}
+
+#[test]
+#[ignore = "federation is being built"]
+fn a_peer_that_stops_answering_under_tls_costs_an_error() {
+    Net::run(|net| {
+        let stage = Stage::usual(net);
+        let mut calm = Calm::before(&stage);
+        calm.romeo.say(JULIET, "silence", "Speak again");
+        // It waits for features that do not come.
+        let wire = stage.peer.accept_stream();
+        calm.check(&stage);
+        assert_eq!(calm.romeo.bounce("silence"), "remote-server-timeout");
+        drop(wire);
+    });
+}
+
+/// Much is sent to a peer that reads nothing: the queue to it is bounded, and what does not fit
+/// comes back.
+#[test]
+#[ignore = "federation is being built"]
+fn a_peer_that_never_reads_fills_a_queue_that_is_bounded() {
+    Net::run(|net| {
+        let stage = Stage::usual(net);
+        let mut calm = Calm::before(&stage);
+        calm.romeo.say(JULIET, "first", "Listen");
+        let mut wire = stage.peer.accept_authenticated();
+        assert_eq!(wire.element().attr("id"), Some("first"));
+        let mut tybalt = romeo(&stage.cairn);
+        let long = "x".repeat(8_000);
+        tybalt.say_often(JULIET, "long", &long, 5_000);
+        let came_back = tybalt.wait("an error", |event| event.type_() == "error");
+        let condition = came_back.condition();
+        let expected = ["resource-constraint", "remote-server-timeout"];
+        assert!(expected.contains(&condition), "{condition}");
+        calm.check(&stage);
+        drop(wire);
+    });
+}
+
+#[test]
+#[ignore = "federation is being built"]
+fn a_peer_that_floods_is_slowed_or_cut_off() {
+    Net::run(|net| {
+        let stage = Stage::usual(net);
+        let mut calm = Calm::before(&stage);
+        let mut wire = stage.peer.call_authenticated(stage.address(), DOMAIN);
+        let (body, to) = ("y".repeat(2_000), "nobody@cairn.example");
+        let message =
+            format!("<message from='{JULIET}' to='{to}' type='chat'><body>{body}</body></message>");
+        let batch = message.repeat(50);
+        let socket = wire.socket();
+        let patience = Some(Duration::from_secs(1));
+        socket.set_write_timeout(patience).expect("a socket");
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let mut sent = 0_u64;
+        while Instant::now() < deadline && sent < 500 << 20 {
+            match wire.try_send_bytes(batch.as_bytes()) {
+                Ok(()) => sent += batch.len() as u64,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(_) => break,
+            }
+        }
+        // 10 s of all that a peer can send would be hundreds of megabytes.
+        assert!(sent < 500 << 20, "{sent} bytes were taken");
+        calm.check(&stage);
+    });
+}
+
+#[test]
+#[ignore = "federation is being built"]
+fn a_stanza_that_never_ends_ends_the_stream() {
+    Net::run(|net| {
+        let stage = Stage::usual(net);
+        let mut calm = Calm::before(&stage);
+        let mut wire = stage.peer.call_authenticated(stage.address(), DOMAIN);
+        wire.send(&format!("<message from='{JULIET}' to='{ROMEO}'><body>"));
+        let more = "z".repeat(64 << 10);
+        let deadline = Instant::now() + PATIENCE;
+        while wire.try_send_bytes(more.as_bytes()).is_ok() {
+            assert!(Instant::now() < deadline, "it takes everything");
+        }
+        calm.check(&stage);
+    });
+}
+
+/// Hundreds of connections that say nothing: each is taken away in time, and a good peer gets in.
+#[test]
+#[ignore = "federation is being built"]
+fn connections_that_say_nothing_keep_nobody_out() {
+    Net::run(|net| {
+        let stage = Stage::usual(net);
+        let mut calm = Calm::before(&stage);
+        let flooder = net.place("flooder");
+        let address = stage.address();
+        let open = || std::net::TcpStream::connect_timeout(&address, Duration::from_secs(1));
+        let silent: Vec<_> = flooder.inside(|| (0..500).map_while(|_| open().ok()).collect());
+        let mut wire = stage.peer.call_authenticated(address, DOMAIN);
+        wire.send(&Stage::message("good", "I come as a friend"));
+        calm.romeo.hear("I come as a friend");
+        calm.check(&stage);
+        drop(silent);
+    });
+}
+
+/// RFC 6120 §4.9.3.9: whoever is not authorised for a domain does not speak for it.
+#[test]
+#[ignore = "federation is being built"]
+fn a_stanza_in_the_name_of_a_third_domain_ends_the_stream() {
+    Net::run(|net| {
+        let stage = Stage::usual(net);
+        let mut romeo = romeo(&stage.cairn);
+        for from in [
+            "paris@third.test",
+            "mercutio@cairn.example",
+            "cairn.example",
+            "juliet@sub.other.test",
+        ] {
+            let mut wire = stage.peer.call_authenticated(stage.address(), DOMAIN);
+            wire.send(&format!(
+                "<message from='{from}' to='{ROMEO}' type='chat'><body>Trust me</body></message>"
+            ));
+            ends_with(&mut wire, &["invalid-from"]);
+        }
+        assert!(romeo.settle().is_empty());
+    });
+}
+
+/// RFC 6120 §8.1.2.2: between servers nothing goes without both addresses.
+#[test]
+#[ignore = "federation is being built"]
+fn a_stanza_without_addresses_or_for_a_foreign_domain_ends_the_stream() {
+    Net::run(|net| {
+        let stage = Stage::usual(net);
+        for (addresses, conditions) in [
+            (format!("to='{ROMEO}'"), &["improper-addressing"][..]),
+            (format!("from='{JULIET}'"), &["improper-addressing"]),
+            (
+                format!("from='{JULIET}' to='paris@third.test'"),
+                &["host-unknown", "improper-addressing"],
+            ),
+        ] {
+            let mut wire = stage.peer.call_authenticated(stage.address(), DOMAIN);
+            wire.send(&format!(
+                "<message {addresses}><body>Relay me</body></message>"
+            ));
+            ends_with(&mut wire, conditions);
+        }
+    });
+}
+
+#[test]
+#[ignore = "federation is being built"]
+fn a_stanza_before_any_authorisation_ends_the_stream() {
+    Net::run(|net| {
+        let stage = Stage::usual(net);
+        let mut romeo = romeo(&stage.cairn);
+        let (mut wire, _) = stage.peer.call_stream(stage.address(), DOMAIN);
+        wire.send(&Stage::message("early", "Let me in"));
+        ends_with(&mut wire, &["not-authorized", "invalid-from"]);
+        assert!(romeo.settle().is_empty());
+    });
+}
+
+/// XEP-0220 §2.1: only whoever was asked may answer. An answer to no question grants nothing.
+#[test]
+#[ignore = "federation is being built"]
+fn dialback_results_that_nobody_asked_for_grant_nothing() {
+    Net::run(|net| {
+        let stage = Stage::usual(net);
+        let mut romeo = romeo(&stage.cairn);
+        for unasked in [
+            format!("<db:result from='third.test' to='{DOMAIN}' type='valid'/>"),
+            format!("<db:verify from='third.test' to='{DOMAIN}' id='x' type='valid'/>"),
+            format!("<db:result from='{DOMAIN}' to='third.test' type='valid'/>"),
+        ] {
+            let mut wire = stage.peer.call_authenticated(stage.address(), DOMAIN);
+            wire.send(&unasked);
+            wire.send(&format!(
+                "<message from='paris@third.test' to='{ROMEO}'><body>Trust me</body></message>"
+            ));
+            // Either of both may have been too much.
+            let heard = wire.until_end();
+            let error = heard.iter().any(
+                |seen| matches!(seen, Seen::Element(element) if element.is("error", ns::STREAM)),
+            );
+            assert!(error, "{heard:?}");
+        }
+        assert!(romeo.settle().is_empty());
+    });
+}
+
+/// The same on a stream that Cairn has opened: it answers for one domain, and has asked nothing.
+#[test]
+#[ignore = "federation is being built"]
+fn a_peer_that_was_called_does_not_speak_for_others() {
+    Net::run(|net| {
+        let stage = Stage::usual(net);
+        let mut romeo = romeo(&stage.cairn);
+        romeo.say(JULIET, "called", "Hello");
+        let mut wire = stage.peer.accept_authenticated();
+        assert_eq!(wire.element().attr("id"), Some("called"));
+        // Without XEP-0288 nothing comes this way, and with it only what is the peer's own.
+        let unasked = format!("<db:result from='third.test' to='{DOMAIN}' type='valid'/>");
+        let stanza = format!(
+            "<message from='paris@third.test' to='{ROMEO}'><body>Trust me</body></message>"
+        );
+        let _ = wire.try_send_bytes(unasked.as_bytes());
+        let _ = wire.try_send_bytes(stanza.as_bytes());
+        let mut wire = stage.peer.call_authenticated(stage.address(), DOMAIN);
+        wire.send(&Stage::message("own", "Hello yourself"));
+        romeo.hear("Hello yourself");
+        let told = romeo.settle();
+        assert!(
+            !told.iter().any(|event| event.is_from("paris@third.test")),
+            "{told:?}"
+        );
+    });
+}
+
+/// Many names that lead nowhere are asked for by a peer without a certificate: Cairn does not
+/// become its tool to call others.
+#[test]
+#[ignore = "federation is being built"]
+fn a_stranger_cannot_make_cairn_call_others() {
+    Net::run(|net| {
+        let stage = Stage::with_leaf(net, |_| crate::peers::Leaf::self_signed(OTHER));
+        let before = stage.cairn.place.counters();
+        for number in 0..50 {
+            let called = stage.peer.try_call_stream(stage.address(), DOMAIN);
+            let Some((mut wire, _)) = called else {
+                continue;
+            };
+            let result =
+                format!("<db:result from='victim{number}.test' to='{DOMAIN}'>0a1b</db:result>");
+            let _ = wire.try_send_bytes(result.as_bytes());
+            let _ = wire.next();
+        }
+        let spent = stage.cairn.place.counters().since(before);
+        assert_eq!(spent.tcp_opened, 0, "{spent:?}");
+    });
+}

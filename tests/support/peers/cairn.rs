@@ -1,0 +1,138 @@
+//! Cairn as one of the servers.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use super::{Ca, Dns, Leaf, PASSWORD, Place, Process};
+
+/// A Cairn in a place.
+pub struct CairnPeer {
+    /// Where it runs.
+    pub place: Place,
+    /// What it serves.
+    pub domain: String,
+    settings: Vec<(String, String)>,
+    process: Option<Process>,
+}
+
+impl CairnPeer {
+    /// A configuration for clients alone, and accounts; nothing runs yet.
+    #[track_caller]
+    pub fn prepare(place: Place, domain: &str, leaf: &Leaf, accounts: &[&str]) -> CairnPeer {
+        let (certificate, key) = leaf.install(&place);
+        let mut peer = CairnPeer {
+            place,
+            domain: domain.to_owned(),
+            settings: Vec::new(),
+            process: None,
+        };
+        for (key, value) in [
+            ("domain", quoted(&domain)),
+            ("listen.c2s", "[\"[::]:5222\"]".to_owned()),
+            ("listen.c2s_tls", "[]".to_owned()),
+            ("tls.certificate", quoted(&certificate.display())),
+            ("tls.key", quoted(&key.display())),
+            ("store.path", quoted(&"cairn.log")),
+            ("log.level", quoted(&"debug")),
+        ] {
+            peer.set(key, &value);
+        }
+        for account in accounts {
+            peer.add(account);
+        }
+        peer
+    }
+
+    /// Lets it talk to other servers, with certificates of this authority, by the names of the
+    /// test. The addresses of the test are for documentation, which are as little of the public
+    /// network as private ones.
+    pub fn federate(&mut self, ca: &Ca, dns: &Dns) {
+        let authority = ca.file(&self.place);
+        let anchor = dns.trust_anchor_file(&self.place);
+        for (key, value) in [
+            ("listen.s2s", "[\"[::]:5269\"]".to_owned()),
+            ("listen.s2s_tls", "[\"[::]:5270\"]".to_owned()),
+            ("federation.mode", quoted(&"open")),
+            ("federation.trust", quoted(&authority.display())),
+            ("federation.allow_private_addresses", "true".to_owned()),
+            ("dns.servers", format!("[\"{}\"]", dns.place.v4)),
+            ("dns.trust_anchor", quoted(&anchor.display())),
+        ] {
+            self.set(key, &value);
+        }
+    }
+
+    /// Changes a setting; it holds from the next start.
+    pub fn set(&mut self, key: &str, value: &str) {
+        self.settings.retain(|(known, _)| known != key);
+        self.settings.push((key.to_owned(), value.to_owned()));
+        let line = |(key, value): &(String, String)| format!("{key} = {value}\n");
+        let text: String = self.settings.iter().map(line).collect();
+        self.place.write("cairn.toml", &text);
+    }
+
+    /// The file of a setting.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.place.folder().join(name)
+    }
+
+    #[track_caller]
+    fn add(&self, name: &str) {
+        let jid = format!("{name}@{}", self.domain);
+        let arguments = ["user", "add", "--password-stdin", &jid];
+        let mut command = self.place.command(env!("CARGO_BIN_EXE_cairn"));
+        command.args(["--config", "cairn.toml"]).args(arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::null());
+        let mut child = command.spawn().expect("the binary runs");
+        let mut stdin = child.stdin.take().expect("it is piped");
+        std::io::Write::write_all(&mut stdin, format!("{PASSWORD}\n").as_bytes())
+            .expect("it reads");
+        drop(stdin);
+        let status = child.wait().expect("it ends");
+        assert!(status.success(), "{jid} was not added: {status}");
+    }
+
+    /// Starts it, the first time or again on the same store.
+    #[track_caller]
+    pub fn run(&mut self) {
+        assert!(self.process.is_none(), "it runs already");
+        let mut command = self.place.command(env!("CARGO_BIN_EXE_cairn"));
+        command.args(["--config", "cairn.toml", "serve"]);
+        let process = Process::start(&self.domain, command);
+        // All are bound before the first is told.
+        let address = process.log().address_of("c2s");
+        assert!(address.is_some(), "{} does not listen", self.domain);
+        self.process = Some(process);
+    }
+
+    /// Ends it without a word to anybody.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// The process.
+    pub fn process(&self) -> &Process {
+        self.process.as_ref().expect("it runs")
+    }
+
+    /// How much memory it has, in bytes: its resident set.
+    pub fn resident_bytes(&self) -> u64 {
+        let identity = self.place.identity();
+        let mut largest = 0;
+        for entry in std::fs::read_dir("/proc").expect("it is there").flatten() {
+            let link = std::fs::read_link(entry.path().join("ns/net"));
+            if link.is_ok_and(|link| link.display().to_string() == identity) {
+                let status = std::fs::read_to_string(entry.path().join("status"));
+                let status = status.unwrap_or_default();
+                let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+                let kib = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+                largest = largest.max(kib.unwrap_or(0) * 1_024);
+            }
+        }
+        largest
+    }
+}
+
+fn quoted(value: &dyn std::fmt::Display) -> String {
+    format!("{:?}", value.to_string())
+}

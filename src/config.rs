@@ -175,6 +175,7 @@ impl Config {
             ("tls.certificate", self.tls.certificate.as_ref()),
             ("tls.key", self.tls.key.as_ref()),
             ("federation.trust", self.federation.trust.as_ref()),
+            ("dns.trust_anchor", self.dns.trust_anchor.as_ref()),
         ];
         for (key, path) in paths {
             if path.is_some_and(|path| path.file_name().is_none()) {
@@ -235,6 +236,7 @@ impl Config {
             &mut self.tls.certificate,
             &mut self.tls.key,
             &mut self.federation.trust,
+            &mut self.dns.trust_anchor,
         ];
         for path in paths.into_iter().flatten() {
             *path = folder.join(&*path);

@@ -1,1 +1,208 @@
+//! A link by itself, and two servers on a network that loses connections, on simulated time.
 
+use std::sync::Arc;
+
+use super::*;
+use crate::router::OutboxLimits;
+use crate::router::outbox::OutboxPool;
+
+mod simulation;
+
+fn jid(text: &str) -> Jid {
+    Jid::parse(text).expect("an address")
+}
+
+fn pair() -> Pair {
+    Pair {
+        local: jid("a.example"),
+        remote: jid("b.example"),
+    }
+}
+
+fn link() -> Link {
+    Link::new(pair(), 1, OutboxPool::unbounded())
+}
+
+fn parcel(id: &str, freight: Freight) -> Parcel {
+    let text = format!("<message id='{id}' from='x@a.example' to='y@b.example'/>");
+    Parcel {
+        outgoing: bytes::Bytes::from(text).into(),
+        after: Position(0),
+        freight,
+    }
+}
+
+fn ids(parcels: &[Parcel]) -> Vec<String> {
+    let id = |parcel: &Parcel| {
+        let stanza = Stanza::from_canonical(parcel.outgoing.to_bytes()).expect("a stanza");
+        stanza.id().expect("it has one").into_owned()
+    };
+    parcels.iter().map(id).collect()
+}
+
+fn post(link: &Link, id: &str) -> Posted {
+    link.post(parcel(id, Freight::Plain), Position(0), 0)
+}
+
+fn take(link: &Link, reader: u64) -> Vec<String> {
+    ids(&link.take(reader, Position(0), usize::MAX).parcels)
+}
+
+#[test]
+fn the_first_parcel_has_the_shell_connect_and_the_others_wait() {
+    let link = link();
+    assert!(matches!(post(&link, "1"), Posted::Connect));
+    assert!(matches!(post(&link, "2"), Posted::Queued));
+    assert!(link.up(7) && !link.up(8), "one connection sends");
+    assert!(link.take(8, Position(0), usize::MAX).is_replaced);
+    assert_eq!(take(&link, 7), ["1", "2"]);
+}
+
+#[test]
+fn what_waits_for_the_log_is_not_taken() {
+    let link = link();
+    let gated = Parcel {
+        after: Position(5),
+        ..parcel("1", Freight::Plain)
+    };
+    link.post(gated, Position(0), 0);
+    link.up(7);
+    let taken = link.take(7, Position(4), usize::MAX);
+    assert!(taken.parcels.is_empty());
+    assert_eq!(taken.gate, Some(Position(5)));
+    assert_eq!(
+        link.take(7, Position(4), usize::MAX).gate,
+        None,
+        "told once"
+    );
+    assert_eq!(link.take(7, Position(5), usize::MAX).parcels.len(), 1);
+}
+
+#[test]
+fn a_failure_brings_everything_back_once_and_lasts_for_a_while() {
+    let link = link();
+    post(&link, "1");
+    post(&link, "2");
+    let error = StanzaError::remote_server_not_found("nothing there");
+    assert_eq!(ids(&link.give_up(&error, 1_000)), ["1", "2"]);
+    assert!(link.give_up(&error, 1_000).is_empty());
+    let late = link.post(parcel("3", Freight::Plain), Position(0), 2_000);
+    let Posted::Refused(refusal) = late else {
+        panic!("it rests: {late:?}")
+    };
+    assert_eq!(refusal, error);
+    let later = link.post(parcel("4", Freight::Plain), Position(0), 700_000);
+    assert!(matches!(later, Posted::Connect));
+}
+
+#[test]
+fn rests_grow_and_end() {
+    let link = link();
+    let error = StanzaError::remote_server_timeout("silent");
+    let mut now_ms = 0;
+    let mut rests = Vec::new();
+    for _ in 0..12 {
+        link.give_up(&error, now_ms);
+        let mut rest_ms = 0;
+        while !matches!(
+            link.post(parcel("1", Freight::Plain), Position(0), now_ms + rest_ms),
+            Posted::Connect
+        ) {
+            rest_ms += 1_000;
+        }
+        now_ms += rest_ms;
+        rests.push(rest_ms);
+    }
+    assert!(rests.is_sorted(), "{rests:?}");
+    assert_eq!((rests[0], rests[11]), (5_000, 300_000));
+}
+
+#[test]
+fn what_was_not_acknowledged_is_sent_again_on_a_resumed_stream_in_its_order() {
+    let link = link();
+    for id in ["1", "2", "3"] {
+        post(&link, id);
+    }
+    link.up(7);
+    let resumption = Resumption {
+        id: "stream".to_owned(),
+        handled: 0,
+    };
+    link.manage(7, Some(resumption.clone()));
+    assert_eq!(take(&link, 7), ["1", "2", "3"]);
+    let done = link.acknowledge(7, 1).expect("it was sent");
+    assert_eq!(ids(&done), ["1"]);
+    assert_eq!(link.lost(7, Vec::new(), 0), Left::Reconnect);
+    post(&link, "4");
+    assert!(link.up(8));
+    assert_eq!(link.resumption(), Some(resumption));
+    let done = link.resumed(8, 2).expect("it was sent");
+    assert_eq!(ids(&done), ["2"]);
+    assert_eq!(take(&link, 8), ["3", "4"]);
+    let too_high = link.acknowledge(8, 5).expect_err("four were sent");
+    assert_eq!((too_high.h, too_high.sent), (5, 4));
+}
+
+#[test]
+fn where_nothing_is_resumed_requests_come_back_and_the_rest_goes_again() {
+    let link = link();
+    post(&link, "1");
+    link.post(parcel("ask", Freight::Request), Position(0), 0);
+    post(&link, "2");
+    link.up(7);
+    link.manage(7, None);
+    assert_eq!(take(&link, 7).len(), 3);
+    assert_eq!(link.lost(7, Vec::new(), 0), Left::Reconnect);
+    link.up(8);
+    let unknown = link.not_resumed(Some(1));
+    assert_eq!(ids(&unknown.done), ["1"]);
+    assert_eq!(ids(&unknown.lost), ["ask"]);
+    assert_eq!(take(&link, 8), ["2"]);
+}
+
+#[test]
+fn what_was_in_hand_goes_back_to_the_front() {
+    let link = link();
+    post(&link, "1");
+    post(&link, "2");
+    link.up(7);
+    let taken = link.take(7, Position(0), 1).parcels;
+    assert_eq!(ids(&taken), ["1"]);
+    assert_eq!(link.lost(7, taken, 0), Left::Reconnect);
+    link.up(8);
+    assert_eq!(take(&link, 8), ["1", "2"]);
+    assert_eq!(link.lost(8, Vec::new(), 0), Left::Nothing);
+}
+
+#[test]
+fn a_lost_stream_is_looked_for_again_before_anything_comes_back() {
+    let link = link();
+    post(&link, "1");
+    assert_eq!(link.try_again_at(0), None, "it was never there");
+    link.up(7);
+    let taken = link.take(7, Position(0), usize::MAX).parcels;
+    link.lost(7, taken, 0);
+    assert!(link.try_again_at(1).is_some_and(|at| at > 1));
+    assert!(link.try_again_at(PATIENCE_MS - 1).is_some());
+    assert_eq!(link.try_again_at(PATIENCE_MS), None);
+}
+
+#[test]
+fn the_room_is_bounded_and_given_back() {
+    let pool = Arc::new(OutboxPool::new(OutboxLimits {
+        bytes_max: 1_000,
+        entries_max: 100,
+        pool_bytes_max: 10_000,
+    }));
+    let link = Link::new(pair(), 1, pool.clone());
+    let mut count = 0;
+    while !matches!(post(&link, "1"), Posted::Refused(_)) {
+        count += 1;
+    }
+    assert!(count > 0 && pool.bytes() <= 1_000);
+    let error = StanzaError::remote_server_timeout("silent");
+    assert_eq!(link.give_up(&error, 0).len(), count);
+    assert_eq!(pool.bytes(), 0);
+    drop(link);
+    assert_eq!(pool.bytes(), 0);
+}

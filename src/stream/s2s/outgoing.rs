@@ -209,7 +209,7 @@ impl Outgoing {
     fn header(&mut self, header: &StreamHeader) {
         if !matches!(header.version_numbers(), Some((major, _)) if major >= 1) {
             let text = "the other server does not speak XMPP 1.0, so not TLS either";
-            return self.give_up(Condition::RemoteServerNotFound, text.into(), true);
+            return self.give_up(Condition::RemoteServerTimeout, text.into(), true);
         }
         self.stream_id = header.id.clone().unwrap_or_default();
     }
@@ -263,7 +263,7 @@ impl Outgoing {
             }
             Stage::Plain => {
                 let text = "the other server offers no TLS";
-                self.give_up(Condition::RemoteServerNotFound, text.into(), true);
+                self.give_up(Condition::RemoteServerTimeout, text.into(), true);
             }
             Stage::Secure => self.authenticate(),
             Stage::Authenticated => self.open(now_ms),
@@ -280,7 +280,7 @@ impl Outgoing {
         {
             let remote = &self.pair.remote;
             let text = format!("the certificate of {remote} is not accepted: {why}");
-            return self.give_up(Condition::RemoteServerNotFound, text.into(), true);
+            return self.give_up(Condition::RemoteServerTimeout, text.into(), true);
         }
         if let Purpose::Verify { stream_id, key } = &self.purpose {
             let bytes = dialback::verify(&self.pair, stream_id, key);
@@ -307,7 +307,7 @@ impl Outgoing {
         let (remote, local) = (self.pair.remote.as_str(), self.pair.local.as_str());
         if self.stream_id.is_empty() {
             let text = "the other server takes neither our certificate nor dialback";
-            return self.give_up(Condition::RemoteServerNotFound, text.into(), true);
+            return self.give_up(Condition::RemoteServerTimeout, text.into(), true);
         }
         let key = dialback::key(&self.config.secret, remote, local, &self.stream_id);
         self.state = State::Dialback;

@@ -158,6 +158,19 @@ impl Place {
             .ip(&format!("link set {} master switch", self.port));
     }
 
+    /// The processes in it that have this name, which the kernel cuts to 15 characters.
+    pub fn processes(&self, name: &str) -> Vec<i32> {
+        let identity = self.identity();
+        let entries = fs::read_dir("/proc").expect("it is there").flatten();
+        let here = entries.filter(|entry| {
+            let link = fs::read_link(entry.path().join("ns/net"));
+            let comm = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+            link.is_ok_and(|link| link.display().to_string() == identity) && comm.trim() == name
+        });
+        let pids = here.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        pids.collect()
+    }
+
     /// Whether somebody in it has a TCP connection with another place that it has not closed.
     pub fn is_connected_to(&self, other: &Place) -> bool {
         let output = self.inside(|| Command::new("ss").arg("-Htn").output());

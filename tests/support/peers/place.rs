@@ -15,6 +15,46 @@ use super::net::DNS_NUMBER;
 /// and gives it the names of the test's DNS server. The shell stays, as process 1 of those.
 const FENCE: &str = r#"mount --bind "$1" /etc/resolv.conf && shift && "$@"; exit $?"#;
 
+/// What the names of the places' folders begin with; the process that made them follows.
+const FOLDER: &str = "cairn-peers-";
+
+/// Whether processes can be put behind a fence here, or what was said.
+pub(super) fn can_fence() -> Result<(), String> {
+    let mut command = Command::new("unshare");
+    command.args([
+        "--mount",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "sh",
+        "-c",
+        FENCE,
+    ]);
+    command.args(["sh", "/etc/resolv.conf", "true"]);
+    let output = command.output().map_err(|error| error.to_string())?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    output.status.success().then_some(()).ok_or(said)
+}
+
+/// Removes what tests left that were killed: a folder whose process is gone.
+pub(super) fn sweep() {
+    let entries = fs::read_dir(std::env::temp_dir());
+    for entry in entries.into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let pid = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(FOLDER)?.split('-').next());
+        let is_gone = |pid: &str| {
+            let is_pid = !pid.is_empty() && pid.bytes().all(|byte| byte.is_ascii_digit());
+            is_pid && !Path::new("/proc").join(pid).exists()
+        };
+        if pid.is_some_and(is_gone) {
+            // Another test may be at it too.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 /// A machine on the test's network.
 pub struct Place {
     /// What it is called in what is printed.
@@ -52,7 +92,8 @@ impl Place {
             namespace.path()
         ));
         switch.ip(&format!("link set {port} master switch up"));
-        let folder = tempfile::Builder::new().prefix("cairn-peers-").tempdir();
+        let prefix = format!("{FOLDER}{}-", std::process::id());
+        let folder = tempfile::Builder::new().prefix(&prefix).tempdir();
         let place = Place {
             name: name.to_owned(),
             v4: Ipv4Addr::new(192, 0, 2, number),

@@ -94,6 +94,12 @@ fn the_next_test_removes_the_folders_of_one_that_was_killed() {
         let left = std::env::temp_dir().join(left);
         fs::create_dir_all(left.join("data")).expect("a folder");
         let place = net.place("place");
+        // Somebody uses it whose number is another here.
+        let lock = fs::File::open(&left).expect("it is there");
+        lock.lock().expect("nobody else has it");
+        Net::run(|_| {});
+        assert!(left.exists(), "it is in use");
+        drop(lock);
         Net::run(|_| {});
         assert!(!left.exists(), "{} is still there", left.display());
         assert!(place.folder().exists());

@@ -1,6 +1,6 @@
 //! A machine of the test's network: a namespace with one interface, and a folder for its files.
 
-use std::fs;
+use std::fs::{self, File};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -36,19 +36,27 @@ pub(super) fn can_fence() -> Result<(), String> {
     output.status.success().then_some(()).ok_or(said)
 }
 
-/// Removes what tests left that were killed: a folder whose process is gone.
+/// Removes what tests left that were killed: a folder whose process is gone and which nobody has
+/// locked. A process may be somewhere where its number is another, and its folder must stay.
 pub(super) fn sweep() {
     let entries = fs::read_dir(std::env::temp_dir());
     for entry in entries.into_iter().flatten().flatten() {
         let name = entry.file_name();
         let pid = name
             .to_str()
-            .and_then(|name| name.strip_prefix(FOLDER)?.split('-').next());
+            .and_then(|name| name.strip_prefix(FOLDER)?.split_once('-'))
+            .map(|(pid, _)| pid);
         let is_gone = |pid: &str| {
             let is_pid = !pid.is_empty() && pid.bytes().all(|byte| byte.is_ascii_digit());
             is_pid && !Path::new("/proc").join(pid).exists()
         };
-        if pid.is_some_and(is_gone) {
+        if !pid.is_some_and(is_gone) {
+            continue;
+        }
+        let Ok(folder) = File::open(entry.path()) else {
+            continue;
+        };
+        if folder.try_lock().is_ok() {
             // Another test may be at it too.
             let _ = fs::remove_dir_all(entry.path());
         }
@@ -68,6 +76,8 @@ pub struct Place {
     /// The other end of its cable.
     port: String,
     folder: TempDir,
+    /// Held as long as the folder is used.
+    _lock: File,
 }
 
 /// What has left a place since it is there.
@@ -94,6 +104,9 @@ impl Place {
         switch.ip(&format!("link set {port} master switch up"));
         let prefix = format!("{FOLDER}{}-", std::process::id());
         let folder = tempfile::Builder::new().prefix(&prefix).tempdir();
+        let folder = folder.expect("a temporary folder");
+        let lock = File::open(folder.path()).expect("it was just made");
+        lock.lock().expect("nobody else has it");
         let place = Place {
             name: name.to_owned(),
             v4: Ipv4Addr::new(192, 0, 2, number),
@@ -101,7 +114,8 @@ impl Place {
             namespace,
             switch,
             port,
-            folder: folder.expect("a temporary folder"),
+            folder,
+            _lock: lock,
         };
         for words in [
             "link set lo up",

@@ -186,6 +186,11 @@ fn names_change_while_the_test_runs() {
         assert_eq!(address("moving.test"), Some(other.v4.to_string()));
         let anchor = dns.trust_anchor();
         assert!(anchor.starts_with(". IN DNSKEY 257 3 13 "), "{anchor}");
+        // Another one takes its place at once.
+        drop(dns);
+        let dns = Dns::start(net, &Zone::new().host("moving.test", &one));
+        assert_eq!(address("moving.test"), Some(one.v4.to_string()));
+        assert_ne!(dns.trust_anchor(), anchor);
     });
 }
 

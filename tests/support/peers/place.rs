@@ -97,8 +97,9 @@ impl Place {
     pub(super) fn new(name: &str, number: u8, switch: Arc<Namespace>) -> Place {
         let namespace = Namespace::new().expect("there is one already");
         let port = format!("port{number}");
+        // Whoever takes over a number takes over what neighbours remember of it.
         switch.ip(&format!(
-            "link add {port} type veth peer name eth0 netns {}",
+            "link add {port} type veth peer name eth0 address 02:00:00:00:00:{number:02x} netns {}",
             namespace.path()
         ));
         switch.ip(&format!("link set {port} master switch up"));
@@ -260,6 +261,13 @@ impl Place {
     /// What `/proc/PID/ns/net` links to for whoever runs in it.
     pub fn identity(&self) -> String {
         self.namespace.identity()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // The kernel takes its time with the namespace, and another place may have the same number.
+        let _ = self.switch.try_ip(&format!("link del {}", self.port));
     }
 }
 

@@ -135,11 +135,12 @@ impl Other {
         }
     }
 
-    /// Ends it without a word.
+    /// Ends it: without a word, but for ejabberd.
+    #[track_caller]
     pub fn kill(&mut self) {
         match self {
             Other::Prosody(prosody) => prosody.kill(),
-            Other::Ejabberd(ejabberd) => ejabberd.kill(),
+            Other::Ejabberd(ejabberd) => ejabberd.stop(),
             Other::Cairn(cairn) => cairn.kill(),
         }
     }

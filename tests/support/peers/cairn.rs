@@ -117,19 +117,15 @@ impl CairnPeer {
 
     /// How much memory it has, in bytes: its resident set.
     pub fn resident_bytes(&self) -> u64 {
-        let identity = self.place.identity();
-        let mut largest = 0;
-        for entry in std::fs::read_dir("/proc").expect("it is there").flatten() {
-            let link = std::fs::read_link(entry.path().join("ns/net"));
-            if link.is_ok_and(|link| link.display().to_string() == identity) {
-                let status = std::fs::read_to_string(entry.path().join("status"));
-                let status = status.unwrap_or_default();
-                let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-                let kib = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-                largest = largest.max(kib.unwrap_or(0) * 1_024);
-            }
-        }
-        largest
+        let of = |pid: i32| {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+            let line = status
+                .lines()
+                .find_map(|line| line.strip_prefix("VmRSS:"))?;
+            line.split_whitespace().next()?.parse::<u64>().ok()
+        };
+        let kib = self.place.processes("cairn").into_iter().filter_map(of);
+        kib.sum::<u64>() * 1_024
     }
 }
 

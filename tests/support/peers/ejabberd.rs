@@ -103,9 +103,16 @@ impl Ejabberd {
         self.process = Some(process);
     }
 
-    /// Ends it without a word to anybody.
-    pub fn kill(&mut self) {
-        self.process = None;
+    /// Ends it in order. Killed, it would forget what it has just confirmed: it writes its tables to
+    /// the disk later.
+    #[track_caller]
+    pub fn stop(&mut self) {
+        let pids = self.place.processes("beam.smp");
+        assert_eq!(pids.len(), 1, "it runs");
+        let pid = nix::unistd::Pid::from_raw(pids[0]);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("it runs");
+        let process = self.process.take().expect("it runs");
+        assert!(process.log().wait_for_end(), "it ends");
     }
 
     /// The process.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use nix::unistd::Uid;
 
 use super::namespace::Namespace;
-use super::place::Place;
+use super::place::{self, Place};
 use crate::support::python;
 
 /// The DNS server's number in the network.
@@ -44,9 +44,16 @@ impl Net {
             "addr add 192.0.2.254/24 dev switch",
             "addr add 2001:db8::fe/64 dev switch nodad",
             "link set switch up",
+            // Whether there can be cables.
+            "link add one type veth peer name other",
+            "link del one",
         ] {
             switch.try_ip(words).map_err(|said| refused(&said))?;
         }
+        if let Err(said) = place::can_fence() {
+            return Err(refused(&said));
+        }
+        place::sweep();
         let switch = Arc::new(switch);
         let next = Cell::new(1);
         Ok(Net { switch, next })

@@ -252,7 +252,7 @@ impl Drop for Person {
         self.log.wait_for_end();
         if std::thread::panicking() {
             eprintln!("--- {} ---", self.jid);
-            for line in &self.transcript {
+            for line in self.transcript.iter().rev().take(200).rev() {
                 eprintln!("{line}");
             }
             self.log.print();

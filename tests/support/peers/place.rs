@@ -1,6 +1,6 @@
 //! A machine of the test's network: a namespace with one interface, and a folder for its files.
 
-use std::fs;
+use std::fs::{self, File};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,6 +15,54 @@ use super::net::DNS_NUMBER;
 /// and gives it the names of the test's DNS server. The shell stays, as process 1 of those.
 const FENCE: &str = r#"mount --bind "$1" /etc/resolv.conf && shift && "$@"; exit $?"#;
 
+/// What the names of the places' folders begin with; the process that made them follows.
+const FOLDER: &str = "cairn-peers-";
+
+/// Whether processes can be put behind a fence here, or what was said.
+pub(super) fn can_fence() -> Result<(), String> {
+    let mut command = Command::new("unshare");
+    command.args([
+        "--mount",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "sh",
+        "-c",
+        FENCE,
+    ]);
+    command.args(["sh", "/etc/resolv.conf", "true"]);
+    let output = command.output().map_err(|error| error.to_string())?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    output.status.success().then_some(()).ok_or(said)
+}
+
+/// Removes what tests left that were killed: a folder whose process is gone and which nobody has
+/// locked. A process may be somewhere where its number is another, and its folder must stay.
+pub(super) fn sweep() {
+    let entries = fs::read_dir(std::env::temp_dir());
+    for entry in entries.into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let pid = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(FOLDER)?.split_once('-'))
+            .map(|(pid, _)| pid);
+        let is_gone = |pid: &str| {
+            let is_pid = !pid.is_empty() && pid.bytes().all(|byte| byte.is_ascii_digit());
+            is_pid && !Path::new("/proc").join(pid).exists()
+        };
+        if !pid.is_some_and(is_gone) {
+            continue;
+        }
+        let Ok(folder) = File::open(entry.path()) else {
+            continue;
+        };
+        if folder.try_lock().is_ok() {
+            // Another test may be at it too.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 /// A machine on the test's network.
 pub struct Place {
     /// What it is called in what is printed.
@@ -28,6 +76,8 @@ pub struct Place {
     /// The other end of its cable.
     port: String,
     folder: TempDir,
+    /// Held as long as the folder is used.
+    _lock: File,
 }
 
 /// What has left a place since it is there.
@@ -47,12 +97,17 @@ impl Place {
     pub(super) fn new(name: &str, number: u8, switch: Arc<Namespace>) -> Place {
         let namespace = Namespace::new().expect("there is one already");
         let port = format!("port{number}");
+        // Whoever takes over a number takes over what neighbours remember of it.
         switch.ip(&format!(
-            "link add {port} type veth peer name eth0 netns {}",
+            "link add {port} type veth peer name eth0 address 02:00:00:00:00:{number:02x} netns {}",
             namespace.path()
         ));
         switch.ip(&format!("link set {port} master switch up"));
-        let folder = tempfile::Builder::new().prefix("cairn-peers-").tempdir();
+        let prefix = format!("{FOLDER}{}-", std::process::id());
+        let folder = tempfile::Builder::new().prefix(&prefix).tempdir();
+        let folder = folder.expect("a temporary folder");
+        let lock = File::open(folder.path()).expect("it was just made");
+        lock.lock().expect("nobody else has it");
         let place = Place {
             name: name.to_owned(),
             v4: Ipv4Addr::new(192, 0, 2, number),
@@ -60,7 +115,8 @@ impl Place {
             namespace,
             switch,
             port,
-            folder: folder.expect("a temporary folder"),
+            folder,
+            _lock: lock,
         };
         for words in [
             "link set lo up",
@@ -158,6 +214,19 @@ impl Place {
             .ip(&format!("link set {} master switch", self.port));
     }
 
+    /// The processes in it that have this name, which the kernel cuts to 15 characters.
+    pub fn processes(&self, name: &str) -> Vec<i32> {
+        let identity = self.identity();
+        let entries = fs::read_dir("/proc").expect("it is there").flatten();
+        let here = entries.filter(|entry| {
+            let link = fs::read_link(entry.path().join("ns/net"));
+            let comm = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+            link.is_ok_and(|link| link.display().to_string() == identity) && comm.trim() == name
+        });
+        let pids = here.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        pids.collect()
+    }
+
     /// Whether somebody in it has a TCP connection with another place that it has not closed.
     pub fn is_connected_to(&self, other: &Place) -> bool {
         let output = self.inside(|| Command::new("ss").arg("-Htn").output());
@@ -192,6 +261,13 @@ impl Place {
     /// What `/proc/PID/ns/net` links to for whoever runs in it.
     pub fn identity(&self) -> String {
         self.namespace.identity()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // The kernel takes its time with the namespace, and another place may have the same number.
+        let _ = self.switch.try_ip(&format!("link del {}", self.port));
     }
 }
 

@@ -39,7 +39,7 @@ pub use outbox::{
 };
 pub use remote::{
     Freight, Left, Link as RemoteLink, NotResumed, PATIENCE_MS, Parcel, Posted, Remotes,
-    Resumption as LinkResumption, Taken, arrived, returned, send_recorded,
+    Resumption as LinkResumption, Taken, arrived, may_return, returned, send_recorded,
 };
 pub use route::{Remote, bounce, presence, reachable, receive, receive_remote, refill, to_session};
 pub use session::{

@@ -67,13 +67,11 @@ fn trusted_both_ways(leaf: impl Fn(&Ca) -> Leaf) {
 }
 
 #[test]
-#[ignore = "federation is being built"]
 fn a_certificate_for_both_uses_is_trusted() {
     trusted_both_ways(|ca| ca.leaf(OTHER));
 }
 
 #[test]
-#[ignore = "federation is being built"]
 fn a_certificate_for_servers_only_is_trusted_of_a_peer_that_calls() {
     trusted_both_ways(|ca| {
         ca.issue(&Order {
@@ -84,7 +82,6 @@ fn a_certificate_for_servers_only_is_trusted_of_a_peer_that_calls() {
 }
 
 #[test]
-#[ignore = "federation is being built"]
 fn a_certificate_that_names_the_service_is_trusted() {
     trusted_both_ways(|ca| {
         ca.issue(&Order {
@@ -95,7 +92,6 @@ fn a_certificate_that_names_the_service_is_trusted() {
 }
 
 #[test]
-#[ignore = "federation is being built"]
 fn a_certificate_that_names_the_xmpp_address_is_trusted() {
     trusted_both_ways(|ca| {
         ca.issue(&Order {
@@ -106,7 +102,6 @@ fn a_certificate_that_names_the_xmpp_address_is_trusted() {
 }
 
 #[test]
-#[ignore = "federation is being built"]
 fn a_certificate_whose_time_is_over_is_refused() {
     refused_both_ways(|ca| {
         ca.issue(&Order {
@@ -117,26 +112,22 @@ fn a_certificate_whose_time_is_over_is_refused() {
 }
 
 #[test]
-#[ignore = "federation is being built"]
 fn a_certificate_for_another_name_is_refused() {
     refused_both_ways(|ca| ca.leaf("another.test"));
 }
 
 /// RFC 6125 §6.4.3, RFC 9525 §6.3: the star stands for one label, and not for none.
 #[test]
-#[ignore = "federation is being built"]
 fn a_certificate_for_names_below_the_domain_is_refused() {
     refused_both_ways(|ca| ca.leaf("*.other.test"));
 }
 
 #[test]
-#[ignore = "federation is being built"]
 fn a_certificate_that_signs_itself_is_refused() {
     refused_both_ways(|_| Leaf::self_signed(OTHER));
 }
 
 #[test]
-#[ignore = "federation is being built"]
 fn a_certificate_of_an_unknown_authority_is_refused() {
     refused_both_ways(|_| Ca::new("Another authority").leaf(OTHER));
 }
@@ -144,19 +135,16 @@ fn a_certificate_of_an_unknown_authority_is_refused() {
 /// Prosody's OpenSSL takes no such certificate from a client, so dialback remains, which Prosody
 /// does over TLS.
 #[test]
-#[ignore = "federation is being built"]
 fn prosody_is_spoken_to_with_a_certificate_for_servers_only() {
     servers_only_certificate(Kind::Prosody);
 }
 
 #[test]
-#[ignore = "federation is being built"]
 fn ejabberd_is_spoken_to_with_a_certificate_for_servers_only() {
     servers_only_certificate(Kind::Ejabberd);
 }
 
 #[test]
-#[ignore = "federation is being built"]
 fn another_cairn_is_spoken_to_with_a_certificate_for_servers_only() {
     servers_only_certificate(Kind::Cairn);
 }
@@ -191,7 +179,6 @@ fn without_certificate(net: &Net) -> World {
 }
 
 #[test]
-#[ignore = "federation is being built"]
 fn a_peer_with_nothing_but_dialback_is_refused_by_default() {
     Net::run(|net| {
         let mut world = without_certificate(net);
@@ -206,7 +193,6 @@ fn a_peer_with_nothing_but_dialback_is_refused_by_default() {
 }
 
 #[test]
-#[ignore = "federation is being built"]
 fn a_peer_with_nothing_but_dialback_is_believed_where_the_operator_allows_it() {
     Net::run(|net| {
         let mut world = without_certificate(net);
@@ -220,7 +206,6 @@ fn a_peer_with_nothing_but_dialback_is_believed_where_the_operator_allows_it() {
 
 /// XEP-0344: a certificate says what dialling back would.
 #[test]
-#[ignore = "federation is being built"]
 fn dialback_of_a_peer_with_a_certificate_is_accepted_without_dialling_back() {
     Net::run(|net| {
         let stage = Stage::usual(net);
@@ -243,7 +228,6 @@ fn dialback_of_a_peer_with_a_certificate_is_accepted_without_dialling_back() {
 /// As initiator Cairn proves itself by dialback to whoever offers no EXTERNAL, if the certificate
 /// there is good.
 #[test]
-#[ignore = "federation is being built"]
 fn a_peer_that_offers_no_external_is_given_a_key_that_cairn_confirms() {
     Net::run(|net| {
         let stage = Stage::usual(net);
@@ -278,7 +262,6 @@ fn a_peer_that_offers_no_external_is_given_a_key_that_cairn_confirms() {
 
 /// Stanzas never go where there is no TLS.
 #[test]
-#[ignore = "federation is being built"]
 fn a_peer_without_tls_is_told_nothing() {
     Net::run(|net| {
         let stage = Stage::usual(net);

@@ -91,73 +91,61 @@ fn has_delay(xml: &str) -> bool {
 }
 
 #[test]
-#[ignore = "federation is being built"]
 fn messages_with_prosody_go_both_ways_in_order() {
     messages(Kind::Prosody);
 }
 
 #[test]
-#[ignore = "federation is being built"]
 fn messages_with_ejabberd_go_both_ways_in_order() {
     messages(Kind::Ejabberd);
 }
 
 #[test]
-#[ignore = "federation is being built"]
 fn messages_with_another_cairn_go_both_ways_in_order() {
     messages(Kind::Cairn);
 }
 
 #[test]
-#[ignore = "federation is being built"]
 fn people_on_prosody_become_contacts_and_see_each_other_come_and_go() {
     contacts(Kind::Prosody);
 }
 
 #[test]
-#[ignore = "federation is being built"]
 fn people_on_ejabberd_become_contacts_and_see_each_other_come_and_go() {
     contacts(Kind::Ejabberd);
 }
 
 #[test]
-#[ignore = "federation is being built"]
 fn people_on_another_cairn_become_contacts_and_see_each_other_come_and_go() {
     contacts(Kind::Cairn);
 }
 
 #[test]
-#[ignore = "federation is being built"]
 fn prosody_and_cairn_answer_each_others_requests() {
     requests(Kind::Prosody);
 }
 
 #[test]
-#[ignore = "federation is being built"]
 fn ejabberd_and_cairn_answer_each_others_requests() {
     requests(Kind::Ejabberd);
 }
 
 #[test]
-#[ignore = "federation is being built"]
 fn two_cairns_answer_each_others_requests() {
     requests(Kind::Cairn);
 }
 
 #[test]
-#[ignore = "federation is being built"]
 fn messages_with_prosody_wait_for_those_who_are_offline() {
     offline(Kind::Prosody);
 }
 
 #[test]
-#[ignore = "federation is being built"]
 fn messages_with_ejabberd_wait_for_those_who_are_offline() {
     offline(Kind::Ejabberd);
 }
 
 #[test]
-#[ignore = "federation is being built"]
 fn messages_with_another_cairn_wait_for_those_who_are_offline() {
     offline(Kind::Cairn);
 }

@@ -32,7 +32,6 @@ fn comes_back(mut stage: Stage, condition: &str) {
 }
 
 #[test]
-#[ignore = "federation is being built"]
 fn a_service_record_that_points_elsewhere_is_followed_and_the_certificate_is_the_domains() {
     Net::run(|net| {
         arrives(
@@ -48,7 +47,6 @@ fn a_service_record_that_points_elsewhere_is_followed_and_the_certificate_is_the
 }
 
 #[test]
-#[ignore = "federation is being built"]
 fn a_target_where_nobody_listens_leads_to_the_next() {
     Net::run(|net| {
         arrives(
@@ -68,7 +66,6 @@ fn a_target_where_nobody_listens_leads_to_the_next() {
 }
 
 #[test]
-#[ignore = "federation is being built"]
 fn a_domain_without_service_records_is_found_by_its_addresses() {
     Net::run(|net| {
         let zone = |_: &Leaf, place: &Place| Zone::new().host(OTHER, place);
@@ -77,7 +74,6 @@ fn a_domain_without_service_records_is_found_by_its_addresses() {
 }
 
 #[test]
-#[ignore = "federation is being built"]
 fn a_server_with_ipv6_alone_is_reached() {
     Net::run(|net| {
         arrives(
@@ -94,7 +90,6 @@ fn a_server_with_ipv6_alone_is_reached() {
 
 /// XEP-0495: an address that swallows everything does not hold up the other family's.
 #[test]
-#[ignore = "federation is being built"]
 fn an_ipv6_address_that_is_not_there_costs_no_more_than_a_moment() {
     Net::run(|net| {
         arrives(
@@ -112,7 +107,6 @@ fn an_ipv6_address_that_is_not_there_costs_no_more_than_a_moment() {
 
 /// RFC 2782: a target of "." says that the service is not there.
 #[test]
-#[ignore = "federation is being built"]
 fn a_domain_that_says_it_has_no_server_is_not_called() {
     Net::run(|net| {
         let stage = Stage::set_up(
@@ -130,7 +124,6 @@ fn a_domain_that_says_it_has_no_server_is_not_called() {
 }
 
 #[test]
-#[ignore = "federation is being built"]
 fn names_that_lead_inside_are_not_followed_unless_that_is_allowed() {
     Net::run(|net| {
         for address in [
@@ -160,7 +153,6 @@ fn names_that_lead_inside_are_not_followed_unless_that_is_allowed() {
 }
 
 #[test]
-#[ignore = "federation is being built"]
 fn a_private_address_that_is_allowed_is_called() {
     Net::run(|net| {
         arrives(
@@ -178,7 +170,6 @@ fn a_private_address_that_is_allowed_is_called() {
 
 /// XEP-0368: both servers have nothing but `_xmpps-server`.
 #[test]
-#[ignore = "federation is being built"]
 fn direct_tls_with_prosody_goes_both_ways() {
     Net::run(|net| {
         let ca = Ca::new("Authority of a test");
@@ -199,7 +190,6 @@ fn direct_tls_with_prosody_goes_both_ways() {
 }
 
 #[test]
-#[ignore = "federation is being built"]
 fn direct_tls_names_its_protocol_and_the_domain() {
     Net::run(|net| {
         let mut stage = Stage::set_up(
@@ -228,7 +218,6 @@ fn direct_tls_names_its_protocol_and_the_domain() {
 
 /// RFC 7673: the key that the signed zone names needs no authority.
 #[test]
-#[ignore = "federation is being built"]
 fn a_key_that_the_signed_zone_names_is_trusted_without_an_authority() {
     Net::run(|net| {
         arrives(
@@ -240,7 +229,6 @@ fn a_key_that_the_signed_zone_names_is_trusted_without_an_authority() {
 }
 
 #[test]
-#[ignore = "federation is being built"]
 fn a_key_that_the_signed_zone_does_not_name_is_not_trusted_with_any_authority() {
     Net::run(|net| {
         let another = Leaf::self_signed(OTHER);
@@ -260,7 +248,6 @@ fn a_key_that_the_signed_zone_does_not_name_is_not_trusted_with_any_authority() 
 /// Names that end in `.test` are asked for like others, and a name is remembered as long as its
 /// records say, not longer.
 #[test]
-#[ignore = "federation is being built"]
 fn a_domain_that_appears_is_found() {
     Net::run(|net| {
         let mut stage = Stage::set_up(net, |ca| ca.leaf(OTHER), |_, _| Zone::new());
@@ -286,7 +273,6 @@ fn a_domain_that_appears_is_found() {
 
 /// Each comes back exactly once; the names are not asked for 10,000 times, and others do not wait.
 #[test]
-#[ignore = "federation is being built"]
 fn ten_thousand_stanzas_to_a_domain_that_does_not_exist_all_come_back() {
     Net::run(|net| {
         let stage = Stage::usual(net);

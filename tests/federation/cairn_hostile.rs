@@ -54,7 +54,6 @@ fn ends_with(wire: &mut Wire, conditions: &[&str]) {
 }
 
 #[test]
-#[ignore = "federation is being built"]
 fn a_peer_that_accepts_and_never_answers_costs_an_error() {
     Net::run(|net| {
         let stage = Stage::usual(net);
@@ -68,7 +67,6 @@ fn a_peer_that_accepts_and_never_answers_costs_an_error() {
 }
 
 #[test]
-#[ignore = "federation is being built"]
 fn a_peer_that_stops_answering_under_tls_costs_an_error() {
     Net::run(|net| {
         let stage = Stage::usual(net);
@@ -85,7 +83,6 @@ fn a_peer_that_stops_answering_under_tls_costs_an_error() {
 /// Much is sent to a peer that reads nothing: the queue to it is bounded, and what does not fit
 /// comes back.
 #[test]
-#[ignore = "federation is being built"]
 fn a_peer_that_never_reads_fills_a_queue_that_is_bounded() {
     Net::run(|net| {
         let stage = Stage::usual(net);
@@ -106,7 +103,6 @@ fn a_peer_that_never_reads_fills_a_queue_that_is_bounded() {
 }
 
 #[test]
-#[ignore = "federation is being built"]
 fn a_peer_that_floods_is_slowed_or_cut_off() {
     Net::run(|net| {
         let stage = Stage::usual(net);
@@ -135,7 +131,6 @@ fn a_peer_that_floods_is_slowed_or_cut_off() {
 }
 
 #[test]
-#[ignore = "federation is being built"]
 fn a_stanza_that_never_ends_ends_the_stream() {
     Net::run(|net| {
         let stage = Stage::usual(net);
@@ -153,7 +148,6 @@ fn a_stanza_that_never_ends_ends_the_stream() {
 
 /// Hundreds of connections that say nothing: each is taken away in time, and a good peer gets in.
 #[test]
-#[ignore = "federation is being built"]
 fn connections_that_say_nothing_keep_nobody_out() {
     Net::run(|net| {
         let stage = Stage::usual(net);
@@ -172,7 +166,6 @@ fn connections_that_say_nothing_keep_nobody_out() {
 
 /// RFC 6120 §4.9.3.9: whoever is not authorised for a domain does not speak for it.
 #[test]
-#[ignore = "federation is being built"]
 fn a_stanza_in_the_name_of_a_third_domain_ends_the_stream() {
     Net::run(|net| {
         let stage = Stage::usual(net);
@@ -195,7 +188,6 @@ fn a_stanza_in_the_name_of_a_third_domain_ends_the_stream() {
 
 /// RFC 6120 §8.1.2.2: between servers nothing goes without both addresses.
 #[test]
-#[ignore = "federation is being built"]
 fn a_stanza_without_addresses_or_for_a_foreign_domain_ends_the_stream() {
     Net::run(|net| {
         let stage = Stage::usual(net);
@@ -217,7 +209,6 @@ fn a_stanza_without_addresses_or_for_a_foreign_domain_ends_the_stream() {
 }
 
 #[test]
-#[ignore = "federation is being built"]
 fn a_stanza_before_any_authorisation_ends_the_stream() {
     Net::run(|net| {
         let stage = Stage::usual(net);
@@ -231,7 +222,6 @@ fn a_stanza_before_any_authorisation_ends_the_stream() {
 
 /// XEP-0220 §2.1: only whoever was asked may answer. An answer to no question grants nothing.
 #[test]
-#[ignore = "federation is being built"]
 fn dialback_results_that_nobody_asked_for_grant_nothing() {
     Net::run(|net| {
         let stage = Stage::usual(net);
@@ -259,7 +249,6 @@ fn dialback_results_that_nobody_asked_for_grant_nothing() {
 
 /// The same on a stream that Cairn has opened: it answers for one domain, and has asked nothing.
 #[test]
-#[ignore = "federation is being built"]
 fn a_peer_that_was_called_does_not_speak_for_others() {
     Net::run(|net| {
         let stage = Stage::usual(net);
@@ -288,7 +277,6 @@ fn a_peer_that_was_called_does_not_speak_for_others() {
 /// Many names that lead nowhere are asked for by a peer without a certificate: Cairn does not
 /// become its tool to call others.
 #[test]
-#[ignore = "federation is being built"]
 fn a_stranger_cannot_make_cairn_call_others() {
     Net::run(|net| {
         let stage = Stage::with_leaf(net, |_| crate::peers::Leaf::self_signed(OTHER));

@@ -36,19 +36,16 @@ fn cut_and_mended(kind: Kind) {
 }
 
 #[test]
-#[ignore = "federation is being built"]
 fn a_link_to_prosody_that_returns_has_lost_nothing() {
     cut_and_mended(Kind::Prosody);
 }
 
 #[test]
-#[ignore = "federation is being built"]
 fn a_link_to_ejabberd_that_returns_has_lost_nothing() {
     cut_and_mended(Kind::Ejabberd);
 }
 
 #[test]
-#[ignore = "federation is being built"]
 fn a_link_to_another_cairn_that_returns_has_lost_nothing() {
     cut_and_mended(Kind::Cairn);
 }
@@ -87,19 +84,16 @@ fn until_no_connection(world: &World) {
 }
 
 #[test]
-#[ignore = "federation is being built"]
 fn a_prosody_that_dies_costs_an_error_and_is_found_again() {
     dead_and_back(Kind::Prosody);
 }
 
 #[test]
-#[ignore = "federation is being built"]
 fn an_ejabberd_that_dies_costs_an_error_and_is_found_again() {
     dead_and_back(Kind::Ejabberd);
 }
 
 #[test]
-#[ignore = "federation is being built"]
 fn another_cairn_that_dies_costs_an_error_and_is_found_again() {
     dead_and_back(Kind::Cairn);
 }
@@ -119,7 +113,6 @@ fn managed_romeo(world: &World) -> Client {
 }
 
 #[test]
-#[ignore = "federation is being built"]
 fn what_was_acknowledged_reaches_the_other_server_after_a_crash() {
     Net::run(|net| {
         let mut world = World::usual(net, Kind::Prosody);
@@ -141,7 +134,6 @@ fn what_was_acknowledged_reaches_the_other_server_after_a_crash() {
 }
 
 #[test]
-#[ignore = "federation is being built"]
 fn a_stream_that_the_peer_cuts_is_followed_by_another() {
     Net::run(|net| {
         let stage = Stage::usual(net);
@@ -168,7 +160,6 @@ fn a_stream_that_the_peer_cuts_is_followed_by_another() {
 }
 
 #[test]
-#[ignore = "federation is being built"]
 fn one_stream_carries_what_follows() {
     Net::run(|net| {
         let stage = Stage::usual(net);
@@ -189,7 +180,6 @@ fn one_stream_carries_what_follows() {
 }
 
 #[test]
-#[ignore = "federation is being built"]
 fn somebody_who_logs_in_while_the_other_server_is_away_is_not_kept_waiting() {
     Net::run(|net| {
         let world = World::usual(net, Kind::Prosody);
@@ -208,7 +198,6 @@ fn somebody_who_logs_in_while_the_other_server_is_away_is_not_kept_waiting() {
 
 /// XEP-0288: the peer offers it, and answers on the stream that Cairn has opened.
 #[test]
-#[ignore = "federation is being built"]
 fn a_stream_in_both_directions_carries_the_answers() {
     Net::run(|net| {
         let stage = Stage::usual(net);
@@ -232,7 +221,6 @@ fn a_stream_in_both_directions_carries_the_answers() {
 /// XEP-0198 between servers: what the peer has not counted comes again when the stream is resumed,
 /// and what it has counted does not.
 #[test]
-#[ignore = "federation is being built"]
 fn a_stream_is_resumed_and_goes_on_where_the_peer_had_counted() {
     const OFFER: &str = "<sm xmlns='urn:xmpp:sm:3'/>";
     Net::run(|net| {

@@ -8,7 +8,6 @@ use crate::support::DOMAIN;
 /// The closed server of an organisation: it neither calls nor asks for names, and nobody can call
 /// it.
 #[test]
-#[ignore = "federation is being built"]
 fn a_server_that_does_not_federate_sends_nothing_outside() {
     Net::run(|net| {
         let mut stage = Stage::set_up(
@@ -74,19 +73,16 @@ fn kept_out(settings: &[(&str, &str)]) {
 }
 
 #[test]
-#[ignore = "federation is being built"]
 fn a_domain_that_is_denied_is_kept_out() {
     kept_out(&[("federation.deny", "[\"other.test\"]")]);
 }
 
 #[test]
-#[ignore = "federation is being built"]
 fn a_domain_below_one_that_is_denied_with_a_dot_is_kept_out() {
     kept_out(&[("federation.deny", "[\".test\"]")]);
 }
 
 #[test]
-#[ignore = "federation is being built"]
 fn a_domain_that_is_not_on_the_list_is_kept_out() {
     kept_out(&[
         ("federation.mode", "\"allow-list\""),
@@ -95,7 +91,6 @@ fn a_domain_that_is_not_on_the_list_is_kept_out() {
 }
 
 #[test]
-#[ignore = "federation is being built"]
 fn a_domain_on_the_list_is_talked_to() {
     Net::run(|net| {
         let mut world = World::usual(net, Kind::Prosody);

@@ -47,6 +47,10 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// Bytes that one connection handles before it lets others have their turn.
 const TURN_BYTES: usize = 64 * 1024;
 
+/// While so much waits to be written to a client nothing more is read of it: its requests must not
+/// come faster than it reads what they are answered with.
+const REPLIES_MAX: usize = 1_000;
+
 /// What all clients' connections share.
 pub struct Front {
     /// The server behind it.
@@ -268,6 +272,7 @@ impl Connection {
             .as_ref()
             .expect("the transport is away only during the handshake, which is awaited");
         let session = session.as_ref();
+        let holds_back = session.is_some_and(|session| session.outbox.waiting() >= REPLIES_MAX);
         let outbox = std::future::poll_fn(|context| match session {
             Some(session) if blocked => session.outbox.poll_end(*number, context),
             Some(session) => {
@@ -277,7 +282,7 @@ impl Connection {
             None => Poll::Pending,
         });
         tokio::select! {
-            readable = transport.readable() => {
+            readable = transport.readable(), if !holds_back => {
                 readable?;
                 return self.read();
             }

@@ -284,6 +284,9 @@ impl Connection {
             Span::current().record("remote", pair.remote.as_str());
             self.pace = Some(self.peers.paces.of(&pair.remote, self.peers.now_ms()));
         }
+        if let Some(link) = self.peers.core.remotes.find(&pair) {
+            link.end_rest();
+        }
         if may_answer
             && let Some(link) = self.peers.core.remotes.link(&self.peers.core, &pair)
             && let Some(sending) = Sending::begin(&self.peers.core, link, self.number)

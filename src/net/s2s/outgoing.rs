@@ -18,7 +18,7 @@ use crate::stream::{Closed, sm};
 use super::Peers;
 use super::conduit::Conduit;
 use super::connect::{Opened, open};
-use super::sending::{Sending, unanswered};
+use super::sending::{Sending, return_all, unanswered};
 
 /// Bytes that one connection handles before it lets others have their turn.
 const TURN_BYTES: usize = 64 * 1024;
@@ -93,8 +93,7 @@ async fn see_to(peers: Arc<Peers>, link: Arc<RemoteLink>) {
                 }
                 tracing::info!(%error, "no way to the other server");
                 let back = link.give_up(&error, now_ms);
-                returned(&peers.core, back, &error);
-                return;
+                return return_all(&peers, back, &error).await;
             }
         }
     }

@@ -3,11 +3,13 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use crate::router::{Core, Left, Parcel, RemoteLink, arrived, returned};
+use crate::router::{Core, Left, Parcel, RemoteLink, arrived, may_return, returned};
 use crate::stanza::StanzaError;
 use crate::stream::sm;
 
+use super::Peers;
 use super::conduit::Conduit;
 
 /// What is taken from the link at a time: about one TLS record.
@@ -123,6 +125,23 @@ impl Sending {
         left
     }
 }
+
+/// Everything comes back, at the pace at which those who sent it read; who reads nothing holds it
+/// up for a moment.
+pub(super) async fn return_all(peers: &Peers, parcels: Vec<Parcel>, error: &StanzaError) {
+    let mut pauses_left = PAUSES_MAX;
+    for parcel in parcels {
+        while pauses_left > 0 && !may_return(&peers.core, &parcel) {
+            pauses_left -= 1;
+            tokio::time::sleep(PAUSE).await;
+        }
+        returned(&peers.core, vec![parcel], error);
+    }
+}
+
+/// How often is looked whether somebody has read on, and how many times in all.
+const PAUSE: Duration = Duration::from_millis(10);
+const PAUSES_MAX: u32 = 3_000;
 
 /// What was sent on a stream that has ended without a word of it.
 pub(super) fn unanswered() -> StanzaError {

@@ -6,7 +6,7 @@ use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use crate::router::outbox::{HandledCountTooHigh, OutboxPool};
+use crate::router::outbox::{HandledCountTooHigh, OutboxLimits, OutboxPool};
 use crate::stanza::StanzaError;
 use crate::store::Position;
 use crate::stream::s2s::Pair;
@@ -20,6 +20,15 @@ pub const PATIENCE_MS: u64 = 60_000;
 const REST_MS: u64 = 5_000;
 /// The longest rest.
 const REST_MS_MAX: u64 = 300_000;
+
+/// What may wait for one pair: many people here talk to many there, so it is more than for one
+/// session, and never more than a part of what all of them share.
+fn bytes_max(limits: &OutboxLimits) -> usize {
+    (limits.pool_bytes_max / 4).min(BYTES_MAX)
+}
+
+/// At the most.
+const BYTES_MAX: usize = 8 << 20;
 
 /// The way between two domains.
 #[derive(Debug)]
@@ -128,8 +137,7 @@ impl Link {
             }
         }
         let weight = parcel.weight();
-        let entries = queue.waiting.len() + queue.unacknowledged.len();
-        let fits = entries < limits.entries_max && queue.bytes + weight <= limits.bytes_max;
+        let fits = queue.bytes + weight <= bytes_max(limits);
         let is_served = matches!(queue.phase, Phase::Up(_));
         if !fits || !self.pool.take(weight, queue.bytes, is_served) {
             return Posted::Refused(StanzaError::resource_constraint(format!(
@@ -407,6 +415,15 @@ impl Link {
         self.pool.give_back(queue.bytes);
         queue.bytes = 0;
         back
+    }
+
+    /// The other server has come by itself: it can be reached again.
+    pub fn end_rest(&self) {
+        let mut queue = self.lock();
+        if let Phase::Resting { .. } = queue.phase {
+            queue.phase = Phase::Idle;
+            queue.failures = 0;
+        }
     }
 
     /// Whether nobody needs it any more at this moment.

@@ -28,6 +28,9 @@ pub use parcel::{Freight, Parcel};
 /// Links that are remembered at most: those in use, and those whose last attempt has failed.
 const LINKS_MAX: usize = if cfg!(test) { 8 } else { 20_000 };
 
+/// What comes back waits while so much waits for its sender already.
+const RETURNED_MAX: usize = 500;
+
 /// Has the shell connect.
 pub type Dial = Box<dyn Fn(&Arc<Link>) + Send + Sync>;
 
@@ -231,6 +234,15 @@ pub fn arrived(core: &Core, parcels: &[Parcel]) {
             retire(core, owner, &[*id]);
         }
     }
+}
+
+/// Whether a parcel could come back now without its sender being cut off for reading too slowly:
+/// thousands may come back at once.
+pub fn may_return(core: &Core, parcel: &Parcel) -> bool {
+    let stanza = Stanza::from_canonical(parcel.outgoing.to_bytes()).ok();
+    let from = stanza.and_then(|stanza| Jid::parse(&stanza.from()?).ok());
+    let session = from.and_then(|from| core.table.session(from.bare_str(), from.resource()?));
+    session.is_none_or(|session| session.outbox.waiting() < RETURNED_MAX)
 }
 
 /// These will not arrive: whoever sent them is told, once (RFC 6120 §10.4, §8.3).

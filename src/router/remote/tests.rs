@@ -96,6 +96,14 @@ fn a_failure_brings_everything_back_once_and_lasts_for_a_while() {
 }
 
 #[test]
+fn a_server_that_comes_by_itself_can_be_reached() {
+    let link = link();
+    link.give_up(&StanzaError::remote_server_timeout("silent"), 0);
+    link.end_rest();
+    assert!(matches!(post(&link, "1"), Posted::Connect));
+}
+
+#[test]
 fn rests_grow_and_end() {
     let link = link();
     let error = StanzaError::remote_server_timeout("silent");
@@ -192,7 +200,7 @@ fn the_room_is_bounded_and_given_back() {
     let pool = Arc::new(OutboxPool::new(OutboxLimits {
         bytes_max: 1_000,
         entries_max: 100,
-        pool_bytes_max: 10_000,
+        pool_bytes_max: 4_000,
     }));
     let link = Link::new(pair(), 1, pool.clone());
     let mut count = 0;

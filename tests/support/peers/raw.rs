@@ -163,11 +163,19 @@ impl RawPeer {
         called.unwrap_or_else(|| panic!("{domain} does not want our certificate"))
     }
 
-    /// The same, or `None` where the server ends the connection under TLS before its features.
+    /// The same, or `None` where the server ends the connection before its features under TLS.
     #[track_caller]
     pub fn try_call_stream(&self, address: SocketAddr, domain: &str) -> Option<(Wire, Element)> {
         let mut wire = self.call(address);
-        self.open(&mut wire, domain);
+        wire.try_send_bytes(self.header(domain, "").as_bytes())
+            .ok()?;
+        loop {
+            match wire.next() {
+                Seen::Header(_) => {}
+                Seen::Element(element) if element.is("features", ns::STREAM) => break,
+                _ => return None,
+            }
+        }
         wire.send(&format!("<starttls xmlns='{}'/>", ns::TLS));
         let proceed = wire.element();
         assert!(proceed.is("proceed", ns::TLS), "got {proceed}");

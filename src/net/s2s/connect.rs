@@ -23,7 +23,7 @@ const ATTEMPT: Duration = Duration::from_secs(90);
 pub(super) enum Opened {
     /// Stanzas may be sent.
     Ready {
-        conduit: Conduit,
+        conduit: Box<Conduit>,
         stream: Box<Outgoing>,
         may_manage: bool,
         is_bidirectional: bool,
@@ -126,7 +126,7 @@ async fn try_one(
                     is_bidirectional,
                 } => {
                     return Ok(Opened::Ready {
-                        conduit,
+                        conduit: Box::new(conduit),
                         stream,
                         may_manage,
                         is_bidirectional,
@@ -137,7 +137,7 @@ async fn try_one(
                     return Err(failure);
                 }
                 Action::Closed(_) => {
-                    return Err(broken(io::ErrorKind::UnexpectedEof.into()));
+                    return Err(broken(io::ErrorKind::UnexpectedEof));
                 }
                 _ => {}
             }
@@ -145,7 +145,7 @@ async fn try_one(
         if conduit.settle_input() {
             wait(peers, &mut conduit, &mut stream).await;
         } else {
-            return Err(broken(io::ErrorKind::OutOfMemory.into()));
+            return Err(broken(io::ErrorKind::OutOfMemory));
         }
     }
 }
@@ -194,10 +194,10 @@ async fn secure(
     Ok((Transport::Server(stream), Arc::new(peer)))
 }
 
-fn broken(error: io::Error) -> Failure {
+fn broken(error: impl Into<io::Error>) -> Failure {
     Failure {
         condition: Condition::RemoteServerTimeout,
-        text: words(&error).into(),
+        text: words(&error.into()).into(),
         is_of_target: true,
     }
 }

@@ -17,10 +17,10 @@ use crate::net::conn::guarded;
 use crate::net::listen::Arrival;
 use crate::net::tls::Entry;
 use crate::net::transport::Transport;
-use crate::router::{Left, Remote, ResumptionId, receive_remote, resumption_id};
+use crate::router::{Left, Remote, ResumptionId, arrived, receive_remote, resumption_id, returned};
 use crate::stanza::{Condition, StreamError, StreamErrorCondition, id};
 use crate::store::Position;
-use crate::stream::s2s::{Action, Challenge, Identity, Incoming, Pair, Verdict};
+use crate::stream::s2s::{Action, Challenge, Identity, Incoming, Pair, Proof, Verdict};
 use crate::stream::sm::SmEnabled;
 use crate::stream::{Closed, sm};
 
@@ -28,7 +28,7 @@ use super::Peers;
 use super::conduit::Conduit;
 use super::former::{Former, RESUME_MS};
 use super::pace::Pace;
-use super::sending::Sending;
+use super::sending::{Sending, unanswered};
 use super::verify::verify;
 
 /// Bytes that one connection handles before it lets others have their turn.
@@ -265,7 +265,7 @@ impl Connection {
                 pair,
                 proof,
                 may_answer,
-            } => self.authorized(pair, proof, may_answer),
+            } => self.authorized(&pair, proof, may_answer),
             Action::Refused { domain, why } => {
                 tracing::info!(%domain, %why, peer = %self.peer, "not authorised");
             }
@@ -277,28 +277,24 @@ impl Connection {
         Ok(())
     }
 
-    fn authorized(&mut self, pair: Pair, proof: crate::stream::s2s::Proof, may_answer: bool) {
+    fn authorized(&mut self, pair: &Pair, proof: Proof, may_answer: bool) {
         tracing::info!(remote = %pair.remote, local = %pair.local, ?proof, may_answer, "authorised");
         self.slot.authenticated();
         if self.pace.is_none() {
             Span::current().record("remote", pair.remote.as_str());
             self.pace = Some(self.peers.paces.of(&pair.remote, self.peers.now_ms()));
         }
-        if let Some(link) = self.peers.core.remotes.find(&pair) {
+        if let Some(link) = self.peers.core.remotes.find(pair) {
             link.end_rest();
         }
         if may_answer
-            && let Some(link) = self.peers.core.remotes.link(&self.peers.core, &pair)
+            && let Some(link) = self.peers.core.remotes.link(&self.peers.core, pair)
             && let Some(sending) = Sending::begin(&self.peers.core, link, self.number)
         {
             // What an earlier stream did not bring over goes on this one.
             let unknown = sending.link.not_resumed(None);
-            crate::router::arrived(&self.peers.core, &unknown.done);
-            crate::router::returned(
-                &self.peers.core,
-                unknown.lost,
-                &super::sending::unanswered(),
-            );
+            arrived(&self.peers.core, &unknown.done);
+            returned(&self.peers.core, unknown.lost, &unanswered());
             self.sendings.push(sending);
         }
     }

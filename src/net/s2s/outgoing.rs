@@ -102,7 +102,7 @@ async fn see_to(peers: Arc<Peers>, link: Arc<RemoteLink>) {
 struct Connection {
     peers: Arc<Peers>,
     number: u64,
-    conduit: Conduit,
+    conduit: Box<Conduit>,
     stream: Box<Outgoing>,
     sending: Sending,
     /// Stanzas of the peer that were handled, and what must be durable before that is told.

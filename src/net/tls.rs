@@ -35,7 +35,7 @@ pub use acceptor::{Entry, TlsAcceptor};
 pub use carrier::Carrier;
 pub use client::{ClientError, Pin, TlsClient};
 pub use connector::{Connect, OwnKey, ServerStream};
-pub use peer::{Authorities, PeerCertificate};
+pub use peer::{Authorities, Dane, PeerCertificate};
 
 mod acceptor;
 mod carrier;

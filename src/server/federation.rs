@@ -10,7 +10,7 @@ use super::settings;
 use crate::config::{Config, FederationMode, Limits};
 use crate::crypto::hmac_sha256;
 use crate::net::conn::Front;
-use crate::net::dns::Resolver;
+use crate::net::dns::{Anchor, Resolver};
 use crate::net::s2s::{Finder, Formers, Paces, Peers};
 use crate::net::tls::Authorities;
 use crate::stream::s2s::S2sConfig;
@@ -37,7 +37,7 @@ pub(super) fn peers(
         streams: Arc::new(streams(&core.config, front, &secret)),
         authorities,
         finder: Finder::new(
-            Resolver::new(core.config.dns.addresses()),
+            Resolver::new(core.config.dns.addresses(), anchor(&core.config)?),
             core.config.federation.allow_private_addresses,
         ),
         inbound: front.inbound.clone(),
@@ -71,6 +71,13 @@ fn authorities(config: &Config) -> Result<Arc<Authorities>, String> {
         None => None,
     };
     Authorities::load(extra.as_deref())
+}
+
+fn anchor(config: &Config) -> Result<Anchor, String> {
+    match &config.dns.trust_anchor {
+        Some(path) => Anchor::of_file(path),
+        None => Ok(Anchor::public()),
+    }
 }
 
 fn streams(config: &Config, front: &Front, secret: &[u8; 32]) -> S2sConfig {

@@ -4,6 +4,8 @@
 //! No server is ever asked but those that the operator or the machine names.
 
 mod address;
+pub mod dane;
+mod secure;
 mod servers;
 mod target;
 
@@ -11,15 +13,18 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts};
 use hickory_resolver::config::{LookupIpStrategy, ResolverConfig, ResolverOpts};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use hickory_resolver::{ResolverBuilder, TokioResolver};
+
+use dane::Association;
 
 pub use address::{interleaved, is_public};
+pub use secure::Anchor;
 pub use target::{Srv, Target, Tls, order};
 
 /// The port of streams between servers (RFC 6120 §3.2.2).
@@ -54,6 +59,7 @@ pub enum Nowhere {
 pub struct Resolver {
     /// Those of the configuration; empty for the machine's own.
     configured: Vec<SocketAddr>,
+    anchor: Anchor,
     current: Mutex<Current>,
 }
 
@@ -61,18 +67,22 @@ struct Current {
     servers: Vec<SocketAddr>,
     looked_at: Option<Instant>,
     resolver: Option<Arc<TokioResolver>>,
+    /// One that checks signatures, beside the one that takes what it gets.
+    checking: Option<Arc<TokioResolver>>,
 }
 
 impl Resolver {
     /// Asks `servers`, or, where there are none, those that the machine knows when it asks.
     #[must_use]
-    pub fn new(servers: Vec<SocketAddr>) -> Resolver {
+    pub fn new(servers: Vec<SocketAddr>, anchor: Anchor) -> Resolver {
         Resolver {
             configured: servers,
+            anchor,
             current: Mutex::new(Current {
                 servers: Vec::new(),
                 looked_at: None,
                 resolver: None,
+                checking: None,
             }),
         }
     }
@@ -151,6 +161,22 @@ impl Resolver {
         }
     }
 
+    /// What the signed zone of a target says of its certificate (DANE, RFC 7673); mostly nothing.
+    pub async fn associations(&self, domain: &str, target: &Target) -> Vec<Association> {
+        if is_address(&target.host) {
+            return Vec::new();
+        }
+        // Most have none: that is a quick answer, and nothing has to be checked.
+        let name = format!("_{}._tcp.{}", target.port, target.host);
+        if self.records(&name, RecordType::TLSA).await.is_err() {
+            return Vec::new();
+        }
+        match self.now().1 {
+            Some(checking) => secure::associations(&checking, domain, target).await,
+            None => Vec::new(),
+        }
+    }
+
     async fn services(&self, domain: &str, service: &str, tls: Tls) -> Result<Services, Nowhere> {
         let records = match self
             .records(&format!("{service}.{domain}"), RecordType::SRV)
@@ -192,7 +218,8 @@ impl Resolver {
         // Nothing is ever searched for in the machine's own domain.
         fqdn.set_fqdn(true);
         let resolver = self
-            .current()
+            .now()
+            .0
             .ok_or_else(|| Nowhere::Unknown("no DNS server is known here".to_owned()))?;
         match tokio::time::timeout(PATIENCE, resolver.lookup(fqdn, type_)).await {
             Err(_) => Err(Nowhere::Unknown("the DNS does not answer".to_owned())),
@@ -205,8 +232,8 @@ impl Resolver {
         }
     }
 
-    /// The resolver for the servers of this moment.
-    fn current(&self) -> Option<Arc<TokioResolver>> {
+    /// The resolvers for the servers of this moment: the plain one, and the one that checks.
+    fn now(&self) -> (Option<Arc<TokioResolver>>, Option<Arc<TokioResolver>>) {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let is_fresh = current
             .looked_at
@@ -219,10 +246,11 @@ impl Resolver {
             current.looked_at = Some(Instant::now());
             if servers != current.servers || current.resolver.is_none() {
                 current.resolver = resolver(&servers).map(Arc::new);
+                current.checking = secure::resolver(&servers, &self.anchor).map(Arc::new);
                 current.servers = servers;
             }
         }
-        current.resolver.clone()
+        (current.resolver.clone(), current.checking.clone())
     }
 }
 
@@ -236,6 +264,10 @@ enum Services {
 }
 
 fn resolver(servers: &[SocketAddr]) -> Option<TokioResolver> {
+    builder(servers)?.build().ok()
+}
+
+fn builder(servers: &[SocketAddr]) -> Option<ResolverBuilder<TokioRuntimeProvider>> {
     if servers.is_empty() {
         return None;
     }
@@ -250,7 +282,7 @@ fn resolver(servers: &[SocketAddr]) -> Option<TokioResolver> {
     let config = ResolverConfig::from_name_servers(servers.collect());
     let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
     *builder.options_mut() = options();
-    builder.build().ok()
+    Some(builder)
 }
 
 fn options() -> ResolverOpts {

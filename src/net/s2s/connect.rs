@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use crate::addr::Jid;
-use crate::net::tls::{Connect, ServerStream};
+use crate::net::tls::{Connect, Dane, ServerStream};
 use crate::net::transport::Transport;
 use crate::stanza::{Condition, StanzaError};
 use crate::stream::s2s::{Action, Failure, Identity, Outgoing, Pair, Purpose, Verdict};
@@ -90,7 +90,8 @@ async fn try_one(
     let mut transport = Transport::plain(dialed.tcp);
     let mut identity: Option<Arc<dyn Identity>> = None;
     if dialed.is_direct {
-        let (secured, peer) = secure(peers, pair, transport, true).await.map_err(broken)?;
+        let secured = secure(peers, pair, transport, true, &dialed.dane).await;
+        let (secured, peer) = secured.map_err(broken)?;
         transport = secured;
         identity = Some(peer);
     }
@@ -112,7 +113,7 @@ async fn try_one(
                     conduit.flush().await.map_err(broken)?;
                     let plain = conduit.take_tcp().map_err(broken)?;
                     let plain = Transport::plain(plain);
-                    let secured = secure(peers, pair, plain, false).await;
+                    let secured = secure(peers, pair, plain, false, &dialed.dane).await;
                     let (secured, peer) = secured.map_err(broken)?;
                     conduit.transport = Some(secured);
                     stream.tls_established(peer);
@@ -178,6 +179,7 @@ async fn secure(
     pair: &Pair,
     transport: Transport,
     is_direct: bool,
+    dane: &Dane,
 ) -> io::Result<(Transport, Arc<crate::net::tls::PeerCertificate>)> {
     let tcp = transport.into_plain().ok_or(io::ErrorKind::InvalidInput)?;
     let limit = Duration::from_millis(peers.streams.negotiation_ms);
@@ -186,6 +188,7 @@ async fn secure(
         key: peers.tls.key_of(pair.local.as_str()),
         is_direct,
         authorities: &peers.authorities,
+        dane,
     };
     let handshake = ServerStream::connect(tcp, connect);
     let (stream, peer) = timeout(limit, handshake)

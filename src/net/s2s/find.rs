@@ -10,6 +10,7 @@ use crate::addr::Jid;
 use crate::addr::domain::to_ascii;
 use crate::net::dial::dial;
 use crate::net::dns::{Nowhere, Resolver, Target, Tls, is_public};
+use crate::net::tls::Dane;
 use crate::router::Core;
 use crate::stanza::Condition;
 use crate::stream::s2s::Failure;
@@ -23,6 +24,8 @@ pub struct Finder {
 /// The targets of a domain that were not tried yet.
 pub struct Targets<'a> {
     finder: &'a Finder,
+    /// The domain, as the DNS writes it.
+    domain: String,
     left: std::vec::IntoIter<Target>,
 }
 
@@ -32,6 +35,8 @@ pub struct Dialed {
     pub tcp: TcpStream,
     /// TLS comes first.
     pub is_direct: bool,
+    /// What its signed zone says of its certificate.
+    pub dane: Dane,
 }
 
 impl Finder {
@@ -54,6 +59,7 @@ impl Finder {
         let targets = self.resolver.targets(&name, random).await;
         Ok(Targets {
             finder: self,
+            domain: name,
             left: targets
                 .map_err(|nowhere| failure(nowhere, false))?
                 .into_iter(),
@@ -85,16 +91,22 @@ impl Targets<'_> {
                 });
             }
         }
-        let tcp = dial(&addresses, target.port)
-            .await
-            .map_err(|error| Failure {
-                condition: Condition::RemoteServerTimeout,
-                text: format!("{} port {}: {error}", target.host, target.port).into(),
-                is_of_target: true,
-            })?;
+        let (tcp, records) = tokio::join!(
+            dial(&addresses, target.port),
+            self.finder.resolver.associations(&self.domain, target),
+        );
+        let tcp = tcp.map_err(|error| Failure {
+            condition: Condition::RemoteServerTimeout,
+            text: format!("{} port {}: {error}", target.host, target.port).into(),
+            is_of_target: true,
+        })?;
         Ok(Dialed {
             tcp,
             is_direct: target.tls == Tls::Direct,
+            dane: Dane {
+                records,
+                host: target.host.clone(),
+            },
         })
     }
 }

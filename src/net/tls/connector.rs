@@ -17,7 +17,7 @@ use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{ClientConfig, ClientConnection, client::ResolvesClientCert};
 
 use super::acceptor::{ALPN_SERVER, crypto};
-use super::peer::{Authorities, PeerCertificate, TakesAny};
+use super::peer::{Authorities, Dane, PeerCertificate, TakesAny};
 use crate::addr::Jid;
 use crate::addr::domain::to_ascii;
 use crate::net::transport::Read;
@@ -46,6 +46,8 @@ pub struct Connect<'a> {
     pub is_direct: bool,
     /// Who may answer for the peer.
     pub authorities: &'a Arc<Authorities>,
+    /// What its signed zone says of its certificate.
+    pub dane: &'a Dane,
 }
 
 /// A certificate of ours with its key.
@@ -96,7 +98,8 @@ impl ServerStream {
             stream.tcp.writable().await?;
         }
         let chain = stream.tls.peer_certificates();
-        let peer = PeerCertificate::new(chain, connect.authorities, UnixTime::now());
+        let now = UnixTime::now();
+        let peer = PeerCertificate::called(chain, connect.authorities, connect.dane, now);
         Ok((stream, peer))
     }
 

@@ -30,6 +30,7 @@ use x509_parser::prelude::X509Certificate;
 use super::acceptor::crypto;
 use crate::addr::Jid;
 use crate::addr::domain::to_ascii;
+use crate::net::dns::dane::{self, Association, Match};
 use crate::stream::s2s::Identity;
 
 /// Certificates of a chain that are looked at.
@@ -77,7 +78,27 @@ pub struct PeerCertificate {
     chain: Vec<CertificateDer<'static>>,
     authorities: Arc<Authorities>,
     /// Whether some authority answers for it at this moment; judged once.
-    trust: Result<(), Cow<'static, str>>,
+    trust: Result<Trust, Cow<'static, str>>,
+}
+
+/// What the DNS says of the certificate of a server that is called, if its zone is signed.
+#[derive(Clone, Debug, Default)]
+pub struct Dane {
+    /// Empty for nothing.
+    pub records: Vec<Association>,
+    /// The target that the service record leads to: a name of the server as well (RFC 7673 §4).
+    pub host: String,
+}
+
+/// What a certificate is trusted for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Trust {
+    /// For the names in it.
+    Names,
+    /// For those, or if this one is among them.
+    NamesOr(String),
+    /// For whatever domain led to it: its zone names this very certificate (RFC 7671 §5.1).
+    Itself,
 }
 
 impl PeerCertificate {
@@ -90,9 +111,27 @@ impl PeerCertificate {
         let chain = chain.unwrap_or_default().iter().take(CHAIN_MAX);
         let chain: Vec<_> = chain.map(|der| der.clone().into_owned()).collect();
         PeerCertificate {
-            trust: trust(&chain, authorities, now),
+            trust: trust(&chain, authorities, now).map(|()| Trust::Names),
             chain,
             authorities: Arc::clone(authorities),
+        }
+    }
+
+    /// Likewise, of a server that was called. Where its signed zone says something of its
+    /// certificate, that counts, and what authorities say does not.
+    pub(super) fn called(
+        chain: Option<&[CertificateDer<'_>]>,
+        authorities: &Arc<Authorities>,
+        dane: &Dane,
+        now: UnixTime,
+    ) -> PeerCertificate {
+        let peer = PeerCertificate::new(chain, authorities, now);
+        match dane.records.is_empty() {
+            true => peer,
+            false => PeerCertificate {
+                trust: trust_by_dane(&peer.chain, authorities, dane, now),
+                ..peer
+            },
         }
     }
 
@@ -118,8 +157,15 @@ impl PeerCertificate {
 
 impl Identity for PeerCertificate {
     fn speaks_for(&self, domain: &Jid) -> Result<(), Cow<'static, str>> {
-        self.trust.clone()?;
-        match self.names(domain) {
+        let is_named = match self.trust.clone()? {
+            Trust::Itself => true,
+            Trust::Names => self.names(domain),
+            Trust::NamesOr(host) => {
+                let host = Jid::parse(&host).ok();
+                self.names(domain) || host.is_some_and(|host| self.names(&host))
+            }
+        };
+        match is_named {
             true => Ok(()),
             false => Err("it is for another name".into()),
         }
@@ -153,6 +199,32 @@ fn trust(
         authorities.algorithms.all,
     )
     .map_err(|error| in_words(&error))
+}
+
+/// RFC 7671 §5.1, §5.2.
+fn trust_by_dane(
+    chain: &[CertificateDer<'static>],
+    authorities: &Authorities,
+    dane: &Dane,
+    now: UnixTime,
+) -> Result<Trust, Cow<'static, str>> {
+    match dane::look_up(chain.iter().map(|der| der.as_ref()), &dane.records) {
+        Match::Own => Ok(Trust::Itself),
+        Match::Authority(place) => {
+            let mut roots = RootCertStore::empty();
+            let anchor = chain[place].clone();
+            roots
+                .add(anchor)
+                .map_err(|_| "its authority can't be read")?;
+            let named = Authorities {
+                roots,
+                algorithms: authorities.algorithms,
+            };
+            trust(&chain[..place], &named, now)?;
+            Ok(Trust::NamesOr(dane.host.clone()))
+        }
+        Match::None => Err("the signed zone of the domain names another one".into()),
+    }
 }
 
 fn in_words(error: &Error) -> Cow<'static, str> {

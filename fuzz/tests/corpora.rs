@@ -41,6 +41,11 @@ fn stream() {
 }
 
 #[test]
+fn s2s() {
+    replay("s2s", cairn_fuzz::s2s);
+}
+
+#[test]
 fn record() {
     replay("record", cairn_fuzz::record);
 }

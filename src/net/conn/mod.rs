@@ -51,6 +51,9 @@ const TURN_BYTES: usize = 64 * 1024;
 /// come faster than it reads what they are answered with.
 const REPLIES_MAX: usize = 1_000;
 
+/// How long a client of which nothing more is read may take nothing of what waits for it.
+const STANDSTILL: Duration = Duration::from_secs(10);
+
 /// What all clients' connections share.
 pub struct Front {
     /// The server behind it.
@@ -287,6 +290,12 @@ impl Connection {
                 return self.read();
             }
             writable = transport.writable(), if blocked => writable?,
+            () = tokio::time::sleep(STANDSTILL), if blocked && holds_back => {
+                self.refuse(
+                    StreamErrorCondition::PolicyViolation,
+                    "you read too slowly: too much waits to be sent to you",
+                );
+            }
             () = outbox => {
                 if blocked && let Some(session) = session {
                     let (ending, gone) = session.outbox.end_for(*number);

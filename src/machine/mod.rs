@@ -20,6 +20,7 @@ pub mod init;
 pub mod kernel_call;
 pub mod layout;
 pub mod link;
+pub mod medium;
 pub mod mount;
 pub mod net;
 pub mod plan;

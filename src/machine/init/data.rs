@@ -172,10 +172,12 @@ impl Init {
             .and_then(Device::new)
             .and_then(|device| store_id(&device));
         match id {
-            Ok(Some(id)) => self.change_state(|mut state| {
-                state.set_other(VARIABLE, &Wanted::Store(id).text());
-                state
-            }),
+            Ok(Some(id)) => {
+                self.change_state(|mut state| {
+                    state.set_other(VARIABLE, &Wanted::Store(id).text());
+                    state
+                });
+            }
             Ok(None) => self.say("the second disk holds no store yet"),
             Err(error) => self.say(&format!("cannot read the second disk: {error}")),
         }

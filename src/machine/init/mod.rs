@@ -26,7 +26,7 @@ use super::net::network::Network;
 use super::plan::Plan;
 use super::power::{self, Buttons, End};
 use super::release::{LogFormats, Release, Version};
-use super::slot::{Boot, Slot};
+use super::slot::Boot;
 use super::source::Found;
 use super::supervise::{self, Deaths};
 use super::upgrade::Upgrade;
@@ -283,7 +283,7 @@ impl Init {
         let (Some(slot), Some(state)) = (self.boot.slot, self.read_state()) else {
             return false;
         };
-        is_good(&state, slot.other())
+        state.is_good(slot.other())
     }
 
     fn give_up(&mut self, why: &str) {
@@ -322,15 +322,17 @@ impl Init {
         }
     }
 
-    /// Rewrites the boot state; a damaged one is made anew.
-    fn change_state(&mut self, change: impl FnOnce(BootState) -> BootState) {
+    /// Rewrites the boot state; a damaged one is made anew. `false`: it is not as it should be.
+    fn change_state(&mut self, change: impl FnOnce(BootState) -> BootState) -> bool {
         let Some(file) = &self.boot_state else {
-            return;
+            return false;
         };
         let state = boot_state::read(file).unwrap_or_default();
-        if let Err(error) = boot_state::write(file, &change(state)) {
+        let written = boot_state::write(file, &change(state));
+        if let Err(error) = &written {
             self.say(&format!("cannot write the boot state: {error}"));
         }
+        written.is_ok()
     }
 
     /// The system has proved itself.
@@ -342,7 +344,7 @@ impl Init {
         };
         self.change_state(|state| {
             let mut state = state.confirmed(slot);
-            mark_good(&mut state, slot, true);
+            state.set_good(slot, true);
             let floor = highest(&floor, state.other(FLOOR));
             state.set_other(FLOOR, &floor);
             state
@@ -383,28 +385,6 @@ impl Init {
 fn highest(floor: &str, kept: Option<&str>) -> String {
     let kept = kept.filter(|kept| Version::parse(kept) > Version::parse(floor));
     kept.unwrap_or(floor).to_owned()
-}
-
-/// Slots that once proved themselves stand in the boot state as `good`.
-fn is_good(state: &BootState, slot: Slot) -> bool {
-    state
-        .other("good")
-        .is_some_and(|good| good.contains(slot.name()))
-}
-
-fn mark_good(state: &mut BootState, slot: Slot, good: bool) {
-    let value: String = [Slot::A, Slot::B]
-        .into_iter()
-        .filter(|other| {
-            if *other == slot {
-                good
-            } else {
-                is_good(state, *other)
-            }
-        })
-        .map(Slot::name)
-        .collect();
-    state.set_other("good", &value);
 }
 
 /// The hash that everything of the root is verified against: the first long word of hex digits in

@@ -13,7 +13,7 @@ use crate::machine::disk::{self, Disk};
 use crate::machine::layout::Partition;
 use crate::machine::link::ToServer;
 use crate::machine::read_at::Device;
-use crate::machine::second_disk::{VARIABLE, Wanted, store_id};
+use crate::machine::second_disk::{VARIABLE, Wanted, seen, store_id};
 
 /// How often a disk that is waited for is looked for.
 const LOOK_EVERY_MS: u64 = 1_000;
@@ -23,6 +23,8 @@ const LOOK_EVERY_MS: u64 = 1_000;
 pub(super) struct Awaited {
     wanted: Wanted,
     look_ms: u64,
+    /// Disks that it is not, as was said.
+    refused: Vec<Disk>,
 }
 
 impl Init {
@@ -55,7 +57,11 @@ impl Init {
     }
 
     fn await_disk(&mut self, wanted: Wanted) {
-        self.awaited = Some(Awaited { wanted, look_ms: 0 });
+        self.awaited = Some(Awaited {
+            wanted,
+            look_ms: 0,
+            refused: Vec::new(),
+        });
         self.look_for_data(self.now_ms());
         if self.data.is_none() {
             self.data_said = format!("waiting for {}", wanted.said());
@@ -101,12 +107,16 @@ impl Init {
         };
         let mut stores = Vec::new();
         let mut blank = Vec::new();
+        let mut refused = Vec::new();
         for disk in self.second_disks() {
             match fits(&disk) {
                 Some(true) => stores.push(disk),
                 Some(false) => blank.push(disk),
-                None => {}
+                None => refused.push(disk),
             }
+        }
+        if stores.is_empty() && blank.is_empty() {
+            self.say_refused(refused);
         }
         match stores.len() {
             0 => blank.into_iter().next(),
@@ -119,6 +129,27 @@ impl Init {
                 }
                 None
             }
+        }
+    }
+
+    /// Says of disks that are not the one that is waited for what is on them, when they are others
+    /// than before.
+    fn say_refused(&mut self, disks: Vec<Disk>) {
+        let said = disks.iter().map(|disk| {
+            let name = disk.path().display().to_string();
+            let device = File::open(disk.path()).and_then(Device::new);
+            match device.and_then(|device| seen(&device)) {
+                Ok(what) => format!("{name} holds {what}: it is left alone"),
+                Err(error) => format!("{name} cannot be read: {error}"),
+            }
+        });
+        match &mut self.awaited {
+            Some(awaited) if awaited.refused != disks => {
+                let said: Vec<String> = said.collect();
+                awaited.refused = disks;
+                said.iter().for_each(|line| self.say(line));
+            }
+            _ => {}
         }
     }
 

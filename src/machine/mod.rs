@@ -18,6 +18,7 @@ pub mod health;
 pub mod inherit;
 pub mod init;
 pub mod kernel_call;
+pub mod last_words;
 pub mod layout;
 pub mod link;
 pub mod medium;

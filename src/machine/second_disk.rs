@@ -173,7 +173,10 @@ mod tests {
     #[test]
     fn what_is_on_a_disk_is_told_by_its_marks() {
         let told = |disk: Vec<u8>| seen(&Bytes(disk)).expect("it reads");
-        assert_eq!(told(with_store(7, 0)), format!("the store {}", "07".repeat(16)));
+        assert_eq!(
+            told(with_store(7, 0)),
+            format!("the store {}", "07".repeat(16))
+        );
         for (at, mark, what) in MARKS {
             let mut disk = vec![0; 1 << 20];
             disk[510..512].copy_from_slice(b"\x55\xaa");

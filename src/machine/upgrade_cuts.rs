@@ -493,9 +493,7 @@ fn after_any_cut_the_next_upgrade_goes_through() {
 #[test]
 fn a_new_system_that_never_confirms_itself_gives_way_after_three_starts() {
     let bundle = Bundle::new();
-    let mut disk = bundle
-        .push(machine(Slot::A, Other::Proved), Slot::A)
-        .disk;
+    let mut disk = bundle.push(machine(Slot::A, Other::Proved), Slot::A).disk;
     let versions: Vec<Started> = (0..4).map(|_| disk.start().0).collect();
     let new = || Started::Runs(Slot::B, 2);
     assert_eq!(versions, [new(), new(), new(), Started::Runs(Slot::A, 1)]);

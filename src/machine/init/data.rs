@@ -47,6 +47,7 @@ impl Init {
             Ok(device) => {
                 self.data = Some(device);
                 self.data_said = name;
+                self.tell_last_words();
             }
             Err(error) => {
                 self.data_said = format!("cannot open {name}: {error}");
@@ -90,6 +91,7 @@ impl Init {
                 self.data = Some(device);
                 self.data_said = name;
                 self.data_disk = Some(found);
+                self.tell_last_words();
                 self.start_server();
             }
             Err(error) => self.say(&format!("cannot open {name}: {error}")),

@@ -36,6 +36,7 @@ use crate::service::machine::MachineStatus;
 mod child;
 mod clock;
 mod data;
+mod ends;
 mod errand;
 mod net;
 mod page;
@@ -85,8 +86,8 @@ struct Init {
     has_opened: bool,
     /// The store holds a configuration, and somebody administers the machine.
     is_claimed: bool,
-    /// This slot was given up.
-    given_up: bool,
+    /// Why this slot was given up, if it was.
+    given_up: Option<String>,
     /// A person at the machine ended it.
     by_hand: bool,
     root_hash: String,
@@ -133,10 +134,7 @@ pub fn main() -> ! {
     init.mend_state();
     init.raise_clock();
     init.open_data();
-    init.start_server();
-    loop {
-        init.turn();
-    }
+    init.run()
 }
 
 impl Init {
@@ -181,7 +179,7 @@ impl Init {
             configured: None,
             has_opened: false,
             is_claimed: false,
-            given_up: false,
+            given_up: None,
             by_hand: false,
             root_hash: root_hash(&cmdline),
             told_status: None,
@@ -291,7 +289,7 @@ impl Init {
             return;
         };
         self.say(&format!("{why}: going back to slot {}", slot.other()));
-        self.given_up = true;
+        self.given_up = Some(why.to_owned());
         self.change_state(|state| state.given_up(slot));
         self.end(End::Reboot);
     }
@@ -367,9 +365,12 @@ impl Init {
     fn finish(&mut self, how: End) -> ! {
         if let (Some(slot), false) = (self.boot.slot, self.health.is_confirmed()) {
             // An orderly stop is no failure, where a person at the machine wanted it.
-            if self.by_hand && !self.given_up {
+            if self.by_hand && self.given_up.is_none() {
                 self.change_state(|state| state.stopped(slot));
             }
+        }
+        if let Some(why) = self.given_up.take() {
+            self.leave_last_words(&why);
         }
         self.say(match how {
             End::Reboot => "starting again",

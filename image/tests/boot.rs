@@ -35,7 +35,11 @@ fn boots_and_serves(efi: bool) {
         domain: "chat.example",
         port: vm.port,
     };
-    chat.between(("bob", PASSWORD), ("alice", PASSWORD), "through the machine");
+    chat.between(
+        ("bob", PASSWORD),
+        ("alice", PASSWORD),
+        "through the machine",
+    );
 }
 
 #[test]

@@ -160,3 +160,30 @@ fn the_kernels_records_are_read_as_people_know_them() {
     );
     assert!(kernel_log(Path::new("/nonexistent")).is_empty());
 }
+
+proptest::proptest! {
+    /// The server can write to the area: whatever it leaves there is read, or is not.
+    #[test]
+    fn nothing_that_stands_there_ends_pid_1(
+        head in proptest::collection::vec(proptest::num::u8::ANY, 28),
+        len in 0_u32..70_000,
+        text in proptest::collection::vec(proptest::num::u8::ANY, 0..3_000),
+    ) {
+        let mut area = vec![0; AREA_BYTES as usize];
+        area[..8].copy_from_slice(MAGIC);
+        area[8..36].copy_from_slice(&head);
+        area[8..12].copy_from_slice(&VERSION.to_le_bytes());
+        area[12..16].copy_from_slice(&len.to_le_bytes());
+        area[ALIGN..ALIGN + text.len()].copy_from_slice(&text);
+        let end = ALIGN + len as usize;
+        let sum = area.get(ALIGN..end).map_or(0, crc32fast::hash);
+        area[32..36].copy_from_slice(&sum.to_le_bytes());
+        let sum = crc32fast::hash(&area[..36]);
+        area[36..40].copy_from_slice(&sum.to_le_bytes());
+        let read = LastWords::decode(&area);
+        proptest::prop_assert_eq!(read.is_some(), end <= area.len());
+        for line in read.iter().flat_map(LastWords::lines) {
+            proptest::prop_assert!(!line.contains('\n'));
+        }
+    }
+}

@@ -53,12 +53,19 @@ pub fn python() -> Option<PathBuf> {
 
 /// The tool under test.
 pub fn tool() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_cairn-image"))
+    Command::new(program("cairn-image"))
 }
 
 /// `cairn` as it runs on this computer, which is built beside the tool.
 pub fn cairn() -> Command {
-    Command::new(Path::new(env!("CARGO_BIN_EXE_cairn-image")).with_file_name("cairn"))
+    Command::new(program("cairn"))
+}
+
+/// Tests and examples stand in folders beside the programs.
+fn program(name: &str) -> PathBuf {
+    let here = std::env::current_exe().expect("a program");
+    let folder = here.parent().and_then(Path::parent);
+    folder.expect("a folder of a folder").join(name)
 }
 
 #[track_caller]
@@ -281,11 +288,13 @@ pub struct Vm {
     pub port: u16,
     /// Where its port 443 is.
     pub https: u16,
+    /// Where its port 5223 is; 0: nowhere.
+    pub direct: u16,
 }
 
 impl Vm {
     pub fn start(disk: &Disk, options: &Options) -> Vm {
-        let (port, https) = (free_port(), free_port());
+        let (port, https, direct) = (free_port(), free_port(), free_port());
         let mut qemu = Command::new("qemu-system-x86_64");
         qemu.args(["-accel", "tcg", "-nographic", "-device", "i6300esb"]);
         let memory = if options.memory == 0 {
@@ -302,7 +311,7 @@ impl Vm {
         ));
         qemu.arg("-nic").arg(format!(
             "user,model=virtio-net-pci,hostfwd=tcp:127.0.0.1:{port}-:5222,\
-             hostfwd=tcp:127.0.0.1:{https}-:443"
+             hostfwd=tcp:127.0.0.1:{https}-:443,hostfwd=tcp:127.0.0.1:{direct}-:5223"
         ));
         if options.efi {
             let variables = disk.file("efi-variables.fd");
@@ -327,7 +336,9 @@ impl Vm {
             .stderr(Stdio::inherit())
             .spawn()
             .expect("QEMU runs");
-        Vm::of(child, port, https)
+        let mut vm = Vm::of(child, port, https);
+        vm.direct = direct;
+        vm
     }
 
     /// One that was started otherwise, with its serial line as its standard output.
@@ -339,6 +350,7 @@ impl Vm {
             seen: Vec::new(),
             port,
             https,
+            direct: 0,
         }
     }
 

@@ -1,5 +1,6 @@
 //! The program: `cairn` itself, linked statically, without a trace of where it was built.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -24,7 +25,14 @@ pub struct Program {
 pub struct Made {
     /// The compiler, as it says itself.
     pub rustc: String,
-    /// The packages of the lock file.
+    /// The sum of the standard library that came with it: of a list with the sum and the name of
+    /// each part.
+    #[serde(default)]
+    pub std_sha256: String,
+    /// The sum of the C library that is linked; empty where the compiler does not say where it is.
+    #[serde(default)]
+    pub libc_sha256: String,
+    /// The packages that it is compiled from or with, of the lock file.
     pub crates: Vec<Package>,
 }
 
@@ -80,8 +88,7 @@ pub fn build() -> Result<Program, String> {
     ] {
         flags.push(format!("--remap-path-prefix={from}={to}"));
     }
-    let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .current_dir(&root)
+    let status = cargo(&root)
         .args([
             "build",
             "--locked",
@@ -121,12 +128,65 @@ impl Made {
         let rustc = tool::run(Command::new("rustc").arg("--version"))?;
         Ok(Made {
             rustc: rustc.trim().to_owned(),
+            std_sha256: standard_library()?,
+            libc_sha256: c_library(),
             crates: crates(root)?,
         })
     }
 }
 
-/// The packages of the lock file, with the licences that they give themselves.
+fn standard_library() -> Result<String, String> {
+    let mut ask = Command::new("rustc");
+    ask.args(["--print", "target-libdir", "--target", TARGET]);
+    let folder = tool::run(&mut ask)?;
+    let folder = Path::new(folder.trim());
+    let told = |error: std::io::Error| format!("cannot read {}: {error}", folder.display());
+    let names = std::fs::read_dir(folder).map_err(told)?.flatten();
+    let mut names: Vec<String> = names
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| name.ends_with(".rlib"))
+        .collect();
+    names.sort();
+    let mut text = String::new();
+    for name in names {
+        let sum = tool::sha256(&tool::read(&folder.join(&name))?);
+        text.push_str(&format!("{sum}  {name}\n"));
+    }
+    Ok(tool::sha256(text.as_bytes()))
+}
+
+fn c_library() -> String {
+    let file = tool::run(Command::new("cc").arg("-print-file-name=libc.a"));
+    // One that it does not know is named as it was asked for.
+    let file = file.ok().filter(|file| file.trim() != "libc.a");
+    let bytes = file.and_then(|file| tool::read(Path::new(file.trim())).ok());
+    bytes.map_or_else(String::new, |bytes| tool::sha256(&bytes))
+}
+
+fn cargo(root: &Path) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root);
+    command
+}
+
+/// What the program is compiled from and with, names and versions; not what only its tests or the
+/// builder need.
+fn needed(root: &Path) -> Result<BTreeSet<(String, String)>, String> {
+    let tree = tool::run(
+        cargo(root)
+            .args(["tree", "--locked", "--package", "cairn"])
+            .args(["--edges", "normal,build", "--target", TARGET])
+            .args(["--prefix", "none", "--no-dedupe", "--format", "{p}"]),
+    )?;
+    let package = |line: &str| {
+        let (name, rest) = line.split_once(" v")?;
+        let version = rest.split(' ').next()?;
+        Some((name.to_owned(), version.to_owned()))
+    };
+    Ok(tree.lines().filter_map(package).collect())
+}
+
+/// The packages of the lock file that it needs, with the licences that they give themselves.
 fn crates(root: &Path) -> Result<Vec<Package>, String> {
     let lock = tool::read(&root.join("Cargo.lock"))?;
     let lock: toml::Table = toml::from_str(&String::from_utf8_lossy(&lock))
@@ -141,13 +201,13 @@ fn crates(root: &Path) -> Result<Vec<Package>, String> {
         })
     };
     let metadata = tool::run(
-        Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-            .current_dir(root)
+        cargo(root)
             .args(["metadata", "--locked", "--format-version", "1"])
             .args(["--filter-platform", TARGET]),
     )?;
     let metadata: Value =
         serde_json::from_str(&metadata).map_err(|error| format!("cargo metadata: {error}"))?;
+    let needed = needed(root)?;
     let mut packages: Vec<Package> = metadata["packages"]
         .as_array()
         .into_iter()
@@ -155,6 +215,8 @@ fn crates(root: &Path) -> Result<Vec<Package>, String> {
         .filter_map(|package| {
             let text = |key: &str| Some(package[key].as_str()?.to_owned());
             let (name, version) = (text("name")?, text("version")?);
+            let is_needed = needed.contains(&(name.clone(), version.clone()));
+            is_needed.then_some(())?;
             Some(Package {
                 sha256: sum(&name, &version)?,
                 licence: text("license").unwrap_or_default(),

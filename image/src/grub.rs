@@ -1,5 +1,6 @@
 //! The boot loader: one GRUB for BIOS and UEFI, with its script sealed inside.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -10,6 +11,8 @@ use crate::tool;
 const SCRIPT: &[u8] = include_bytes!("../grub/grub.cfg");
 /// The rescue shell, which has no `if`, hands over to the script at once.
 const EARLY: &[u8] = b"set prefix=(memdisk)\nset root=memdisk\nnormal (memdisk)/grub.cfg\n";
+/// What is added for a firmware, by GRUB's name for it.
+const FORMATS: [(&str, &str); 2] = [("i386-pc", "biosdisk"), ("x86_64-efi", "efi_gop")];
 const MODULES: &str = "memdisk tar part_gpt fat normal loadenv serial terminal echo true test regexp \
                        linux boot reboot sleep probe hashsum gcry_sha256";
 /// What was made.
@@ -52,11 +55,51 @@ pub fn make(modules: &Path) -> Result<Loader, String> {
         tool::run(&mut command)?;
         tool::read(&folder.join(output))
     };
-    let core = image("i386-pc", "core.img", "biosdisk")?;
-    let efi = image("x86_64-efi", "boot.efi", "efi_gop")?;
+    let [(pc, disk), (uefi, screen)] = FORMATS;
+    let core = image(pc, "core.img", disk)?;
+    let efi = image(uefi, "boot.efi", screen)?;
     let boot = fs::read(modules.join("i386-pc/boot.img"))
         .map_err(|error| format!("GRUB's boot.img is missing: {error}; install grub-pc-bin"))?;
     install(boot, core, efi)
+}
+
+/// The sum of what GRUB's tool reads of a folder for one firmware (`i386-pc` or `x86_64-efi`): of a
+/// list, sorted, with the sum and the name of each file, as `sha256sum` writes it.
+pub fn sum(modules: &Path, format: &str) -> Result<String, String> {
+    let folder = modules.join(format);
+    let list = tool::read(&folder.join("moddep.lst"))?;
+    let extra = FORMATS.iter().find(|(name, _)| *name == format);
+    let wanted = MODULES
+        .split_whitespace()
+        .chain(extra.map(|(_, module)| *module));
+    let mut files: BTreeSet<String> = needed(&String::from_utf8_lossy(&list), wanted)
+        .into_iter()
+        .map(|module| format!("{module}.mod"))
+        .collect();
+    files.insert("moddep.lst".to_owned());
+    let images =
+        ["boot", "diskboot", "kernel", "lzma_decompress"].map(|name| format!("{name}.img"));
+    files.extend(images.into_iter().filter(|name| folder.join(name).exists()));
+    let mut text = String::new();
+    for file in files {
+        let bytes = tool::read(&folder.join(&file))?;
+        text.push_str(&format!("{}  {file}\n", tool::sha256(&bytes)));
+    }
+    Ok(tool::sha256(text.as_bytes()))
+}
+
+/// Modules, and those that they need, by GRUB's list: a line for each, `name: others`.
+fn needed<'a>(list: &'a str, wanted: impl Iterator<Item = &'a str>) -> BTreeSet<&'a str> {
+    let mut left: Vec<&str> = wanted.collect();
+    let mut found = BTreeSet::new();
+    while let Some(module) = left.pop() {
+        if found.insert(module) {
+            let lines = list.lines().filter_map(|line| line.split_once(':'));
+            let others = lines.filter(|(name, _)| *name == module);
+            left.extend(others.flat_map(|(_, others)| others.split_whitespace()));
+        }
+    }
+    found
 }
 
 /// Tells the first sector where the rest is, and the rest where it goes on: what GRUB's own
@@ -129,5 +172,12 @@ mod tests {
             .sum();
         assert_eq!(&archive[148..154], format!("{sum:06o}").as_bytes());
         assert_eq!(&archive[512..516], b"echo");
+    }
+
+    #[test]
+    fn a_module_brings_what_it_needs() {
+        let list = "a: b c\nb:\nc: a d\nd: b\ne: a\n";
+        let found = needed(list, ["a", "x"].into_iter());
+        assert_eq!(found, BTreeSet::from(["a", "b", "c", "d", "x"]));
     }
 }

@@ -181,11 +181,19 @@ fn build(options: &Build) -> Result<(), String> {
         kernel.made.version
     ));
     let versions = tool::Versions::read(options.versions.as_deref())?;
-    let bill = sbom::make(&kernel, &program, &versions);
+    let roots = roots(&options.roots)?;
+    let sums = sbom::Sums {
+        grub_bios: grub::sum(&options.grub, "i386-pc")?,
+        grub_efi: grub::sum(&options.grub, "x86_64-efi")?,
+        grub_tool: tool::program_sha256("grub-mkimage")?,
+        erofs_tool: tool::program_sha256("mkfs.erofs")?,
+        roots: tool::sha256(&roots),
+    };
+    let bill = sbom::make(&kernel, &program, &versions, &sums);
     let (sbom, licences) = (bill.to_json()?, bill.licences());
     let files = vec![
         ("etc/cairn-release", release.into_bytes()),
-        ("etc/ssl/certs/ca-certificates.crt", roots(&options.roots)?),
+        ("etc/ssl/certs/ca-certificates.crt", roots),
         (
             "usr/share/cairn/licences.txt",
             licences.clone().into_bytes(),

@@ -6,16 +6,35 @@ use crate::binary::Program;
 use crate::kernel::Kernel;
 use crate::tool::{self, Versions};
 
-/// Packages of the distribution that leave bytes in the image or decide about them, and the
-/// licences of the bytes that they leave.
-const TOOLS: [(&str, &str); 6] = [
-    ("grub-pc-bin", "GPL-3.0-or-later"),
-    ("grub-efi-amd64-bin", "GPL-3.0-or-later"),
-    ("grub-common", "GPL-3.0-or-later"),
-    ("erofs-utils", ""),
-    ("libc6-dev", "LGPL-2.1-or-later"),
-    ("ca-certificates", "MPL-2.0"),
-];
+/// The sums of what is read of the distribution's packages.
+#[derive(Debug)]
+pub struct Sums {
+    /// GRUB's modules for BIOS.
+    pub grub_bios: String,
+    /// GRUB's modules for UEFI.
+    pub grub_efi: String,
+    /// The tool that puts them together.
+    pub grub_tool: String,
+    /// The tool that makes the root's file system.
+    pub erofs_tool: String,
+    /// The certificate authorities.
+    pub roots: String,
+}
+
+impl Sums {
+    /// Packages that leave bytes in the image or decide about them, the licences of the bytes that
+    /// they leave, and their sums.
+    fn packages<'a>(&'a self, program: &'a Program) -> [(&'static str, &'static str, &'a str); 6] {
+        [
+            ("grub-pc-bin", "GPL-3.0-or-later", &self.grub_bios),
+            ("grub-efi-amd64-bin", "GPL-3.0-or-later", &self.grub_efi),
+            ("grub-common", "GPL-3.0-or-later", &self.grub_tool),
+            ("erofs-utils", "", &self.erofs_tool),
+            ("libc6-dev", "LGPL-2.1-or-later", &program.made.libc_sha256),
+            ("ca-certificates", "MPL-2.0", &self.roots),
+        ]
+    }
+}
 
 /// The document, the same for the same inputs.
 pub struct Bill {
@@ -32,7 +51,7 @@ struct Component {
 }
 
 /// What is in an image of this kernel and this program.
-pub fn make(kernel: &Kernel, program: &Program, versions: &Versions) -> Bill {
+pub fn make(kernel: &Kernel, program: &Program, versions: &Versions, sums: &Sums) -> Bill {
     let component = |kind, name: &str, version: &str, licence: &str, sha256: &str| Component {
         kind,
         name: name.to_owned(),
@@ -59,16 +78,17 @@ pub fn make(kernel: &Kernel, program: &Program, versions: &Versions) -> Bill {
             "MIT OR Apache-2.0",
             &tool::sha256(&program.bytes),
         ),
-        component("application", "rustc", &program.made.rustc, "", ""),
-    ];
-    for (name, licence) in TOOLS {
-        components.push(component(
+        component(
             "application",
-            name,
-            &versions.of(name),
-            licence,
-            "",
-        ));
+            "rustc",
+            &program.made.rustc,
+            "MIT OR Apache-2.0",
+            &program.made.std_sha256,
+        ),
+    ];
+    for (name, licence, sum) in sums.packages(program) {
+        let version = versions.of(name);
+        components.push(component("application", name, &version, licence, sum));
     }
     for package in &program.made.crates {
         let (name, version) = (&package.name, &package.version);

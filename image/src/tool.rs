@@ -72,6 +72,17 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), String> {
     fs::write(path, bytes).map_err(|error| format!("cannot write {}: {error}", path.display()))
 }
 
+/// The sum of a program that is run by its name.
+pub fn program_sha256(name: &str) -> Result<String, String> {
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&folders)
+        .map(|folder| folder.join(name))
+        .find(|path| path.is_file());
+    let path =
+        found.ok_or_else(|| format!("{name} is missing; `./dev` installs what is needed"))?;
+    Ok(sha256(&read(&path)?))
+}
+
 /// The SHA-256 sum in hexadecimal.
 pub fn sha256(bytes: &[u8]) -> String {
     hexadecimal(&Sha256::digest(bytes))

@@ -4,11 +4,11 @@
 
 mod support;
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
-use support::{Disk, Options, PASSWORD, Vm, image, python, succeeds, tool};
+use support::{Chat, Disk, Options, PASSWORD, Vm, image, python, succeeds, tool};
 
 const MIB: u64 = 1 << 20;
 const CONFIG: &str = "domain = \"chat.example\"\n";
@@ -21,39 +21,6 @@ fn given(efi: bool) -> Options {
     }
 }
 
-/// slixmpp as `name`, who writes to `other`.
-fn chat(python: &Path, name: &str, other: &str, port: u16) -> Child {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/chat.py");
-    Command::new(python)
-        .arg(script)
-        .args([&format!("{name}@chat.example"), PASSWORD])
-        .args([
-            &format!("{other}@chat.example"),
-            &format!("127.0.0.1:{port}"),
-        ])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("Python runs")
-}
-
-/// Bob writes to Alice, who may come later.
-fn chat_through(python: &Path, port: u16) {
-    let mut bob = chat(python, "bob", "alice", port);
-    let mut said = bob.stdin.take().expect("it is piped");
-    said.write_all(b"through the machine\n").expect("it reads");
-    said.flush().expect("it reads");
-    let mut alice = chat(python, "alice", "bob", port);
-    let mut heard = BufReader::new(alice.stdout.take().expect("it is piped"));
-    let mut line = String::new();
-    heard.read_line(&mut line).expect("UTF-8");
-    assert_eq!(line, "bob@chat.example: through the machine\n");
-    for mut child in [alice, bob] {
-        let _ = child.kill();
-        let _ = child.wait();
-    }
-}
-
 fn boots_and_serves(efi: bool) {
     let (Some(image), Some(python)) = (image(), python()) else {
         return;
@@ -63,7 +30,16 @@ fn boots_and_serves(efi: bool) {
     vm.wait_for("the server accepts log-ins");
     assert!(vm.has_said("starts, from slot a"));
     assert!(vm.has_said("(DHCP)"));
-    chat_through(&python, vm.port);
+    let chat = Chat {
+        python: &python,
+        domain: "chat.example",
+        port: vm.port,
+    };
+    chat.between(
+        ("bob", PASSWORD),
+        ("alice", PASSWORD),
+        "through the machine",
+    );
 }
 
 #[test]
@@ -102,6 +78,35 @@ fn a_damaged_kernel_or_boot_entry_gives_way_to_the_other_slot_in_the_same_boot()
         disk.flip(disk.find(text, 7, 39));
         let mut vm = Vm::start(&disk, &given(false));
         vm.wait_for("starts, from slot b, because slot a did not boot");
+        assert!(!vm.has_said("panic"));
+    }
+}
+
+#[test]
+fn damaged_sums_or_a_damaged_file_system_of_a_slot_give_way_to_the_other_in_the_same_boot() {
+    let Some(image) = image() else { return };
+    let at = Disk::of(&image);
+    let digit = at.find(b"  vmlinuz\n", 7, 39) - 1;
+    // Behind the sectors that the first one says are reserved: the table that says where the
+    // kernel goes on.
+    let reserved = at.read(7 * MIB + 14, 2);
+    let table = 7 * MIB + 512 * u64::from(u16::from_le_bytes([reserved[0], reserved[1]]));
+    let entry = table + 2 * 100;
+    let name = at.find(b"VMLINUZ", 7, 39);
+    let sectors_of_a_cluster = 7 * MIB + 13;
+    drop(at);
+    for place in [digit, entry, name, sectors_of_a_cluster] {
+        let disk = Disk::of(&image);
+        disk.fill_both_slots();
+        // Of a digit this makes another one, or none.
+        let byte = disk.read(place, 1)[0] ^ 1;
+        disk.write(place, &[byte]);
+        let mut vm = Vm::start(&disk, &given(false));
+        let line = vm.wait_for(" starts, from slot ");
+        assert!(
+            line.ends_with("starts, from slot b, because slot a did not boot"),
+            "{place}: {line}"
+        );
         assert!(!vm.has_said("panic"));
     }
 }
@@ -221,6 +226,52 @@ fn a_second_disk_holds_the_data_and_is_waited_for() {
     vm.cut();
     let blank = std::fs::read(&second).expect("it reads");
     assert!(blank.iter().all(|byte| *byte == 0));
+}
+
+#[test]
+fn a_second_disk_with_something_else_on_it_is_left_alone_and_named() {
+    let Some(image) = image() else { return };
+    let disk = Disk::of(&image);
+    let second = disk.file("second.raw");
+    let start = || {
+        let drive = format!("file={},format=raw,if=virtio", second.display());
+        let options = Options {
+            config: Some("domain = \"chat.example\"\ndata = \"second-disk\"\n"),
+            more: vec!["-drive".to_owned(), drive],
+            ..Options::default()
+        };
+        Vm::start(&disk, &options)
+    };
+    let sum = || succeeds(Command::new("sha256sum").arg(&second));
+    // A file system of somebody else.
+    let file = std::fs::File::create(&second).expect("it is made");
+    file.set_len(64 * MIB).expect("it grows");
+    succeeds(Command::new("mkfs.fat").args(["-n", "PHOTOS"]).arg(&second));
+    let before = sum();
+    let mut vm = start();
+    vm.wait_for("waiting for a blank second disk");
+    assert!(vm.has_said("/dev/vdb holds a file system (FAT): it is left alone"));
+    vm.cut();
+    assert_eq!(sum(), before);
+    // It is taken away, and a blank one holds the data from then on.
+    std::fs::write(&second, vec![0; 64 << 20]).expect("it is written");
+    let mut vm = start();
+    vm.wait_for("the data are on /dev/vdb");
+    vm.wait_for("the server accepts log-ins");
+    vm.cut();
+    // The store of another machine.
+    let mut head = vec![0; 8192];
+    head[..8].copy_from_slice(b"CAIRNLOG");
+    head[24..40].fill(7);
+    head.resize(64 << 20, 0x5a);
+    std::fs::write(&second, head).expect("it is written");
+    let before = sum();
+    let mut vm = start();
+    vm.wait_for("waiting for the disk with the store ");
+    let other = "/dev/vdb holds the store 07070707070707070707070707070707: it is left alone";
+    assert!(vm.has_said(other));
+    vm.cut();
+    assert_eq!(sum(), before);
 }
 
 #[test]

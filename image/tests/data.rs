@@ -98,6 +98,65 @@ fn failing_write(after: u32) -> String {
     script
 }
 
+/// A script of `blkdebug`: the first blocks of the store's first segments take no write, so nothing
+/// can be appended; everything else does.
+fn failing_log() -> String {
+    let mut script = String::new();
+    for segment in 0..4 {
+        for block in 1..64 {
+            let sector = 327 * 2048 + 128 + segment * 16_384 + block * 8;
+            let _ = write!(
+                script,
+                "[inject-error]\nevent = \"pwritev\"\niotype = \"write\"\n\
+                 sector = \"{sector}\"\nerrno = \"5\"\n"
+            );
+        }
+    }
+    script
+}
+
+#[test]
+fn a_system_that_gives_itself_up_says_why_at_the_next_start() {
+    let Some(image) = image() else { return };
+    let disk = Disk::with_accounts(&image, &["alice"]);
+    disk.fill_both_slots();
+    // Slot b once proved itself, so there is something to go back to.
+    let mut state = b"# GRUB Environment Block\nslot=a\nleft=3\nfb=0\ngood=b\n".to_vec();
+    state.resize(1024, b'#');
+    for at in [5632, 9728] {
+        disk.write((6 << 20) + at, &state);
+    }
+    let script = disk.file("blkdebug");
+    fs::write(&script, failing_log()).expect("it is written");
+    let options = Options {
+        config: Some(CONFIG),
+        driver: Some(format!("blkdebug:{}:", script.display())),
+        ..Options::default()
+    };
+    let mut vm = Vm::start(&disk, &options);
+    vm.wait_for("the server keeps dying: going back to slot b");
+    vm.wait_for("why is kept for the next start");
+    vm.wait_for("starts, from slot b, because slot a did not boot");
+    let line = vm.wait_for("a boot ended by itself at ");
+    assert!(line.contains("(1 did so on this disk)"), "{line}");
+    vm.wait_for("that boot: the server keeps dying");
+    vm.wait_for("that boot: own: ");
+    // The disk's own complaint, which no memory of the kernel would have kept: it did not panic.
+    vm.wait_for("that boot: kernel: ");
+    assert!(!vm.has_said("Kernel panic"));
+    vm.cut();
+    // It is told once, and the store is as it was.
+    let mut vm = Vm::start(
+        &disk,
+        &Options {
+            config: Some(CONFIG),
+            ..Options::default()
+        },
+    );
+    vm.wait_for("1 accounts");
+    assert!(!vm.has_said("that boot: "));
+}
+
 #[test]
 fn a_server_that_dies_is_started_again_without_a_reboot_and_loses_nothing() {
     let (Some(image), Some(python)) = (image(), python()) else {

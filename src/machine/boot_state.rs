@@ -6,10 +6,9 @@
 //! offset, with a copy behind it, and is rewritten in place: everything that matters lies in its
 //! first sector, so a torn write leaves the old or the new one.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 
+use super::medium::Medium;
 use super::slot::Slot;
 
 /// Bytes of an environment block.
@@ -18,6 +17,9 @@ pub const BLOCK_BYTES: usize = 1024;
 pub const OFFSETS: [u64; 2] = [5632, 9728];
 /// Attempts that a slot gets.
 pub const ATTEMPTS: u8 = 3;
+
+/// Names the slots whose systems once proved themselves.
+const GOOD: &str = "good";
 
 const MAGIC: &str = "# GRUB Environment Block\n";
 /// What a sector holds: variables behind it could be lost by a torn write.
@@ -99,6 +101,24 @@ impl BootState {
         self.others.push((name.to_owned(), value.to_owned()));
     }
 
+    /// Whether a slot holds a system that once proved itself.
+    #[must_use]
+    pub fn is_good(&self, slot: Slot) -> bool {
+        self.other(GOOD)
+            .is_some_and(|good| good.contains(slot.name()))
+    }
+
+    /// Says that a slot does, or does not any more.
+    pub fn set_good(&mut self, slot: Slot, is_good: bool) {
+        let holds = |other: &Slot| match *other == slot {
+            true => is_good,
+            false => self.is_good(*other),
+        };
+        let slots = [Slot::A, Slot::B].into_iter();
+        let value: String = slots.filter(holds).map(Slot::name).collect();
+        self.set_other(GOOD, &value);
+    }
+
     /// The running slot has proved itself: it has all its attempts again.
     #[must_use]
     pub fn confirmed(self, running: Slot) -> BootState {
@@ -154,37 +174,44 @@ impl BootState {
 }
 
 /// Reads the block, or its copy where that does not read.
-pub fn read(partition: &File) -> io::Result<BootState> {
+pub fn read(partition: &impl Medium) -> io::Result<BootState> {
+    let damaged = "the boot state and its copy are damaged";
+    let mut why = io::Error::new(io::ErrorKind::InvalidData, damaged);
     let mut block = [0; BLOCK_BYTES];
     for offset in OFFSETS {
-        partition.read_exact_at(&mut block, offset)?;
-        if let Some(state) = BootState::decode(&block) {
-            return Ok(state);
+        match partition.read_at(&mut block, offset) {
+            Ok(()) => {
+                if let Some(state) = BootState::decode(&block) {
+                    return Ok(state);
+                }
+            }
+            Err(error) => why = error,
         }
     }
-    Err(io::Error::new(
-        io::ErrorKind::InvalidData,
-        "the boot state and its copy are damaged",
-    ))
+    Err(why)
 }
 
-/// Writes the block durably, then its copy. A power cut in between leaves two readable ones.
-pub fn write(partition: &File, state: &BootState) -> io::Result<()> {
+/// Writes the block durably, then its copy. A power cut in between leaves two readable ones. Where
+/// the medium does not take the block, the copy has it nevertheless.
+pub fn write(partition: &impl Medium, state: &BootState) -> io::Result<()> {
     let block = state.encode().ok_or_else(|| {
         io::Error::new(
             io::ErrorKind::InvalidInput,
             "the boot state holds more than a sector",
         )
     })?;
-    for offset in OFFSETS {
-        partition.write_all_at(&block, offset)?;
-        partition.sync_data()?;
-    }
-    Ok(())
+    let put = |offset| {
+        partition.write_at(&block, offset)?;
+        partition.sync()
+    };
+    let [first, second] = OFFSETS.map(put);
+    first.and(second)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::FileExt;
+
     use super::*;
 
     fn block(variables: &str) -> Vec<u8> {
@@ -254,5 +281,50 @@ mod tests {
         file.write_all_at(&[0; BLOCK_BYTES], OFFSETS[0])
             .expect("it is damaged");
         assert_eq!(read(&file).expect("the copy"), state);
+    }
+
+    /// A partition of which one sector does not read.
+    struct Failing(std::fs::File);
+
+    impl Medium for Failing {
+        fn read_at(&self, bytes: &mut [u8], at: u64) -> io::Result<()> {
+            match at {
+                at if at == OFFSETS[0] => Err(io::Error::from_raw_os_error(5)),
+                _ => Medium::read_at(&self.0, bytes, at),
+            }
+        }
+
+        fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+            match at {
+                at if at == OFFSETS[0] => Err(io::Error::from_raw_os_error(5)),
+                _ => Medium::write_at(&self.0, bytes, at),
+            }
+        }
+
+        fn sync(&self) -> io::Result<()> {
+            Medium::sync(&self.0)
+        }
+    }
+
+    #[test]
+    fn the_copy_serves_when_the_medium_does_not_give_or_take_the_block() {
+        let file = tempfile::tempfile().expect("a file");
+        file.set_len(16_384).expect("it grows");
+        let mut state = BootState::default().activated(Slot::B);
+        state.set_other("data", "0123");
+        let partition = Failing(file);
+        assert!(write(&partition, &state).is_err(), "it is told");
+        assert_eq!(read(&partition).expect("the copy"), state);
+    }
+
+    #[test]
+    fn slots_are_good_and_good_no_more() {
+        let mut state = BootState::default();
+        assert!(!state.is_good(Slot::A));
+        state.set_good(Slot::B, true);
+        state.set_good(Slot::A, true);
+        assert_eq!(state.other("good"), Some("ab"));
+        state.set_good(Slot::B, false);
+        assert!(state.is_good(Slot::A) && !state.is_good(Slot::B));
     }
 }

@@ -112,6 +112,11 @@ impl Console {
         self.log.push_back(line);
     }
 
+    /// The last lines of the log, oldest first.
+    pub fn lines(&self) -> impl DoubleEndedIterator<Item = &str> {
+        self.log.iter().map(String::as_str)
+    }
+
     /// The last lines of the log that tell of an error, newest last.
     pub fn errors(&self) -> impl Iterator<Item = &str> {
         let errors = self.log.iter().filter(|line| line.contains(" ERROR "));

@@ -13,6 +13,20 @@ use crate::store::superblock;
 
 /// Where the boot state says it.
 pub const VARIABLE: &str = "data";
+/// Where a disk bears which mark, and what then is on it. FAT and other boot sectors end as the
+/// oldest partition table does, so that comes last.
+const MARKS: &[(u64, &[u8], &str)] = &[
+    (512, b"EFI PART", "a partition table (GPT)"),
+    (1080, b"\x53\xef", "a file system (ext2, ext3 or ext4)"),
+    (0, b"XFSB", "a file system (XFS)"),
+    (65_600, b"_BHRfS_M", "a file system (Btrfs)"),
+    (0, b"LUKS\xba\xbe", "an encrypted volume (LUKS)"),
+    (536, b"LVM2 001", "a volume of LVM"),
+    (32_769, b"CD001", "a file system (ISO 9660)"),
+    (54, b"FAT1", "a file system (FAT)"),
+    (82, b"FAT32", "a file system (FAT)"),
+    (510, b"\x55\xaa", "a partition table or boot sector"),
+];
 /// What it says before the store exists.
 const NEW: &str = "new";
 
@@ -60,6 +74,26 @@ impl Wanted {
             (Wanted::New, None) => is_blank(disk),
         }
     }
+}
+
+/// What is on a disk that is not taken, for people: by the marks that whatever may be there bears.
+pub fn seen(disk: &(impl ReadAt + ?Sized)) -> io::Result<String> {
+    if let Some(id) = store_id(disk)? {
+        return Ok(format!("the store {}", Wanted::Store(id).text()));
+    }
+    for (at, mark, what) in MARKS {
+        let mut found = vec![0; mark.len()];
+        if disk.size() >= at + mark.len() as u64 {
+            disk.read_at(*at, &mut found)?;
+            if found == *mark {
+                return Ok((*what).to_owned());
+            }
+        }
+    }
+    Ok(match is_blank(disk)? {
+        true => "nothing".to_owned(),
+        false => "something that is not Cairn's".to_owned(),
+    })
 }
 
 /// The name of the store on a disk, if there is one.
@@ -134,5 +168,24 @@ mod tests {
         foreign[510] = 0x55;
         assert!(!is(Wanted::New, foreign));
         assert!(!is(Wanted::New, Vec::new()));
+    }
+
+    #[test]
+    fn what_is_on_a_disk_is_told_by_its_marks() {
+        let told = |disk: Vec<u8>| seen(&Bytes(disk)).expect("it reads");
+        assert_eq!(
+            told(with_store(7, 0)),
+            format!("the store {}", "07".repeat(16))
+        );
+        for (at, mark, what) in MARKS {
+            let mut disk = vec![0; 1 << 20];
+            disk[510..512].copy_from_slice(b"\x55\xaa");
+            let at = *at as usize;
+            disk[at..at + mark.len()].copy_from_slice(mark);
+            assert_eq!(told(disk), *what);
+        }
+        assert_eq!(told(vec![0xa5; 4096]), "something that is not Cairn's");
+        assert_eq!(told(vec![0; 4096]), "nothing");
+        assert_eq!(told(vec![1]), "something that is not Cairn's");
     }
 }

@@ -1,45 +1,57 @@
 //! Taking a bundle: verified, written to the slot that does not run, read back.
 //!
 //! PID 1 alone does this. It is fed the bundle's bytes as they come, keeps 64 KiB of them, and
-//! touches the slot only once the signature was verified. The slot's boot partition loses its
-//! first block before anything else is written and gets it back at the very end: a slot that is
-//! half written does not boot, whatever happens meanwhile.
+//! touches the slot only once the signature was verified. The steps, each durable before the next:
+//!
+//! 1. the boot state says that the running slot is to be started and that the other one holds no
+//!    proved system any more;
+//! 2. the other slot's boot partition loses its first block, so it does not boot;
+//! 3. the rest of both partitions is written and read back;
+//! 4. the first block is written and read back;
+//! 5. the boot state says that the other slot is to be tried.
+//!
+//! So whenever the power goes, the boot loader finds a whole system, the old or the new one.
+//! `upgrade_cuts.rs` cuts behind every step.
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 
-use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use ring::digest::{Context, SHA256};
 
+use super::boot_state::{self, BootState};
 use super::bundle::{self, MAGIC, MANIFEST_MAX, Manifest, Part, SIGNATURE_MAX};
+use super::medium::Medium;
 use super::release::Release;
+use super::slot::Slot;
 
 /// Bytes that are written at once, and kept back of the boot partition until the end.
 const BLOCK: usize = 64 * 1024;
 /// After so many bytes the medium has to keep up.
 const SYNC_EVERY: u64 = 4 << 20;
 
-/// The partitions of the slot that does not run.
+/// The slot that does not run, and what names the one to start.
 #[derive(Debug)]
-pub struct Target {
+pub struct Target<M = File> {
+    /// The slot that is to be written.
+    pub slot: Slot,
     /// Its boot partition.
-    pub boot: File,
+    pub boot: M,
     /// Its root partition.
-    pub root: File,
+    pub root: M,
+    /// The partition with the boot state.
+    pub state: M,
 }
 
 /// An upgrade that is on its way.
 #[derive(Debug)]
-pub struct Upgrade {
+pub struct Upgrade<M = File> {
     release: Release,
-    target: Target,
+    target: Target<M>,
     stage: Stage,
     /// Bytes of the stage that have come and are not dealt with.
     pending: Vec<u8>,
     /// The first block of the boot partition.
     first: Vec<u8>,
-    begun: bool,
 }
 
 #[derive(Debug)]
@@ -77,16 +89,15 @@ impl Sum {
     }
 }
 
-impl Upgrade {
+impl<M: Medium> Upgrade<M> {
     /// Waits for the first byte of a bundle that may follow `release`.
-    pub fn new(release: Release, target: Target) -> Upgrade {
+    pub fn new(release: Release, target: Target<M>) -> Upgrade<M> {
         Upgrade {
             release,
             target,
             stage: Stage::Head,
             pending: Vec::new(),
             first: Vec::new(),
-            begun: false,
         }
     }
 
@@ -108,24 +119,23 @@ impl Upgrade {
         Ok(())
     }
 
-    /// Whether the slot has been touched: what was there does not boot any more.
-    #[must_use]
-    pub fn has_begun(&self) -> bool {
-        self.begun
-    }
-
-    /// All bytes have come: reads the slot back, makes it bootable, and says what it holds.
+    /// All bytes have come: reads the slot back, makes it bootable, has it tried at the next start,
+    /// and says what it holds.
     pub fn finish(self) -> Result<Manifest, String> {
         let Stage::Done(manifest) = &self.stage else {
             return Err("the bundle ends before its time: send it again".to_owned());
         };
-        let Target { boot, root } = &self.target;
+        let Target { boot, root, .. } = &self.target;
         verify_written(root, &manifest.root, &[])?;
         verify_written(boot, &manifest.boot, &self.first)?;
-        boot.write_all_at(&self.first, 0)
-            .and_then(|()| boot.sync_data())
-            .map_err(|error| cannot_write(&error))?;
-        verify_written(boot, &manifest.boot, &[])?;
+        write(boot, 0, &self.first)?;
+        sync(boot)?;
+        if let Err(why) = verify_written(boot, &manifest.boot, &[]) {
+            self.wipe()?;
+            return Err(why);
+        }
+        let slot = self.target.slot;
+        self.change_state(|state| state.activated(slot))?;
         Ok(manifest.clone())
     }
 
@@ -158,13 +168,12 @@ impl Upgrade {
             Stage::Manifest(signature, _) => {
                 let manifest = bundle::open(&signature, &pending, &self.release.keys)?;
                 manifest.may_follow(&self.release)?;
-                self.begun = true;
                 self.begin()?;
                 Stage::Boot(manifest, Sum::new())
             }
             Stage::Boot(manifest, sum) => self.boot(manifest, sum, pending)?,
             Stage::Root(manifest, mut sum) => {
-                write(&self.target.root, &mut sum, &pending)?;
+                put(&self.target.root, &mut sum, &pending)?;
                 if sum.written < manifest.root.bytes {
                     Stage::Root(manifest, sum)
                 } else {
@@ -178,12 +187,29 @@ impl Upgrade {
         Ok(())
     }
 
-    /// Makes the slot unbootable, durably.
+    /// From here on the machine starts what runs, and the other slot does not boot.
     fn begin(&self) -> Result<(), String> {
-        let boot = &self.target.boot;
-        boot.write_all_at(&vec![0; BLOCK], 0)
-            .map_err(|error| cannot_write(&error))?;
-        sync(boot)
+        let slot = self.target.slot;
+        self.change_state(|state| {
+            let mut state = state.activated(slot.other());
+            state.set_good(slot, false);
+            state
+        })?;
+        self.wipe()
+    }
+
+    /// Makes the slot unbootable, durably.
+    fn wipe(&self) -> Result<(), String> {
+        write(&self.target.boot, 0, &vec![0; BLOCK])?;
+        sync(&self.target.boot)
+    }
+
+    fn change_state(&self, change: impl FnOnce(BootState) -> BootState) -> Result<(), String> {
+        let partition = &self.target.state;
+        let state = boot_state::read(partition)
+            .map_err(|error| format!("the boot state cannot be read: {error}"))?;
+        boot_state::write(partition, &change(state))
+            .map_err(|error| format!("the boot state cannot be written: {error}"))
     }
 
     fn boot(&mut self, manifest: Manifest, mut sum: Sum, bytes: Vec<u8>) -> Result<Stage, String> {
@@ -192,7 +218,7 @@ impl Upgrade {
             sum.context.update(&bytes);
             self.first = bytes;
         } else {
-            write(&self.target.boot, &mut sum, &bytes)?;
+            put(&self.target.boot, &mut sum, &bytes)?;
         }
         if sum.written < manifest.boot.bytes {
             return Ok(Stage::Boot(manifest, sum));
@@ -211,23 +237,26 @@ fn length(bytes: &[u8], most: u32) -> Result<usize, String> {
     usize::try_from(length).map_err(|_| "the file is no bundle of Cairn".to_owned())
 }
 
-fn write(file: &File, sum: &mut Sum, bytes: &[u8]) -> Result<(), String> {
-    file.write_all_at(bytes, sum.written)
-        .map_err(|error| cannot_write(&error))?;
+/// Writes what follows of a part.
+fn put(medium: &impl Medium, sum: &mut Sum, bytes: &[u8]) -> Result<(), String> {
+    write(medium, sum.written, bytes)?;
     sum.context.update(bytes);
     let before = sum.written / SYNC_EVERY;
     sum.written += bytes.len() as u64;
     if sum.written / SYNC_EVERY != before {
-        sync(file)?;
+        sync(medium)?;
     }
     Ok(())
 }
 
-/// Durably, and out of the cache: what is read back comes from the medium.
-fn sync(file: &File) -> Result<(), String> {
-    file.sync_data().map_err(|error| cannot_write(&error))?;
-    posix_fadvise(file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED)
-        .map_err(|error| cannot_write(&error.into()))
+fn write(medium: &impl Medium, at: u64, bytes: &[u8]) -> Result<(), String> {
+    medium
+        .write_at(bytes, at)
+        .map_err(|error| cannot_write(&error))
+}
+
+fn sync(medium: &impl Medium) -> Result<(), String> {
+    medium.sync().map_err(|error| cannot_write(&error))
 }
 
 fn check(part: &Part, sum: Sum) -> Result<(), String> {
@@ -238,14 +267,15 @@ fn check(part: &Part, sum: Sum) -> Result<(), String> {
 }
 
 /// Reads a part back. `first` stands for its first bytes where they are not written yet.
-fn verify_written(file: &File, part: &Part, first: &[u8]) -> Result<(), String> {
+fn verify_written(medium: &impl Medium, part: &Part, first: &[u8]) -> Result<(), String> {
     let mut context = Context::new(&SHA256);
     context.update(first);
     let mut at = first.len() as u64;
     let mut block = vec![0; BLOCK];
     while at < part.bytes {
         let len = usize::try_from(part.bytes - at).map_or(BLOCK, |rest| rest.min(BLOCK));
-        file.read_exact_at(&mut block[..len], at)
+        medium
+            .read_at(&mut block[..len], at)
             .map_err(|error| format!("the slot cannot be read back: {error}"))?;
         context.update(&block[..len]);
         at += len as u64;
@@ -267,3 +297,7 @@ fn hexadecimal(bytes: &[u8]) -> String {
 #[cfg(test)]
 #[path = "upgrade_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "upgrade_cuts.rs"]
+mod cuts;

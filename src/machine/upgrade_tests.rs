@@ -1,4 +1,5 @@
 use std::io::Cursor;
+use std::os::unix::fs::FileExt;
 
 use minisign::KeyPair;
 
@@ -21,7 +22,7 @@ fn part(bytes: &[u8]) -> Part {
     }
 }
 
-fn bundle(version: &str, boot: &[u8], root: &[u8]) -> (Vec<u8>, String) {
+pub(super) fn bundle(version: &str, boot: &[u8], root: &[u8]) -> (Vec<u8>, String) {
     let manifest = Manifest {
         version: version.to_owned(),
         floor: "0.1.0".to_owned(),
@@ -63,7 +64,7 @@ fn made(version: &str) -> Made {
     }
 }
 
-/// A slot full of what an older release left there, and the target that writes to it.
+/// Slot b, full of what an older release left there, and the target that writes to it.
 fn slot() -> (Target, Target) {
     let file = || {
         let file = tempfile::tempfile().expect("a file");
@@ -71,12 +72,27 @@ fn slot() -> (Target, Target) {
             .expect("it is filled");
         file
     };
-    let (boot, root) = (file(), file());
-    let again = Target {
-        boot: boot.try_clone().expect("a descriptor"),
-        root: root.try_clone().expect("a descriptor"),
+    let target = Target {
+        slot: Slot::B,
+        boot: file(),
+        root: file(),
+        state: file(),
     };
-    (Target { boot, root }, again)
+    let mut state = BootState::default();
+    state.set_good(Slot::B, true);
+    boot_state::write(&target.state, &state).expect("it is written");
+    let again = |file: &File| file.try_clone().expect("a descriptor");
+    let same = Target {
+        slot: Slot::B,
+        boot: again(&target.boot),
+        root: again(&target.root),
+        state: again(&target.state),
+    };
+    (target, same)
+}
+
+fn state(slot: &Target) -> BootState {
+    boot_state::read(&slot.state).expect("it reads")
 }
 
 fn read(file: &File, len: usize) -> Vec<u8> {
@@ -98,6 +114,7 @@ fn a_bundle_is_written_in_pieces_of_any_length() {
         assert_eq!(manifest.version, "0.3.0");
         assert_eq!(read(&slot.boot, made.boot.len()), made.boot);
         assert_eq!(read(&slot.root, made.root.len()), made.root);
+        assert_eq!(state(&slot).slot, Slot::B, "it is tried at the next start");
     }
 }
 
@@ -125,6 +142,7 @@ fn nothing_is_touched_before_the_signature_is_verified() {
         assert!(said.contains(why), "{said}");
         assert_eq!(read(&slot.boot, 4096), vec![0xee; 4096]);
         assert_eq!(read(&slot.root, 4096), vec![0xee; 4096]);
+        assert!(state(&slot).is_good(Slot::B), "it is what it was");
     }
 }
 
@@ -144,6 +162,8 @@ fn a_damaged_or_truncated_bundle_leaves_a_slot_that_does_not_boot() {
         let said = upgrade.feed(&bytes).expect_err("it is damaged");
         assert!(said.contains("damaged"), "{said}");
         assert_eq!(read(&slot.boot, 512), vec![0; 512]);
+        let state = state(&slot);
+        assert!(state.slot == Slot::A && !state.is_good(Slot::B));
     }
     for cut in [len - 1, len - made.root.len(), len / 4] {
         let (target, slot) = slot();

@@ -329,6 +329,16 @@ pub(super) fn find(device: &dyn Device) -> Result<Option<Current>, OpenError> {
     }
 }
 
+/// Where on a device the last segment of its store ends, in bytes: what lies behind is not used.
+/// `None` where no superblock verifies, or its store does not fit.
+pub fn end_of_segments(device: &dyn Device) -> Option<u64> {
+    let Superblock {
+        geometry, slots, ..
+    } = find(device).ok()??.superblock;
+    let end = geometry.len_for(geometry.slots(device.len()).max(slots));
+    (end <= device.len()).then_some(end)
+}
+
 /// Whether no segment has ever been written, in any geometry: then a superblock
 /// that does not verify is one that was being created.
 fn segments_are_blank(device: &dyn Device) -> Result<bool, OpenError> {
@@ -340,4 +350,28 @@ fn segments_are_blank(device: &dyn Device) -> Result<bool, OpenError> {
         }
     }
     Ok(true)
+}
+
+/// A superblock of a device of `len` bytes, for tests of what lies around a store.
+#[cfg(test)]
+pub(crate) fn example(len: u64, segment_bytes: u32) -> Superblock {
+    let geometry = Geometry {
+        block: 4096,
+        segment_bytes,
+    };
+    Superblock {
+        generation: 1,
+        geometry,
+        store_id: [7; 16],
+        salt: [3; 8],
+        created_ms: 1,
+        slots: geometry.slots(len),
+        epoch: 1,
+        epoch_batch: 1,
+        durable_batch: 0,
+        id_floor: 1,
+        clean: false,
+        checkpoints: [None, None],
+        genesis: None,
+    }
 }

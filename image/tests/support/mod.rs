@@ -5,7 +5,7 @@
 #![allow(clippy::print_stdout)]
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+
+pub mod qmp;
+pub mod releases;
+
+use qmp::{Qmp, Traffic};
 
 /// Nothing that a machine does takes longer, on a computer that has other things to do.
 const PATIENCE: Duration = Duration::from_secs(480);
@@ -48,12 +53,19 @@ pub fn python() -> Option<PathBuf> {
 
 /// The tool under test.
 pub fn tool() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_cairn-image"))
+    Command::new(program("cairn-image"))
 }
 
 /// `cairn` as it runs on this computer, which is built beside the tool.
 pub fn cairn() -> Command {
-    Command::new(Path::new(env!("CARGO_BIN_EXE_cairn-image")).with_file_name("cairn"))
+    Command::new(program("cairn"))
+}
+
+/// Tests and examples stand in folders beside the programs.
+fn program(name: &str) -> PathBuf {
+    let here = std::env::current_exe().expect("a program");
+    let folder = here.parent().and_then(Path::parent);
+    folder.expect("a folder of a folder").join(name)
 }
 
 #[track_caller]
@@ -209,6 +221,49 @@ impl Disk {
     }
 }
 
+/// People who write to each other through a machine, with slixmpp.
+pub struct Chat<'a> {
+    pub python: &'a Path,
+    pub domain: &'a str,
+    /// Where the machine's port 5222 is.
+    pub port: u16,
+}
+
+impl Chat<'_> {
+    fn client(&self, (name, password): (&str, &str), other: &str) -> Child {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/chat.py");
+        let address = |name: &str| format!("{name}@{}", self.domain);
+        Command::new(self.python)
+            .arg(script)
+            .args([&address(name), password, &address(other)])
+            .arg(format!("127.0.0.1:{}", self.port))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("Python runs")
+    }
+
+    /// One, by name and password, writes to another, who comes later and hears it.
+    #[track_caller]
+    pub fn between(&self, from: (&str, &str), to: (&str, &str), text: &str) {
+        let mut one = self.client(from, to.0);
+        let mut said = one.stdin.take().expect("it is piped");
+        said.write_all(format!("{text}\n").as_bytes())
+            .expect("it reads");
+        said.flush().expect("it reads");
+        let mut other = self.client(to, from.0);
+        let heard = BufReader::new(other.stdout.take().expect("it is piped"));
+        let wanted = format!("{}@{}: {text}", from.0, self.domain);
+        // What a client that was killed never acknowledged comes again, and before this.
+        let mut lines = heard.lines().map(|line| line.expect("UTF-8"));
+        assert!(lines.any(|line| line == wanted), "{wanted}");
+        for child in [&mut one, &mut other] {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
 /// How a machine is made.
 #[derive(Default)]
 pub struct Options {
@@ -233,11 +288,13 @@ pub struct Vm {
     pub port: u16,
     /// Where its port 443 is.
     pub https: u16,
+    /// Where its port 5223 is; 0: nowhere.
+    pub direct: u16,
 }
 
 impl Vm {
     pub fn start(disk: &Disk, options: &Options) -> Vm {
-        let (port, https) = (free_port(), free_port());
+        let (port, https, direct) = (free_port(), free_port(), free_port());
         let mut qemu = Command::new("qemu-system-x86_64");
         qemu.args(["-accel", "tcg", "-nographic", "-device", "i6300esb"]);
         let memory = if options.memory == 0 {
@@ -254,7 +311,7 @@ impl Vm {
         ));
         qemu.arg("-nic").arg(format!(
             "user,model=virtio-net-pci,hostfwd=tcp:127.0.0.1:{port}-:5222,\
-             hostfwd=tcp:127.0.0.1:{https}-:443"
+             hostfwd=tcp:127.0.0.1:{https}-:443,hostfwd=tcp:127.0.0.1:{direct}-:5223"
         ));
         if options.efi {
             let variables = disk.file("efi-variables.fd");
@@ -273,12 +330,19 @@ impl Vm {
             qemu.arg(format!("name=opt/org.cairn/config,file={}", file.display()));
         }
         qemu.args(&options.more);
-        let mut child = qemu
+        let child = qemu
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
             .spawn()
             .expect("QEMU runs");
+        let mut vm = Vm::of(child, port, https);
+        vm.direct = direct;
+        vm
+    }
+
+    /// One that was started otherwise, with its serial line as its standard output.
+    pub fn of(mut child: Child, port: u16, https: u16) -> Vm {
         let output = child.stdout.take().expect("it is piped");
         Vm {
             child,
@@ -286,6 +350,7 @@ impl Vm {
             seen: Vec::new(),
             port,
             https,
+            direct: 0,
         }
     }
 
@@ -381,6 +446,20 @@ impl Vm {
         self.has_said(text)
     }
 
+    /// Waits until QEMU says this of the machine's first disk.
+    #[track_caller]
+    pub fn wait_for_disk(&mut self, qmp: &mut Qmp, what: &str, is_it: impl Fn(Traffic) -> bool) {
+        let until = Instant::now() + PATIENCE;
+        while !is_it(qmp.traffic().expect("QEMU answers")) {
+            assert!(Instant::now() < until, "the disk never had {what}");
+            // Nothing tells when it changes; what the machine writes meanwhile is shown.
+            if let Ok(line) = self.lines.recv_timeout(Duration::from_millis(20)) {
+                println!("{line}");
+                self.seen.push(line);
+            }
+        }
+    }
+
     /// How many of the lines that were seen hold this text.
     pub fn times_said(&self, text: &str) -> usize {
         self.seen.iter().filter(|line| line.contains(text)).count()
@@ -430,7 +509,7 @@ fn follow(mut output: impl Read + Send + 'static) -> Receiver<String> {
 }
 
 /// A port that was free a moment ago.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("it is bound").port()
 }

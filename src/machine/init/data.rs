@@ -13,7 +13,7 @@ use crate::machine::disk::{self, Disk};
 use crate::machine::layout::Partition;
 use crate::machine::link::ToServer;
 use crate::machine::read_at::Device;
-use crate::machine::second_disk::{VARIABLE, Wanted, store_id};
+use crate::machine::second_disk::{VARIABLE, Wanted, seen, store_id};
 
 /// How often a disk that is waited for is looked for.
 const LOOK_EVERY_MS: u64 = 1_000;
@@ -23,6 +23,8 @@ const LOOK_EVERY_MS: u64 = 1_000;
 pub(super) struct Awaited {
     wanted: Wanted,
     look_ms: u64,
+    /// Disks that it is not, as was said.
+    refused: Vec<Disk>,
 }
 
 impl Init {
@@ -45,6 +47,7 @@ impl Init {
             Ok(device) => {
                 self.data = Some(device);
                 self.data_said = name;
+                self.tell_last_words();
             }
             Err(error) => {
                 self.data_said = format!("cannot open {name}: {error}");
@@ -55,7 +58,11 @@ impl Init {
     }
 
     fn await_disk(&mut self, wanted: Wanted) {
-        self.awaited = Some(Awaited { wanted, look_ms: 0 });
+        self.awaited = Some(Awaited {
+            wanted,
+            look_ms: 0,
+            refused: Vec::new(),
+        });
         self.look_for_data(self.now_ms());
         if self.data.is_none() {
             self.data_said = format!("waiting for {}", wanted.said());
@@ -84,6 +91,7 @@ impl Init {
                 self.data = Some(device);
                 self.data_said = name;
                 self.data_disk = Some(found);
+                self.tell_last_words();
                 self.start_server();
             }
             Err(error) => self.say(&format!("cannot open {name}: {error}")),
@@ -101,12 +109,16 @@ impl Init {
         };
         let mut stores = Vec::new();
         let mut blank = Vec::new();
+        let mut refused = Vec::new();
         for disk in self.second_disks() {
             match fits(&disk) {
                 Some(true) => stores.push(disk),
                 Some(false) => blank.push(disk),
-                None => {}
+                None => refused.push(disk),
             }
+        }
+        if stores.is_empty() && blank.is_empty() {
+            self.say_refused(refused);
         }
         match stores.len() {
             0 => blank.into_iter().next(),
@@ -119,6 +131,27 @@ impl Init {
                 }
                 None
             }
+        }
+    }
+
+    /// Says of disks that are not the one that is waited for what is on them, when they are others
+    /// than before.
+    fn say_refused(&mut self, disks: Vec<Disk>) {
+        let said = disks.iter().map(|disk| {
+            let name = disk.path().display().to_string();
+            let device = File::open(disk.path()).and_then(Device::new);
+            match device.and_then(|device| seen(&device)) {
+                Ok(what) => format!("{name} holds {what}: it is left alone"),
+                Err(error) => format!("{name} cannot be read: {error}"),
+            }
+        });
+        match &mut self.awaited {
+            Some(awaited) if awaited.refused != disks => {
+                let said: Vec<String> = said.collect();
+                awaited.refused = disks;
+                said.iter().for_each(|line| self.say(line));
+            }
+            _ => {}
         }
     }
 
@@ -172,10 +205,12 @@ impl Init {
             .and_then(Device::new)
             .and_then(|device| store_id(&device));
         match id {
-            Ok(Some(id)) => self.change_state(|mut state| {
-                state.set_other(VARIABLE, &Wanted::Store(id).text());
-                state
-            }),
+            Ok(Some(id)) => {
+                self.change_state(|mut state| {
+                    state.set_other(VARIABLE, &Wanted::Store(id).text());
+                    state
+                });
+            }
             Ok(None) => self.say("the second disk holds no store yet"),
             Err(error) => self.say(&format!("cannot read the second disk: {error}")),
         }

@@ -26,7 +26,7 @@ use super::net::network::Network;
 use super::plan::Plan;
 use super::power::{self, Buttons, End};
 use super::release::{LogFormats, Release, Version};
-use super::slot::{Boot, Slot};
+use super::slot::Boot;
 use super::source::Found;
 use super::supervise::{self, Deaths};
 use super::upgrade::Upgrade;
@@ -36,6 +36,7 @@ use crate::service::machine::MachineStatus;
 mod child;
 mod clock;
 mod data;
+mod ends;
 mod errand;
 mod net;
 mod page;
@@ -85,8 +86,8 @@ struct Init {
     has_opened: bool,
     /// The store holds a configuration, and somebody administers the machine.
     is_claimed: bool,
-    /// This slot was given up.
-    given_up: bool,
+    /// Why this slot was given up, if it was.
+    given_up: Option<String>,
     /// A person at the machine ended it.
     by_hand: bool,
     root_hash: String,
@@ -133,10 +134,7 @@ pub fn main() -> ! {
     init.mend_state();
     init.raise_clock();
     init.open_data();
-    init.start_server();
-    loop {
-        init.turn();
-    }
+    init.run()
 }
 
 impl Init {
@@ -181,7 +179,7 @@ impl Init {
             configured: None,
             has_opened: false,
             is_claimed: false,
-            given_up: false,
+            given_up: None,
             by_hand: false,
             root_hash: root_hash(&cmdline),
             told_status: None,
@@ -283,7 +281,7 @@ impl Init {
         let (Some(slot), Some(state)) = (self.boot.slot, self.read_state()) else {
             return false;
         };
-        is_good(&state, slot.other())
+        state.is_good(slot.other())
     }
 
     fn give_up(&mut self, why: &str) {
@@ -291,7 +289,7 @@ impl Init {
             return;
         };
         self.say(&format!("{why}: going back to slot {}", slot.other()));
-        self.given_up = true;
+        self.given_up = Some(why.to_owned());
         self.change_state(|state| state.given_up(slot));
         self.end(End::Reboot);
     }
@@ -322,15 +320,17 @@ impl Init {
         }
     }
 
-    /// Rewrites the boot state; a damaged one is made anew.
-    fn change_state(&mut self, change: impl FnOnce(BootState) -> BootState) {
+    /// Rewrites the boot state; a damaged one is made anew. `false`: it is not as it should be.
+    fn change_state(&mut self, change: impl FnOnce(BootState) -> BootState) -> bool {
         let Some(file) = &self.boot_state else {
-            return;
+            return false;
         };
         let state = boot_state::read(file).unwrap_or_default();
-        if let Err(error) = boot_state::write(file, &change(state)) {
+        let written = boot_state::write(file, &change(state));
+        if let Err(error) = &written {
             self.say(&format!("cannot write the boot state: {error}"));
         }
+        written.is_ok()
     }
 
     /// The system has proved itself.
@@ -342,7 +342,7 @@ impl Init {
         };
         self.change_state(|state| {
             let mut state = state.confirmed(slot);
-            mark_good(&mut state, slot, true);
+            state.set_good(slot, true);
             let floor = highest(&floor, state.other(FLOOR));
             state.set_other(FLOOR, &floor);
             state
@@ -365,9 +365,12 @@ impl Init {
     fn finish(&mut self, how: End) -> ! {
         if let (Some(slot), false) = (self.boot.slot, self.health.is_confirmed()) {
             // An orderly stop is no failure, where a person at the machine wanted it.
-            if self.by_hand && !self.given_up {
+            if self.by_hand && self.given_up.is_none() {
                 self.change_state(|state| state.stopped(slot));
             }
+        }
+        if let Some(why) = self.given_up.take() {
+            self.leave_last_words(&why);
         }
         self.say(match how {
             End::Reboot => "starting again",
@@ -383,28 +386,6 @@ impl Init {
 fn highest(floor: &str, kept: Option<&str>) -> String {
     let kept = kept.filter(|kept| Version::parse(kept) > Version::parse(floor));
     kept.unwrap_or(floor).to_owned()
-}
-
-/// Slots that once proved themselves stand in the boot state as `good`.
-fn is_good(state: &BootState, slot: Slot) -> bool {
-    state
-        .other("good")
-        .is_some_and(|good| good.contains(slot.name()))
-}
-
-fn mark_good(state: &mut BootState, slot: Slot, good: bool) {
-    let value: String = [Slot::A, Slot::B]
-        .into_iter()
-        .filter(|other| {
-            if *other == slot {
-                good
-            } else {
-                is_good(state, *other)
-            }
-        })
-        .map(Slot::name)
-        .collect();
-    state.set_other("good", &value);
 }
 
 /// The hash that everything of the root is verified against: the first long word of hex digits in

@@ -3,7 +3,7 @@
 use std::fs::OpenOptions;
 use std::io;
 
-use super::{FLOOR, Init, highest, mark_good};
+use super::{FLOOR, Init, highest};
 use crate::machine::answer::sentence;
 use crate::machine::layout::Partition;
 use crate::machine::link::{Configured, ToMachine, ToServer};
@@ -218,8 +218,10 @@ impl Init {
         };
         let other = slot.other();
         Ok(Target {
+            slot: other,
             boot: open(Partition::Boot(other))?,
             root: open(Partition::Root(other))?,
+            state: open(Partition::BootState)?,
         })
     }
 
@@ -236,14 +238,8 @@ impl Init {
                 Ok(None) => return,
                 Ok(Some(len)) => {
                     *left -= len as u64;
-                    let had_begun = upgrade.has_begun();
                     let fed = upgrade.feed(&buffer[..len]);
-                    let begins = upgrade.has_begun() && !had_begun;
-                    let goes_on = fed.is_ok() && *left > 0 && len > 0;
-                    if begins {
-                        self.other_is_good_no_more();
-                    }
-                    if goes_on {
+                    if fed.is_ok() && *left > 0 && len > 0 {
                         continue;
                     }
                     fed
@@ -255,22 +251,11 @@ impl Init {
         }
     }
 
-    /// The first byte of the other slot has been overwritten.
-    fn other_is_good_no_more(&mut self) {
-        if let Some(slot) = self.boot.slot {
-            self.change_state(|mut state| {
-                mark_good(&mut state, slot.other(), false);
-                state
-            });
-        }
-    }
-
     fn end_upgrade(&mut self, fed: Result<(), String>) {
         let (Some((upgrade, _)), Some(slot)) = (self.upgrade.take(), self.boot.slot) else {
             return;
         };
         let outcome = fed.and_then(|()| upgrade.finish()).map(|manifest| {
-            self.change_state(|state| state.activated(slot.other()));
             format!(
                 "version {} is in slot {} and is tried at the next start",
                 manifest.version,
@@ -286,17 +271,23 @@ impl Init {
     }
 
     fn roll_back(&mut self) {
-        let outcome = match self.boot.slot {
-            None => Err("this machine has no slots".to_owned()),
-            Some(_) if !self.can_go_back() => {
-                Err("the other slot holds no system that has ever proved itself".to_owned())
-            }
-            Some(slot) => {
-                self.change_state(|state| state.activated(slot.other()));
-                Ok(format!("slot {} is tried at the next start", slot.other()))
-            }
-        };
+        let outcome = self.try_the_other();
         self.answer(outcome);
+    }
+
+    fn try_the_other(&mut self) -> Result<String, String> {
+        let Some(running) = self.boot.slot else {
+            return Err("this machine has no slots".to_owned());
+        };
+        let slot = running.other();
+        if !self.can_go_back() {
+            let why = "the other slot holds no system that has ever proved itself";
+            return Err(why.to_owned());
+        }
+        match self.change_state(|state| state.activated(slot)) {
+            true => Ok(format!("slot {slot} is tried at the next start")),
+            false => Err("the boot state cannot be written".to_owned()),
+        }
     }
 }
 

@@ -23,7 +23,7 @@ pub mod user_data;
 pub mod value;
 pub mod volume;
 #[cfg(test)]
-mod volume_fixture;
+pub(in crate::machine) mod volume_fixture;
 pub mod yaml;
 
 pub use dmi::Dmi;

@@ -1,0 +1,143 @@
+//! Releases that follow each other, and the administrator who brings them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use super::{Disk, Options, Vm, cairn, succeeds, tool};
+
+/// What the machines are told.
+pub const CONFIG: &str = "domain = \"chat.example\"\n";
+/// Images of the same program and kernel, called by other versions.
+pub struct Releases {
+    folder: tempfile::TempDir,
+    /// Where the kernel and the program are.
+    made: PathBuf,
+}
+
+impl Releases {
+    pub fn new(image: &Path) -> Releases {
+        let folder = tempfile::tempdir().expect("a folder");
+        let releases = Releases {
+            folder,
+            made: image.parent().expect("a folder").to_owned(),
+        };
+        for key in ["ours", "theirs"] {
+            succeeds(tool().arg("keys").arg(releases.file(key)));
+        }
+        releases
+    }
+
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Builds one that trusts our key; returns its image.
+    pub fn build(&self, version: &str, key: &str, program: Option<&Path>) -> PathBuf {
+        let out = self.file(&format!("{version}-{key}"));
+        let mut build = tool();
+        build.args(["build", "--release", version, "--kernel"]);
+        build.arg(self.made.join("vmlinuz"));
+        build.arg("--binary");
+        build.arg(program.map_or_else(|| self.made.join("cairn"), Path::to_owned));
+        build.arg("--trust").arg(self.file("ours.pub"));
+        build.arg("--sign").arg(self.file(key));
+        build.arg("--out").arg(&out);
+        succeeds(&mut build);
+        out.join("cairn.raw")
+    }
+
+    pub fn bundle(&self, version: &str, key: &str, program: Option<&Path>) -> PathBuf {
+        self.build(version, key, program)
+            .with_file_name("cairn.bundle")
+    }
+
+    /// A program that says it is a release, and does this as PID 1.
+    pub fn failing(&self, does: &str) -> PathBuf {
+        let source = self.file("failing.c");
+        let text = format!(
+            "#include <fcntl.h>\n#include <stdio.h>\n#include <sys/mount.h>\n#include <unistd.h>\n\
+             int main(int argc, char **argv) {{\n\
+               if (argc == 3) {{ puts(\"version = \\\"0.3.0\\\"\\nfloor = \\\"0.1.0\\\"\\n\
+             log = {{ reads_from = 1, reads_to = 1, writes = 1 }}\"); return 0; }}\n\
+               {does}\n}}\n"
+        );
+        fs::write(&source, text).expect("it is written");
+        let program = self.file("failing");
+        succeeds(
+            Command::new("cc")
+                .arg("-static")
+                .arg("-o")
+                .args([&program, &source]),
+        );
+        program
+    }
+}
+
+/// It ends, which ends the kernel.
+pub const ENDS: &str = "return 1;";
+/// It holds the watchdog and lets it bite.
+pub const HANGS: &str = "mount(\"dev\", \"/dev\", \"devtmpfs\", 0, \"\");\
+                     open(\"/dev/watchdog\", O_WRONLY); for (;;) pause();";
+
+/// An administrator elsewhere.
+pub struct Administrator {
+    pub token: PathBuf,
+    pub pin: String,
+}
+
+impl Administrator {
+    /// Alice, by a token that was made before the machine started.
+    pub fn of(disk: &Disk, vm: &mut Vm) -> Administrator {
+        Administrator {
+            token: disk.file("token"),
+            pin: vm.pin(),
+        }
+    }
+
+    pub fn run(&self, vm: &Vm, words: &[&str]) -> Output {
+        let mut command = cairn();
+        command.arg("--server");
+        command.arg(format!("https://127.0.0.1:{}", vm.https));
+        command.args(["--pin", &self.pin]);
+        command.arg("--token-file").arg(&self.token);
+        command.args(words).output().expect("cairn runs")
+    }
+
+    #[track_caller]
+    pub fn does(&self, vm: &Vm, words: &[&str]) -> String {
+        let output = self.run(vm, words);
+        assert!(output.status.success(), "{words:?}: {output:?}");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    }
+
+    /// The reason why it is not done.
+    #[track_caller]
+    pub fn fails(&self, vm: &Vm, words: &[&str]) -> String {
+        let output = self.run(vm, words);
+        assert!(!output.status.success(), "{words:?}: {output:?}");
+        String::from_utf8(output.stderr).expect("UTF-8")
+    }
+}
+
+pub fn given() -> Options {
+    Options {
+        config: Some(CONFIG),
+        ..Options::default()
+    }
+}
+
+pub fn text(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
+}
+
+/// A machine of release 0.1.0 with an administrator, once it has proved itself.
+pub fn proved(releases: &Releases) -> (Disk, Vm, Administrator) {
+    let disk = Disk::of(&releases.build("0.1.0", "ours", None));
+    disk.seed_administrator("alice");
+    let mut vm = Vm::start(&disk, &given());
+    vm.wait_for("the server accepts log-ins");
+    let admin = Administrator::of(&disk, &mut vm);
+    vm.wait_for("slot a has proved itself");
+    (disk, vm, admin)
+}

@@ -18,6 +18,7 @@ use cairn::store::fold::{CheckpointItem, Cursor, Fold, Live, Place, Record, Unre
 use cairn::store::format::{
     BATCH_HEADER, BatchHeader, SEGMENTS_AT, SUPERBLOCKS_AT, Salt, Successor, encode_frame,
 };
+use cairn::store::formats::READS;
 use cairn::store::log::{Log, Options};
 use cairn::store::sim::SimDevice;
 use cairn::store::superblock::{Found, Superblock};
@@ -141,7 +142,7 @@ fn rot(bytes: &mut [u8], input: &mut Input<'_>) {
 }
 
 fn forge(bytes: &mut [u8], input: &mut Input<'_>) {
-    let Found::Superblock(sound) = Superblock::decode(&bytes[..BLOCK]) else {
+    let Found::Superblock(sound) = Superblock::decode(&bytes[..BLOCK], &READS) else {
         unreachable!("the sound log has one");
     };
     let salt = Salt::new(sound.salt);

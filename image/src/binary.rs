@@ -66,8 +66,8 @@ impl Program {
     }
 }
 
-/// Builds it from this checkout.
-pub fn build() -> Result<Program, String> {
+/// Builds it from this checkout, with this feature or as it is released.
+pub fn build(feature: Option<&str>) -> Result<Program, String> {
     let root = workspace();
     let target = std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| root.join("target"), PathBuf::from)
@@ -100,6 +100,7 @@ pub fn build() -> Result<Program, String> {
         ])
         .arg("--target-dir")
         .arg(&target)
+        .args(feature.into_iter().flat_map(|name| ["--features", name]))
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
         .env_remove("RUSTFLAGS")
         // What C code is compiled with says where it was, too.

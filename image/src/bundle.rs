@@ -11,6 +11,7 @@ use crate::slot::Slot;
 use crate::tool;
 
 const MAGIC: &[u8; 8] = b"CAIRNUP1";
+const MISSING: &str = "the program does not say its version and log formats";
 
 #[derive(Serialize)]
 struct Manifest<'a> {
@@ -44,12 +45,11 @@ pub fn make(slot: &Slot, release: &str, key: &Path) -> Result<Vec<u8>, String> {
         .and_then(|sealed| sealed.into_unencrypted_secret_key())
         .map_err(|error| format!("the key cannot be used: {error}"))?;
     let release: toml::Table = toml::from_str(release).map_err(|error| error.to_string())?;
-    let missing = "the program does not say its version and log formats";
     let text = |name: &str| release.get(name).and_then(toml::Value::as_str);
     let manifest = Manifest {
-        version: text("version").ok_or(missing)?,
-        floor: text("floor").ok_or(missing)?,
-        log: release.get("log").ok_or(missing)?,
+        version: text("version").ok_or(MISSING)?,
+        floor: text("floor").ok_or(MISSING)?,
+        log: release.get("log").ok_or(MISSING)?,
         boot: Part::of(&slot.boot),
         root: Part::of(&slot.root),
     };
@@ -72,6 +72,17 @@ pub fn make(slot: &Slot, release: &str, key: &Path) -> Result<Vec<u8>, String> {
     bundle.extend(&slot.boot);
     bundle.extend(&slot.root);
     Ok(bundle)
+}
+
+/// The formats of the log that a program reads: the first and the last.
+pub fn reads(release: &str) -> Result<(u32, u32), String> {
+    let release: toml::Table = toml::from_str(release).map_err(|error| error.to_string())?;
+    let number = |name: &str| {
+        let number = release.get("log")?.get(name)?.as_integer()?;
+        u32::try_from(number).ok()
+    };
+    let reads = number("reads_from").zip(number("reads_to"));
+    reads.ok_or_else(|| MISSING.to_owned())
 }
 
 /// A new pair of keys: secret (a file's text) and public (one line of base64).

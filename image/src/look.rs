@@ -35,6 +35,7 @@ impl Image {
 
 /// The words of a slot's device-mapper table that count.
 struct Table {
+    log_reads: String,
     sectors: usize,
     blocks: usize,
     root: String,
@@ -48,7 +49,11 @@ fn table(entry: &[u8], slot: &str) -> Option<Table> {
         .find_map(|line| line.strip_prefix(&format!("dm_{slot}=")))?;
     let words: Vec<&str> = line.split(' ').collect();
     let salt = words.get(12)?;
+    let log_reads = text
+        .lines()
+        .find_map(|line| line.strip_prefix("log_reads="));
     Some(Table {
+        log_reads: log_reads.unwrap_or("1-1").to_owned(),
         sectors: words.get(1)?.parse().ok()?,
         blocks: words.get(8)?.parse().ok()?,
         root: (*words.get(11)?).to_owned(),
@@ -84,9 +89,10 @@ pub fn inspect(path: &Path) -> Result<String, String> {
         lines.push(match entry.and_then(|entry| table(&entry, name)) {
             None => format!("slot {name}: empty"),
             Some(table) => format!(
-                "slot {name}: root of {} KiB, hash {}",
+                "slot {name}: root of {} KiB, hash {}, reads formats {} of the log",
                 table.blocks * BLOCK / 1024,
-                table.root
+                table.root,
+                table.log_reads
             ),
         });
     }

@@ -107,6 +107,9 @@ struct Build {
     /// of Debian's packages
     #[arg(long, value_name = "FILE")]
     versions: Option<PathBuf>,
+    /// A feature to build the program with. For tests of upgrades, never for a release
+    #[arg(long, value_name = "NAME", hide = true, conflicts_with = "binary")]
+    feature: Option<String>,
     /// What the release is called, instead of by the program's version
     #[arg(long, value_name = "VERSION")]
     release: Option<String>,
@@ -160,7 +163,7 @@ fn keys(file: &Path) -> Result<(), String> {
 fn build(options: &Build) -> Result<(), String> {
     let program = match &options.binary {
         Some(file) => binary::Program::read(file)?,
-        None => binary::build()?,
+        None => binary::build(options.feature.as_deref())?,
     };
     let kernel = match &options.kernel {
         Some(file) => kernel::Kernel::read(file)?,
@@ -200,7 +203,8 @@ fn build(options: &Build) -> Result<(), String> {
         ),
         ("usr/share/cairn/sbom.cdx.json", sbom.clone().into_bytes()),
     ];
-    let slot = slot::make(&kernel.bytes, &program.bytes, &files)?;
+    let reads = bundle::reads(&said)?;
+    let slot = slot::make(&kernel.bytes, &program.bytes, &files, reads)?;
     let loader = grub::make(&options.grub)?;
     let disk = disk::make(&loader, [Some(&slot), options.both.then_some(&slot)])?;
     fs::create_dir_all(&options.out)

@@ -32,8 +32,13 @@ pub struct Slot {
     pub root: Vec<u8>,
 }
 
-/// Makes a slot.
-pub fn make(kernel: &[u8], binary: &[u8], files: &Files) -> Result<Slot, String> {
+/// Makes a slot. `reads` are the formats of the log that the program reads: the first and the last.
+pub fn make(
+    kernel: &[u8],
+    binary: &[u8],
+    files: &Files,
+    reads: (u32, u32),
+) -> Result<Slot, String> {
     let mut root = file_system(binary, files)?;
     root.resize(root.len().next_multiple_of(BLOCK), 0);
     // The salt follows from the content, so the same content has the same tree.
@@ -49,15 +54,16 @@ pub fn make(kernel: &[u8], binary: &[u8], files: &Files) -> Result<Slot, String>
     if root.len() as u64 > PARTITIONS[SLOTS[0].1].bytes() {
         return Err("the root is larger than its partition".to_owned());
     }
-    let entry = entry(blocks, &root_hash, &salt);
+    let entry = entry(blocks, &root_hash, &salt, reads);
     Ok(Slot {
         boot: boot(kernel, &entry)?,
         root,
     })
 }
 
-/// The boot entry: for each slot the kernel's command line, and its root.
-fn entry(blocks: usize, root_hash: &str, salt: &str) -> Vec<u8> {
+/// The boot entry: for each slot the kernel's command line, and its root. The loader looks for
+/// nothing else; what the program reads of the log is for the system in the other slot.
+fn entry(blocks: usize, root_hash: &str, salt: &str, reads: (u32, u32)) -> Vec<u8> {
     let mut text = String::from("# GRUB Environment Block\n");
     for (name, (_, root)) in ["a", "b"].iter().zip(SLOTS) {
         let id = PARTITIONS[root].id;
@@ -70,6 +76,7 @@ fn entry(blocks: usize, root_hash: &str, salt: &str) -> Vec<u8> {
             blocks * BLOCK / SECTOR as usize
         ));
     }
+    text.push_str(&format!("log_reads={}-{}\n", reads.0, reads.1));
     let mut bytes = text.into_bytes();
     bytes.resize(bytes.len().next_multiple_of(1024), b'#');
     bytes
@@ -147,7 +154,7 @@ mod tests {
 
     #[test]
     fn the_entry_names_the_root_of_either_slot() {
-        let entry = String::from_utf8(entry(2, "aa", "bb")).expect("it is text");
+        let entry = String::from_utf8(entry(2, "aa", "bb", (1, 2))).expect("it is text");
         assert_eq!(entry.len() % 1024, 0);
         for (name, (_, root)) in ["a", "b"].iter().zip(SLOTS) {
             let id = PARTITIONS[root].id;
@@ -157,5 +164,6 @@ mod tests {
             );
             assert!(entry.contains(&dm), "{entry}");
         }
+        assert!(entry.contains("\nlog_reads=1-2\n#"), "{entry}");
     }
 }

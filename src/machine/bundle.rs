@@ -83,8 +83,9 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// Whether it may follow what runs; the error is a sentence for the operator.
-    pub fn may_follow(&self, running: &Release) -> Result<(), String> {
+    /// Whether it may follow what runs, on a log of this format; the error is a sentence for the
+    /// operator.
+    pub fn may_follow(&self, running: &Release, format: u32) -> Result<(), String> {
         if Version::parse(&self.floor).is_none() {
             return Err(format!("{} is no version", self.floor));
         }
@@ -95,10 +96,11 @@ impl Manifest {
                 self.version, running.floor, running.version
             ));
         }
-        if !self.log.reads(&running.log) {
+        if !self.log.reads(format) {
             return Err(format!(
-                "version {} cannot read the data that {} has written",
-                self.version, running.version
+                "version {} cannot read the data of this machine: they have format {format}, and it \
+                 reads up to {}",
+                self.version, self.log.reads_to
             ));
         }
         Ok(())
@@ -140,22 +142,29 @@ pub(super) mod tests {
             ..manifest()
         };
         for version in ["0.1.5", "0.1.9", "0.2.0", "1.0.0"] {
-            with(version).may_follow(&release()).expect(version);
+            with(version).may_follow(&release(), 1).expect(version);
         }
         for version in ["0.1.4", "0.0.9", "", "newest"] {
-            with(version).may_follow(&release()).expect_err(version);
+            with(version).may_follow(&release(), 1).expect_err(version);
         }
     }
 
     #[test]
     fn a_release_that_cannot_read_the_data_does_not_follow() {
-        let mut old = release();
-        old.log = LogFormats {
-            reads_from: 1,
-            reads_to: 2,
-            writes: 2,
+        let mut offered = manifest();
+        offered.log = LogFormats {
+            reads_from: 2,
+            reads_to: 3,
+            writes: 3,
         };
-        let said = manifest().may_follow(&old).expect_err("it reads 1 only");
-        assert!(said.contains("cannot read the data"), "{said}");
+        for format in [2, 3] {
+            offered.may_follow(&release(), format).expect("it reads it");
+        }
+        for format in [1, 4] {
+            let said = offered.may_follow(&release(), format);
+            let said = said.expect_err("it does not read it");
+            let why = format!("cannot read the data of this machine: they have format {format}");
+            assert!(said.contains(&why), "{said}");
+        }
     }
 }

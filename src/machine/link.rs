@@ -60,6 +60,8 @@ pub struct Start {
     pub data: String,
     /// It is a partition of the system disk.
     pub on_system_disk: bool,
+    /// The newest format of the log that may be written.
+    pub writes: u16,
 }
 
 /// What the server says.

@@ -12,6 +12,7 @@ pub mod bundle;
 pub mod console;
 pub mod crash;
 pub mod disk;
+pub mod formats;
 pub mod gpt;
 pub mod guid;
 pub mod health;

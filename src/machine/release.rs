@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::store::formats::{NEWEST, READS};
+
 /// Versions of the log's format that a release can deal with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -11,22 +13,22 @@ pub struct LogFormats {
     pub reads_from: u32,
     /// … to this one.
     pub reads_to: u32,
-    /// It writes this one.
+    /// It writes this one, where nothing that has to read the log forbids it.
     pub writes: u32,
 }
 
 impl LogFormats {
     /// What this program deals with.
     pub const OURS: LogFormats = LogFormats {
-        reads_from: 1,
-        reads_to: 1,
-        writes: 1,
+        reads_from: *READS.start() as u32,
+        reads_to: *READS.end() as u32,
+        writes: NEWEST as u32,
     };
 
-    /// Whether it can read what `other` writes.
+    /// Whether it can read a log of this format.
     #[must_use]
-    pub fn reads(&self, other: &LogFormats) -> bool {
-        (self.reads_from..=self.reads_to).contains(&other.writes)
+    pub fn reads(&self, format: u32) -> bool {
+        (self.reads_from..=self.reads_to).contains(&format)
     }
 }
 
@@ -90,9 +92,14 @@ mod tests {
     #[test]
     fn a_release_is_read_strictly() {
         let text = "version = \"0.1.0\"\nfloor = \"0.1.0\"\nkernel = \"6.1.192\"\n\
-                    log = { reads_from = 1, reads_to = 1, writes = 1 }\nkeys = [\"RW\"]\n";
+                    log = { reads_from = 1, reads_to = 2, writes = 2 }\nkeys = [\"RW\"]\n";
         let release = Release::parse(text).expect("a release");
-        assert_eq!(release.log, LogFormats::OURS);
+        let log = LogFormats {
+            reads_from: 1,
+            reads_to: 2,
+            writes: 2,
+        };
+        assert_eq!(release.log, log);
         assert!(Release::parse(&text.replace("floor = \"0.1.0\"", "floor = \"x\"")).is_err());
         assert!(Release::parse("version = \"0.1.0\"").is_err());
     }

@@ -46,6 +46,8 @@ pub struct Target<M = File> {
 #[derive(Debug)]
 pub struct Upgrade<M = File> {
     release: Release,
+    /// The format of the log that the bundle's system has to read.
+    format: u32,
     target: Target<M>,
     stage: Stage,
     /// Bytes of the stage that have come and are not dealt with.
@@ -90,10 +92,12 @@ impl Sum {
 }
 
 impl<M: Medium> Upgrade<M> {
-    /// Waits for the first byte of a bundle that may follow `release`.
-    pub fn new(release: Release, target: Target<M>) -> Upgrade<M> {
+    /// Waits for the first byte of a bundle that may follow `release` and reads a log of this
+    /// format.
+    pub fn new(release: Release, format: u32, target: Target<M>) -> Upgrade<M> {
         Upgrade {
             release,
+            format,
             target,
             stage: Stage::Head,
             pending: Vec::new(),
@@ -167,7 +171,7 @@ impl<M: Medium> Upgrade<M> {
             }
             Stage::Manifest(signature, _) => {
                 let manifest = bundle::open(&signature, &pending, &self.release.keys)?;
-                manifest.may_follow(&self.release)?;
+                manifest.may_follow(&self.release, self.format)?;
                 self.begin()?;
                 Stage::Boot(manifest, Sum::new())
             }
@@ -290,7 +294,7 @@ fn cannot_write(error: &io::Error) -> String {
     format!("the slot cannot be written: {error}")
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
+pub(super) fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -318,7 +318,7 @@ impl Bundle {
             root: partition(root_of(slot)),
             state: partition(STATE),
         };
-        let mut upgrade = Upgrade::new(self.release.clone(), target);
+        let mut upgrade = Upgrade::new(self.release.clone(), LogFormats::OURS.writes, target);
         for piece in self.bytes.chunks(BLOCK) {
             upgrade.feed(piece).expect("a sound piece");
         }

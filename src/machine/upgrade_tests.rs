@@ -7,6 +7,9 @@ use super::*;
 use crate::machine::bundle::Manifest;
 use crate::machine::release::{LogFormats, Release};
 
+/// Of the log, which every release here reads.
+const FORMAT: u32 = LogFormats::OURS.reads_to;
+
 struct Made {
     bundle: Vec<u8>,
     release: Release,
@@ -106,7 +109,7 @@ fn a_bundle_is_written_in_pieces_of_any_length() {
     let made = made("0.3.0");
     for piece in [1_000, 65_536, 100_000, made.bundle.len()] {
         let (target, slot) = slot();
-        let mut upgrade = Upgrade::new(made.release.clone(), target);
+        let mut upgrade = Upgrade::new(made.release.clone(), FORMAT, target);
         for bytes in made.bundle.chunks(piece) {
             upgrade.feed(bytes).expect("a sound piece");
         }
@@ -119,7 +122,7 @@ fn a_bundle_is_written_in_pieces_of_any_length() {
 }
 
 #[test]
-fn nothing_is_touched_before_the_signature_is_verified() {
+fn nothing_is_touched_before_the_manifest_is_verified_and_fits() {
     let made = made("0.3.0");
     let mut stranger = made.release.clone();
     stranger.keys = vec![bundle("0.3.0", &made.boot, &made.root).1];
@@ -129,14 +132,20 @@ fn nothing_is_touched_before_the_signature_is_verified() {
     // Within the manifest.
     garbled[MAGIC.len() + 400] ^= 1;
     let cases = [
-        (made.bundle.clone(), stranger, "not signed by a key"),
-        (made.bundle.clone(), old, "below 0.4.0"),
-        (garbled, made.release.clone(), "sign"),
-        (vec![0; 4096], made.release, "no bundle"),
+        (made.bundle.clone(), stranger, FORMAT, "not signed by a key"),
+        (made.bundle.clone(), old, FORMAT, "below 0.4.0"),
+        (
+            made.bundle.clone(),
+            made.release.clone(),
+            FORMAT + 1,
+            "cannot read the data",
+        ),
+        (garbled, made.release.clone(), FORMAT, "sign"),
+        (vec![0; 4096], made.release, FORMAT, "no bundle"),
     ];
-    for (bytes, release, why) in cases {
+    for (bytes, release, format, why) in cases {
         let (target, slot) = slot();
-        let said = Upgrade::new(release, target)
+        let said = Upgrade::new(release, format, target)
             .feed(&bytes)
             .expect_err("it is refused");
         assert!(said.contains(why), "{said}");
@@ -158,7 +167,7 @@ fn a_damaged_or_truncated_bundle_leaves_a_slot_that_does_not_boot() {
         let (target, slot) = slot();
         let mut bytes = made.bundle.clone();
         bytes[at] ^= 0x10;
-        let mut upgrade = Upgrade::new(made.release.clone(), target);
+        let mut upgrade = Upgrade::new(made.release.clone(), FORMAT, target);
         let said = upgrade.feed(&bytes).expect_err("it is damaged");
         assert!(said.contains("damaged"), "{said}");
         assert_eq!(read(&slot.boot, 512), vec![0; 512]);
@@ -167,14 +176,14 @@ fn a_damaged_or_truncated_bundle_leaves_a_slot_that_does_not_boot() {
     }
     for cut in [len - 1, len - made.root.len(), len / 4] {
         let (target, slot) = slot();
-        let mut upgrade = Upgrade::new(made.release.clone(), target);
+        let mut upgrade = Upgrade::new(made.release.clone(), FORMAT, target);
         upgrade.feed(&made.bundle[..cut]).expect("so far so good");
         let said = upgrade.finish().expect_err("it is not whole");
         assert!(said.contains("send it again"), "{said}");
         assert_eq!(read(&slot.boot, 512), vec![0; 512]);
     }
     let (target, _) = slot();
-    let mut upgrade = Upgrade::new(made.release, target);
+    let mut upgrade = Upgrade::new(made.release, FORMAT, target);
     upgrade.feed(&made.bundle).expect("it is whole");
     upgrade.feed(b"x").expect_err("and nothing may follow");
 }

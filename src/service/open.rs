@@ -13,7 +13,7 @@ use super::report;
 use crate::config::Config;
 use crate::store::disk::{Access, Device, FileDevice};
 use crate::store::log::Options;
-use crate::store::{OpenError, Recovery, Store, StoreLimits};
+use crate::store::{Formats, OpenError, Recovery, Store, StoreLimits};
 
 /// An open store, and what opening it found.
 pub struct Opened {
@@ -56,14 +56,20 @@ pub fn salvage(config: &Config, now_ms: u64) -> Result<Opened, OpenFailure> {
     open_with(config, Access::Write, options, now_ms)
 }
 
-/// Opens the store on a device that is open already; `name` is what people call it.
+/// Opens the store on a device that is open already; `name` is what people call it. No newer format
+/// than `writes` is written, if the log does not have one already.
 pub fn open_device(
     device: FileDevice,
     name: &str,
+    writes: u16,
     limits: StoreLimits,
     now_ms: u64,
 ) -> Result<Opened, OpenFailure> {
-    recover(device, name, Options::default(), limits, now_ms)
+    let options = Options {
+        formats: Formats::writing(writes),
+        ..Options::default()
+    };
+    recover(device, name, options, limits, now_ms)
 }
 
 fn open_with(
@@ -124,6 +130,12 @@ impl Opened {
                 records = recovery.records,
                 checkpointed = recovery.items,
                 "the store was read"
+            );
+        }
+        if let Some(before) = recovery.raised_from {
+            tracing::info!(
+                "the log was raised from format {before} to {}: versions that do not know that cannot read it any more",
+                recovery.format
             );
         }
         if !self.is_direct {

@@ -21,6 +21,7 @@ pub(super) fn stat(stat: &Stat, now_ms: u64) -> String {
             mib(segment),
             stat.segments_free
         ),
+        format!("format               {}", stat.format),
         format!("opened               {} times", stat.epoch),
         format!(
             "end of the log       {}, {} of it durable",

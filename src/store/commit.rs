@@ -247,6 +247,7 @@ impl Log {
     /// The superblock as it has to be now.
     pub(super) fn superblock(&self, clean: bool) -> Superblock {
         Superblock {
+            format: self.format,
             generation: self.generation.saturating_add(1),
             geometry: self.geometry,
             store_id: self.identity.store_id,

@@ -5,12 +5,14 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::batch::{Batch, Class, Entry, Purpose};
-use super::records::Kind;
+use super::records::{Kind, version_in};
 use crate::stanza::Outgoing;
 
 /// The records of a transaction, in buffers that the next one uses again.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Draft {
+    /// The format of the log that they are for.
+    format: u16,
     bytes: Vec<u8>,
     records: Vec<DraftRecord>,
 }
@@ -33,6 +35,20 @@ const KEPT_BYTES: usize = 64 << 10;
 const KEPT_RECORDS: usize = 256;
 
 impl Draft {
+    /// For a log of this format.
+    pub(crate) fn new(format: u16) -> Draft {
+        Draft {
+            format,
+            bytes: Vec::new(),
+            records: Vec::new(),
+        }
+    }
+
+    /// The version in which a body of this kind is to be written.
+    pub(crate) fn version_of(&self, kind: Kind) -> u8 {
+        version_in(kind, self.format)
+    }
+
     /// How many records there are.
     pub(crate) fn len(&self) -> usize {
         self.records.len()
@@ -74,7 +90,7 @@ impl Draft {
         let entries = self.records.iter().map(|record| Entry {
             class: Class::State,
             kind: record.kind as u8,
-            version: 1,
+            version: self.version_of(record.kind),
             body: &self.bytes[record.body.clone()],
             payload: match &record.payload {
                 DraftPayload::Shared(bytes) => bytes,

@@ -8,8 +8,6 @@
 
 use super::fold::{Place, Record};
 
-/// Version of the format that this program writes, and the newest it reads.
-pub const VERSION: u16 = 1;
 /// Where the two superblocks lie.
 pub const SUPERBLOCKS_AT: [u64; 2] = [0, 32768];
 /// Where the first segment begins.

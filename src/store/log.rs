@@ -13,6 +13,7 @@ use super::commit::Flying;
 use super::compact::Compaction;
 use super::fold::{Fold, Live, Place, Position, Record};
 use super::format::{BATCH_HEADER, Geometry, Salt, SegmentHeader, Successor, Use, frame_len};
+use super::formats::Formats;
 use super::group::{Extra, Group, Sealed};
 use super::lost::Lost;
 use super::own::{self, Extent, Own};
@@ -48,6 +49,8 @@ pub struct Options {
     /// there is, and when the end of the log does not read, give it up, instead
     /// of refusing to open.
     pub salvage: bool,
+    /// Which formats are read, and which one may be written.
+    pub formats: Formats,
     /// Random bytes, for the name and the salt of a store that is created.
     pub random: [u8; 24],
 }
@@ -65,6 +68,7 @@ impl Default for Options {
             erase_within_ms: 3 * 24 * 3600 * 1000,
             read_only: false,
             salvage: false,
+            formats: Formats::default(),
             random: [0; 24],
         }
     }
@@ -84,6 +88,7 @@ pub struct Identity {
 /// The log on one device.
 pub struct Log {
     pub(super) identity: Identity,
+    pub(super) format: u16,
     pub(super) geometry: Geometry,
     pub(super) salt: Salt,
     pub(super) options: Options,
@@ -241,6 +246,11 @@ impl Log {
     /// What the store is.
     pub fn identity(&self) -> Identity {
         self.identity
+    }
+
+    /// The format in which it is written.
+    pub fn format(&self) -> u16 {
+        self.format
     }
 
     /// Why nothing is acknowledged any more, if so.

@@ -34,7 +34,7 @@ impl Log {
             superblock,
             index,
             verified,
-        } = match superblock::find(device)? {
+        } = match superblock::find(device, &options.formats.reads)? {
             Some(found) => found,
             None if options.read_only => return Err(OpenError::NotAStore),
             None => Current {
@@ -48,6 +48,7 @@ impl Log {
         replay.salvage = options.salvage;
         replay.report.superblocks = verified;
         replay.report.created = created;
+        replay.report.format = superblock.format;
         replay.report.clean = superblock.clean;
         replay.map.slots = superblock.geometry.slots(device.len());
         if replay.map.slots < superblock.slots {
@@ -67,12 +68,15 @@ impl Log {
             return Err(OpenError::Unreadable(why.into()));
         }
         let holes = restored.holes;
-        let (mut log, report) = settle(replay, &superblock, restored, options, device);
+        let (mut log, mut report) = settle(replay, &superblock, restored, options, device);
         log.now_ms = now_ms;
         let is_loss = |damage: &&Damage| holes || damage.kind != DamageKind::Checkpoint;
         let found = report.damage.iter().filter(is_loss).cloned().collect();
         log.lost = lost::gather(std::mem::take(&mut log.lost), found, now_ms);
         if !log.options.read_only {
+            log.format = log.options.formats.after(superblock.format);
+            report.raised_from = (log.format > superblock.format).then_some(superblock.format);
+            report.format = log.format;
             log.epoch = superblock.epoch.saturating_add(1);
             // The last group may have been lost with what it announced: its
             // identities are not used again either.
@@ -126,6 +130,7 @@ fn create(device: &dyn Device, options: &Options, now_ms: u64) -> Result<Superbl
     };
     let [id @ .., a, b, c, d, e, f, g, h] = options.random;
     let superblock = Superblock {
+        format: options.formats.of_new(),
         generation: 1,
         geometry,
         store_id: id,
@@ -198,6 +203,7 @@ fn settle<F: Fold + ?Sized>(
             salt: superblock.salt,
             created_ms: superblock.created_ms,
         },
+        format: superblock.format,
         geometry,
         salt,
         options,

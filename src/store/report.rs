@@ -69,6 +69,10 @@ impl std::error::Error for OpenError {}
 pub struct Recovery {
     /// The store is new.
     pub created: bool,
+    /// The format in which it is written from now on.
+    pub format: u16,
+    /// The one that it had before, where that was another.
+    pub raised_from: Option<u16>,
     /// It was closed in order.
     pub clean: bool,
     /// How many of the two superblocks verified. The other was being written,

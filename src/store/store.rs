@@ -141,6 +141,7 @@ impl Store {
         let ids = StanzaIds::new(&log.identity());
         let durable = log.durable();
         let awaited = log.position();
+        let draft = Draft::new(log.format());
         Store {
             device: Arc::new(Fuse::new(device)),
             limits,
@@ -148,7 +149,7 @@ impl Store {
             inner: Mutex::new(Inner {
                 log,
                 state,
-                draft: Draft::default(),
+                draft,
                 awaited,
                 unretired: Vec::new(),
                 unseen_bytes: 0,

@@ -1,11 +1,14 @@
 //! The superblock: what a store is and where its history begins. Two copies,
 //! written one after the other with a sync between.
 
+use std::ops::RangeInclusive;
+
 use super::buffer::{ALIGN, Buffer};
 use super::disk::Device;
 use super::format::{
-    Geometry, SEGMENTS_AT, SUPERBLOCKS_AT, Successor, VERSION, put_u32, put_u64, u32_at, u64_at,
+    Geometry, SEGMENTS_AT, SUPERBLOCKS_AT, Successor, put_u32, put_u64, u32_at, u64_at,
 };
+use super::formats::READS;
 use super::report::OpenError;
 
 const MAGIC: &[u8; 8] = b"CAIRNLOG";
@@ -22,9 +25,21 @@ pub fn store_id(head: &[u8]) -> Option<[u8; 16]> {
     head.get(STORE_ID)?.try_into().ok()
 }
 
+/// The format that the log of this superblock has, whether it is one that this program reads;
+/// `None` where the block does not verify.
+#[must_use]
+pub fn format(block: &[u8]) -> Option<u16> {
+    block.strip_prefix(MAGIC)?;
+    let verifies =
+        block.len() == ALIGN && u32_at(block, CRC_AT) == crc32fast::hash(&block[..CRC_AT]);
+    verifies.then(|| u16::from_le_bytes([block[8], block[9]]))
+}
+
 /// What a store is and where its history begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Superblock {
+    /// The format of the log.
+    pub format: u16,
     /// Grows with every write of the superblock; the higher one counts.
     pub generation: u64,
     /// Sizes.
@@ -120,7 +135,7 @@ impl Superblock {
         let mut block = Buffer::zeroed(ALIGN);
         let bytes = block.as_mut_slice();
         bytes[..8].copy_from_slice(MAGIC);
-        bytes[8..10].copy_from_slice(&VERSION.to_le_bytes());
+        bytes[8..10].copy_from_slice(&self.format.to_le_bytes());
         bytes[10] = u8::from(self.clean);
         put_u32(bytes, 12, self.geometry.block);
         put_u32(bytes, 16, self.geometry.segment_bytes);
@@ -148,8 +163,8 @@ impl Superblock {
         block
     }
 
-    /// Reads what lies in a superblock's place.
-    pub fn decode(bytes: &[u8]) -> Found {
+    /// Reads what lies in a superblock's place; `reads` are the formats that are understood.
+    pub fn decode(bytes: &[u8], reads: &RangeInclusive<u16>) -> Found {
         if bytes.len() != ALIGN || bytes[..8] != *MAGIC {
             let blank = |bytes: &[u8]| bytes.iter().all(|&byte| byte == 0);
             return match blank(bytes) {
@@ -159,12 +174,14 @@ impl Superblock {
                 false => Found::Foreign,
             };
         }
-        if u32_at(bytes, CRC_AT) != crc32fast::hash(&bytes[..CRC_AT]) {
+        let Some(format) = format(bytes) else {
             return Found::Damaged;
+        };
+        if format > *reads.end() {
+            return Found::Newer(format);
         }
-        let version = u16::from_le_bytes([bytes[8], bytes[9]]);
-        if version > VERSION {
-            return Found::Newer(version);
+        if format < *reads.start() {
+            return Found::Damaged;
         }
         let geometry = Geometry {
             block: u32_at(bytes, 12),
@@ -178,6 +195,7 @@ impl Superblock {
         let genesis =
             (u32_at(bytes, genesis_at) == 1).then(|| TailStart::decode(&bytes[genesis_at + 48..]));
         Found::Superblock(Box::new(Superblock {
+            format,
             generation: u64_at(bytes, 56),
             geometry,
             store_id: bytes[STORE_ID].try_into().expect("sixteen bytes"),
@@ -280,8 +298,12 @@ pub(super) struct Current {
     pub verified: u8,
 }
 
-/// The newer of the two superblocks. `None` on an empty device.
-pub(super) fn find(device: &dyn Device) -> Result<Option<Current>, OpenError> {
+/// The newer of the two superblocks. `None` on an empty device. One of a newer format is an error
+/// whatever the other is: an opening may have been cut off while it raised the format.
+pub(super) fn find(
+    device: &dyn Device,
+    reads: &RangeInclusive<u16>,
+) -> Result<Option<Current>, OpenError> {
     let mut found = Vec::with_capacity(2);
     for at in SUPERBLOCKS_AT {
         let mut block = Buffer::zeroed(ALIGN);
@@ -291,7 +313,9 @@ pub(super) fn find(device: &dyn Device) -> Result<Option<Current>, OpenError> {
         } else {
             device.read_at(block.as_mut_slice(), at)
         };
-        found.push(read.map_or(Found::Damaged, |()| Superblock::decode(block.as_slice())));
+        found.push(read.map_or(Found::Damaged, |()| {
+            Superblock::decode(block.as_slice(), reads)
+        }));
     }
     let newer = found.iter().find_map(|found| match found {
         Found::Newer(version) => Some(*version),
@@ -300,7 +324,7 @@ pub(super) fn find(device: &dyn Device) -> Result<Option<Current>, OpenError> {
     if let Some(found) = newer {
         return Err(OpenError::Newer {
             found,
-            supported: VERSION,
+            supported: *reads.end(),
         });
     }
     match <[Found; 2]>::try_from(found).expect("two were read") {
@@ -334,7 +358,7 @@ pub(super) fn find(device: &dyn Device) -> Result<Option<Current>, OpenError> {
 pub fn end_of_segments(device: &dyn Device) -> Option<u64> {
     let Superblock {
         geometry, slots, ..
-    } = find(device).ok()??.superblock;
+    } = find(device, &READS).ok()??.superblock;
     let end = geometry.len_for(geometry.slots(device.len()).max(slots));
     (end <= device.len()).then_some(end)
 }
@@ -360,6 +384,7 @@ pub(crate) fn example(len: u64, segment_bytes: u32) -> Superblock {
         segment_bytes,
     };
     Superblock {
+        format: *READS.end(),
         generation: 1,
         geometry,
         store_id: [7; 16],

@@ -11,7 +11,7 @@ use super::limits::StoreLimits;
 use super::records::{
     AccountRemovedV1, AccountV1, CredentialsChangedV1, EnabledV1, HibernatedRemovedV1, Kind,
     LastActivityV1, MessageV1, PrivateV1, RetiredV1, RosterItemV1, RosterRemovedV1,
-    SettingRemovedV1, SettingV1, SubscriptionRequestV1, VcardV1, encode,
+    SettingRemovedV1, SettingV1, SubscriptionRequestV1, VcardV1, encode, encode_account,
 };
 use super::state::{
     HibernatedSession, MessageId, Roster, RosterEntry, State, encode_runs, is_roster_text,
@@ -89,7 +89,8 @@ impl<'a> Tx<'a> {
             enabled: true,
             credentials: record_of(credentials),
         };
-        self.add(Kind::Account, |body| encode(&record, body));
+        let version = self.draft.version_of(Kind::Account);
+        self.add(Kind::Account, |body| encode_account(&record, version, body));
         *self.changed(owner) = Changed {
             exists: Some(true),
             ..Changed::default()

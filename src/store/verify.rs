@@ -1,5 +1,7 @@
 //! Reports: how the store is doing, and whether all of it can be read.
 
+use std::ops::RangeInclusive;
+
 use super::disk::Device;
 use super::fold::{Cursor, Fold, Place};
 use super::format::{
@@ -16,6 +18,8 @@ use super::walk::{Step, Walk, Window};
 pub struct Stat {
     /// What it is.
     pub identity: Identity,
+    /// The format in which it is written.
+    pub format: u16,
     /// Its sizes.
     pub geometry: Geometry,
     /// How often it has been opened for writing.
@@ -92,6 +96,7 @@ pub struct ErasureStat {
 /// Everything that is to be read to verify a log; read outside the lock.
 #[derive(Debug)]
 pub struct Verifier {
+    reads: RangeInclusive<u16>,
     geometry: Geometry,
     salt: Salt,
     segments: Vec<Part>,
@@ -144,6 +149,7 @@ impl Log {
         let damaged = self.map.segments.values().filter(|segment| segment.damaged);
         Stat {
             identity: self.identity,
+            format: self.format,
             geometry: self.geometry,
             epoch: self.epoch,
             position: self.position,
@@ -230,6 +236,7 @@ impl Log {
         // What still waits to be written is not read.
         let written = |id: u32, end: u32| self.written_end(id).map_or(end, |from| end.min(from));
         Verifier {
+            reads: self.options.formats.reads.clone(),
             geometry: self.geometry,
             salt: self.salt,
             segments: segments
@@ -351,7 +358,10 @@ impl Verifier {
             let mut block = super::buffer::Buffer::zeroed(super::buffer::ALIGN);
             let read = device.read_at(block.as_mut_slice(), at);
             let whole = read.is_ok()
-                && matches!(Superblock::decode(block.as_slice()), Found::Superblock(_));
+                && matches!(
+                    Superblock::decode(block.as_slice(), &self.reads),
+                    Found::Superblock(_)
+                );
             report.superblocks += u8::from(whole);
         }
         let mut last = None;

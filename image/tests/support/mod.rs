@@ -37,6 +37,18 @@ pub fn image() -> Option<PathBuf> {
     image
 }
 
+/// A program of the next version, which knows one format of the log more; `None` where a developer
+/// has not built it.
+pub fn next_program() -> Option<PathBuf> {
+    let program = std::env::var_os("CAIRN_NEXT").map(PathBuf::from);
+    if program.is_none() {
+        let must = std::env::var("CI").is_ok_and(|value| value == "true");
+        assert!(!must, "CAIRN_NEXT names no program; ./dev boot builds it");
+        println!("SKIPPED: CAIRN_NEXT names no program; ./dev boot builds it");
+    }
+    program
+}
+
 /// A Python with the clients that the tests use.
 pub fn python() -> Option<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");

@@ -1,10 +1,11 @@
 //! Releases that follow each other, and the administrator who brings them.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
-use super::{Disk, Options, Vm, cairn, succeeds, tool};
+use super::{Disk, Options, PASSWORD, Vm, cairn, succeeds, tool};
 
 /// What the machines are told.
 pub const CONFIG: &str = "domain = \"chat.example\"\n";
@@ -95,13 +96,33 @@ impl Administrator {
         }
     }
 
-    pub fn run(&self, vm: &Vm, words: &[&str]) -> Output {
+    /// `cairn`, with whom it talks to.
+    fn command(&self, vm: &Vm) -> Command {
         let mut command = cairn();
         command.arg("--server");
         command.arg(format!("https://127.0.0.1:{}", vm.https));
         command.args(["--pin", &self.pin]);
         command.arg("--token-file").arg(&self.token);
-        command.args(words).output().expect("cairn runs")
+        command
+    }
+
+    pub fn run(&self, vm: &Vm, words: &[&str]) -> Output {
+        self.command(vm).args(words).output().expect("cairn runs")
+    }
+
+    /// Makes an account, with the password of all.
+    #[track_caller]
+    pub fn adds(&self, vm: &Vm, name: &str) {
+        let mut add = self.command(vm);
+        add.args(["user", "add", "--password-stdin"]);
+        add.arg(format!("{name}@chat.example"));
+        add.stdin(Stdio::piped()).stdout(Stdio::null());
+        let mut child = add.spawn().expect("cairn runs");
+        let mut input = child.stdin.take().expect("it is piped");
+        let line = format!("{PASSWORD}\n");
+        input.write_all(line.as_bytes()).expect("it reads");
+        drop(input);
+        assert!(child.wait().expect("it ends").success());
     }
 
     #[track_caller]
@@ -133,8 +154,13 @@ pub fn text(path: &Path) -> &str {
 
 /// A machine of release 0.1.0 with an administrator, once it has proved itself.
 pub fn proved(releases: &Releases) -> (Disk, Vm, Administrator) {
+    proved_with(releases, &[])
+}
+
+/// The same, with other people.
+pub fn proved_with(releases: &Releases, others: &[&str]) -> (Disk, Vm, Administrator) {
     let disk = Disk::of(&releases.build("0.1.0", "ours", None));
-    disk.seed_administrator("alice");
+    disk.seed_administrator_and("alice", others);
     let mut vm = Vm::start(&disk, &given());
     vm.wait_for("the server accepts log-ins");
     let admin = Administrator::of(&disk, &mut vm);

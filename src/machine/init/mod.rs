@@ -38,6 +38,7 @@ mod clock;
 mod data;
 mod ends;
 mod errand;
+mod formats;
 mod net;
 mod page;
 mod sources;
@@ -235,7 +236,9 @@ impl Init {
         let now_ms = self.now_ms();
         self.restart_ms = None;
         self.deaths.started(now_ms);
-        match Server::start(data) {
+        let server = Server::start(data);
+        let writes = self.may_write();
+        match server {
             Ok(server) => {
                 let start = Start {
                     release: self.release.clone(),
@@ -243,6 +246,7 @@ impl Init {
                     fell_back: self.boot.fell_back,
                     data: self.data_said.clone(),
                     on_system_disk: self.awaited.is_none(),
+                    writes,
                 };
                 self.health.server_started(now_ms);
                 // One that cannot hear it will be found out by its silence.

@@ -185,7 +185,8 @@ impl Init {
                     floor: self.floor(),
                     ..self.release.clone()
                 };
-                self.upgrade = Some((Upgrade::new(running, target), bytes));
+                let format = self.log_format();
+                self.upgrade = Some((Upgrade::new(running, format, target), bytes));
             }
             Err(why) => self.answer(Err(why)),
         }
@@ -282,6 +283,10 @@ impl Init {
         let slot = running.other();
         if !self.can_go_back() {
             let why = "the other slot holds no system that has ever proved itself";
+            return Err(why.to_owned());
+        }
+        if self.other_slot().cannot_read(self.log_format()) {
+            let why = "the system in the other slot cannot read the data of this machine";
             return Err(why.to_owned());
         }
         match self.change_state(|state| state.activated(slot)) {

@@ -6,7 +6,8 @@
 //!
 //! PID 1 opens files and devices as root and hands them to a short-lived child without rights. The
 //! child reads them with the readers of this module, which are pure functions over bytes with limits,
-//! and returns one [`Found`] as its [`Answer`](super::answer::Answer). Nothing foreign is mounted, and PID 1 parses nothing but that answer.
+//! and returns one [`Found`] as its [`Answer`](super::answer::Answer). Nothing foreign is mounted, and PID 1 parses nothing
+//! of it but that answer.
 
 pub mod cloud_init;
 pub mod dmi;

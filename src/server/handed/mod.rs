@@ -45,7 +45,7 @@ pub fn run(handed: Handed, log: Arc<LogRing>) -> Result<(), String> {
     let opened = FileDevice::of_file(File::from(handed.data))
         .map_err(|error| format!("cannot use {}: {error}", start.data))
         .and_then(|device| {
-            open::open_device(device, &start.data, limits, now_ms())
+            open::open_device(device, &start.data, start.writes, limits, now_ms())
                 .map_err(|error| error.to_string())
         });
     let opened = match opened {

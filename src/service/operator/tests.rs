@@ -311,7 +311,7 @@ fn ruin_checkpoints(path: &std::path::Path) {
         .expect("it is there");
     let mut block = vec![0; 4096];
     file.read_exact_at(&mut block, 0).expect("readable");
-    let superblock: Superblock = match Superblock::decode(&block) {
+    let superblock: Superblock = match Superblock::decode(&block, &crate::store::formats::READS) {
         Found::Superblock(superblock) => *superblock,
         other => panic!("a superblock stands first: {other:?}"),
     };

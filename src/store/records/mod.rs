@@ -8,6 +8,7 @@
 //! Rules that keep old logs readable for ever:
 //! - a structure that was released is never edited: a change is a new
 //!   structure with the next version, and the reader of the kind learns both;
+//! - a version begins with a format of the log ([`version_in`]), and is written from that on;
 //! - a kind's number is never used again;
 //!   `tests/fixtures/records`, and a test opens each of them.
 
@@ -29,9 +30,9 @@ use rkyv::ser::allocator::ArenaHandle;
 use rkyv::{Portable, Serialize};
 
 pub use account::{
-    AccountRemovedV1, AccountV1, ArchivedAccountRemovedV1, ArchivedAccountV1,
+    AccountBody, AccountRemovedV1, AccountV1, ArchivedAccountRemovedV1, ArchivedAccountV1,
     ArchivedCredentialsChangedV1, ArchivedCredentialsV1, ArchivedEnabledV1, ArchivedScramV1,
-    CredentialsChangedV1, CredentialsV1, EnabledV1, ScramV1,
+    CredentialsChangedV1, CredentialsV1, EnabledV1, ScramV1, encode_account,
 };
 pub use checkpoint::{
     AccountImageV1, ArchivedAccountImageV1, ArchivedRosterImageItemV1, ArchivedRosterImageV1,
@@ -161,6 +162,23 @@ impl Kind {
                 | Kind::SettingRemoved
         )
     }
+}
+
+/// The version in which a body of this kind is written to a log of this format. A version that is
+/// new begins with a format that is new: whoever reads the format reads all of them.
+#[must_use]
+pub fn version_in(kind: Kind, format: u16) -> u8 {
+    match (kind, format) {
+        #[cfg(any(test, feature = "next-format"))]
+        (Kind::Account, 2..) => 2,
+        _ => 1,
+    }
+}
+
+/// The newest version of a kind that this program reads.
+#[must_use]
+pub fn newest_version(kind: Kind) -> u8 {
+    version_in(kind, u16::MAX)
 }
 
 /// A body that this version of the program cannot read: damaged behind a

@@ -2,7 +2,7 @@
 
 use crate::store::fold::Record;
 use crate::store::records::{
-    ArchivedAccountRemovedV1, ArchivedAccountV1, ArchivedCredentialsChangedV1, ArchivedEnabledV1,
+    AccountBody, ArchivedAccountRemovedV1, ArchivedCredentialsChangedV1, ArchivedEnabledV1,
     ArchivedHibernatedRemovedV1, ArchivedHibernatedV1, ArchivedLastActivityV1, ArchivedMessageV1,
     ArchivedPrivateV1, ArchivedRetiredV1, ArchivedRosterItemV1, ArchivedRosterRemovedV1,
     ArchivedSettingRemovedV1, ArchivedSettingV1, ArchivedSubscriptionRequestV1, ArchivedVcardV1,
@@ -11,13 +11,13 @@ use crate::store::records::{
 
 /// One line on a record; nothing of what it holds beyond names and addresses.
 pub(super) fn describe(record: &Record<'_>) -> Option<String> {
-    describe_kind(Kind::from_number(record.kind)?, record.body).ok()
+    describe_kind(Kind::from_number(record.kind)?, record.version, record.body).ok()
 }
 
 // One arm a kind: a table.
-fn describe_kind(kind: Kind, body: &[u8]) -> Result<String, BadBody> {
+fn describe_kind(kind: Kind, version: u8, body: &[u8]) -> Result<String, BadBody> {
     Ok(match kind {
-        Kind::Account => format!("account of {}", open::<ArchivedAccountV1<'_>>(body)?.owner),
+        Kind::Account => format!("account of {}", AccountBody::open(version, body)?.owner),
         Kind::AccountRemoved => format!(
             "removal of {}",
             open::<ArchivedAccountRemovedV1<'_>>(body)?.owner

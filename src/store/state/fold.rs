@@ -10,11 +10,11 @@ use super::profile::{Keyed, Profile, Slot, private_key};
 use super::{State, describe};
 use crate::store::fold::{CheckpointItem, Cursor, Fold, Live, Place, Record, Unreadable};
 use crate::store::records::{
-    ArchivedAccountRemovedV1, ArchivedAccountV1, ArchivedCredentialsChangedV1, ArchivedEnabledV1,
+    AccountBody, ArchivedAccountRemovedV1, ArchivedCredentialsChangedV1, ArchivedEnabledV1,
     ArchivedHibernatedRemovedV1, ArchivedHibernatedV1, ArchivedLastActivityV1, ArchivedMessageV1,
     ArchivedPrivateV1, ArchivedRetiredV1, ArchivedRosterItemV1, ArchivedRosterRemovedV1,
     ArchivedSettingRemovedV1, ArchivedSettingV1, ArchivedSubscriptionRequestV1, ArchivedVcardV1,
-    BadBody, Kind, open,
+    BadBody, Kind, newest_version, open,
 };
 
 impl Fold for State {
@@ -80,7 +80,7 @@ fn kind_of(record: &Record<'_>) -> Result<Kind, Unreadable> {
         version: record.version,
     };
     let kind = Kind::from_number(record.kind).ok_or(newer.clone())?;
-    if record.version == 1 {
+    if (1..=newest_version(kind)).contains(&record.version) {
         Ok(kind)
     } else {
         Err(newer)
@@ -112,7 +112,9 @@ impl State {
             },
         );
         match kind {
-            Kind::Account => self.apply_account(open(body)?, record.seq),
+            Kind::Account => {
+                self.apply_account(&AccountBody::open(record.version, body)?, record.seq)
+            }
             Kind::AccountRemoved => self.apply_account_removed(open(body)?, record.seq, live),
             Kind::CredentialsChanged => self.apply_credentials(open(body)?, record.seq),
             Kind::Enabled => self.apply_enabled(open(body)?, record.seq),
@@ -152,21 +154,20 @@ impl State {
         }
     }
 
-    fn apply_account(&mut self, body: &ArchivedAccountV1<'_>, seq: u64) -> Result<(), BadBody> {
-        let credentials = PackedCredentials::from_archived(&body.credentials).ok_or(BadBody)?;
-        let created_at_ms = body.created_at_ms.to_native();
-        if let Some(account) = self.accounts.find_mut(&body.owner) {
+    fn apply_account(&mut self, body: &AccountBody<'_>, seq: u64) -> Result<(), BadBody> {
+        let credentials = PackedCredentials::from_archived(body.credentials).ok_or(BadBody)?;
+        if let Some(account) = self.accounts.find_mut(body.owner) {
             if account.advance(seq) || self.patchy {
-                account.created_at_ms = created_at_ms;
+                account.created_at_ms = body.created_at_ms;
                 account.enabled = body.enabled;
-                self.accounts.set_credentials(&body.owner, credentials);
+                self.accounts.set_credentials(body.owner, credentials);
             }
         } else {
-            let owner = Arc::from(&*body.owner);
+            let owner = Arc::from(body.owner);
             self.accounts.insert(Account::new(
                 owner,
                 seq,
-                created_at_ms,
+                body.created_at_ms,
                 body.enabled,
                 credentials,
             ));

@@ -12,7 +12,6 @@ use crate::store::tx::Tx;
 use crate::store::{Quota, StoreError, StoreLimits};
 
 /// A log in memory: what was appended, and what it adds up to.
-#[derive(Default)]
 pub(super) struct Bench {
     pub(super) state: State,
     pub(super) live: Live,
@@ -44,12 +43,26 @@ impl Kept {
     }
 }
 
+impl Default for Bench {
+    fn default() -> Bench {
+        Bench {
+            state: State::default(),
+            live: Live::default(),
+            limits: StoreLimits::default(),
+            log: Vec::new(),
+            draft: Draft::new(1),
+            seq: 0,
+            end: 0,
+        }
+    }
+}
+
 impl Bench {
     pub(super) fn update<R>(
         &mut self,
         change: impl FnOnce(&mut Tx<'_>) -> Result<R, StoreError>,
     ) -> Result<R, StoreError> {
-        let mut draft = std::mem::take(&mut self.draft);
+        let mut draft = std::mem::replace(&mut self.draft, Draft::new(1));
         let mut tx = Tx::new(&self.state, &self.limits, self.seq + 1, &mut draft);
         let result = change(&mut tx);
         drop(tx);

@@ -8,6 +8,7 @@ use super::model::{Model, Say, Tx, apply_to_model, payload};
 use crate::store::batch::Class;
 use crate::store::disk::Device;
 use crate::store::format::{SUPERBLOCKS_AT, Use};
+use crate::store::formats::NEWEST;
 use crate::store::log::Log;
 use crate::store::report::{DamageKind, OpenError};
 use crate::store::sim::SimDevice;
@@ -245,7 +246,7 @@ fn a_foreign_or_newer_or_short_device_is_refused() {
     assert!(matches!(refused, OpenError::NotAStore), "{refused}");
     let newer = one_batch_a_key(1);
     let mut bytes = newer.to_bytes();
-    bytes[8] = 2;
+    bytes[8..10].copy_from_slice(&(NEWEST + 1).to_le_bytes());
     let crc = crc32fast::hash(&bytes[..4092]);
     bytes[4092..4096].copy_from_slice(&crc.to_le_bytes());
     let refused = Rig::try_open(SimDevice::from_bytes(&bytes), options())
@@ -254,10 +255,7 @@ fn a_foreign_or_newer_or_short_device_is_refused() {
     assert!(
         matches!(
             refused,
-            OpenError::Newer {
-                found: 2,
-                supported: 1
-            }
+            OpenError::Newer { found, supported: NEWEST } if found == NEWEST + 1
         ),
         "{refused}"
     );

@@ -11,6 +11,7 @@ mod crash;
 mod damage;
 mod erasure;
 mod faults;
+mod formats;
 mod golden;
 mod harness;
 mod lost;

@@ -15,7 +15,7 @@ use crate::store::sim::SimDevice;
 const BODY: &[u8] = &[0; own::BODY_MAX];
 
 /// Kinds and versions that neither the tests' state nor the server's knows.
-const OF_THE_STATE: [(u8, u8); 2] = [(200, 1), (1, 2)];
+const OF_THE_STATE: [(u8, u8); 2] = [(200, 1), (2, 2)];
 
 /// The log's own that it does not know.
 const OF_THE_LOG: [(u8, u8); 6] = [

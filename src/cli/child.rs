@@ -15,7 +15,7 @@ use crate::machine::answer::{self, Answer};
 use crate::machine::inherit;
 use crate::machine::release::LogFormats;
 use crate::machine::sandbox::{self, Role};
-use crate::machine::source::local::{LocalFiles, look_locally};
+use crate::machine::source::local::{LocalFiles, look_locally, networks};
 use crate::machine::source::{Service, service};
 use crate::machine::time::query;
 use crate::server::handed::{self, Handed};
@@ -43,6 +43,13 @@ pub(super) enum ChildCommand {
         files: Vec<RawFd>,
     },
     /// Ask a provider's metadata service
+    /// Read the network settings of all these places
+    Networks {
+        /// A letter for each of them
+        kinds: String,
+        /// The descriptors
+        files: Vec<RawFd>,
+    },
     Ask {
         /// Its name, as JSON
         service: String,
@@ -69,7 +76,8 @@ const TIME_PATIENCE: Duration = Duration::from_secs(4);
 pub(super) fn run(command: &ChildCommand) -> Result<(), Failure> {
     match command {
         ChildCommand::Server { line, data, upload } => server(*line, *data, *upload),
-        ChildCommand::Look { kinds, files } => look(kinds, files),
+        ChildCommand::Look { kinds, files } => look(kinds, files, look_locally),
+        ChildCommand::Networks { kinds, files } => look(kinds, files, networks),
         ChildCommand::Ask { service, interface } => ask(service, *interface),
         ChildCommand::Time { floor_ms, servers } => time(*floor_ms, servers),
         ChildCommand::Release => release(),
@@ -100,14 +108,18 @@ fn server(line: RawFd, data: RawFd, upload: RawFd) -> Result<(), Failure> {
     handed::run(handed, ring).map_err(Failure::refused)
 }
 
-fn look(kinds: &str, files: &[RawFd]) -> Result<(), Failure> {
+/// Reads what it was handed, without any rights.
+fn look<A: Answer>(
+    kinds: &str,
+    files: &[RawFd],
+    read: impl FnOnce(LocalFiles) -> A,
+) -> Result<(), Failure> {
     let files = files
         .iter()
         .map(|fd| take(*fd).map(File::from))
         .collect::<Result<Vec<_>, _>>()?;
     enter(Role::Parser)?;
-    let found = look_locally(LocalFiles::from_parts(kinds, files));
-    reply(Ok(found))
+    reply(Ok(read(LocalFiles::from_parts(kinds, files))))
 }
 
 fn ask(service: &str, interface: u32) -> Result<(), Failure> {

@@ -42,6 +42,8 @@ pub struct MachineStatus {
     pub memory_available_mib: u64,
     /// Its addresses.
     pub addresses: Vec<String>,
+    /// Where the network is from, if not from the configuration; else empty.
+    pub network: String,
     /// What went wrong lately, newest last.
     pub errors: Vec<String>,
 }

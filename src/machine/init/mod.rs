@@ -23,7 +23,6 @@ use super::layout::{Partition, SystemDisk};
 use super::link::{Configured, Figures, Start, ToServer};
 use super::mount;
 use super::net::network::Network;
-use super::plan::Plan;
 use super::power::{self, Buttons, End};
 use super::release::{LogFormats, Release, Version};
 use super::slot::Boot;
@@ -40,6 +39,7 @@ mod ends;
 mod errand;
 mod net;
 mod page;
+mod reach;
 mod sources;
 mod told;
 mod turn;
@@ -47,6 +47,7 @@ mod turn;
 use child::Server;
 use clock::Timekeeping;
 use data::Awaited;
+use reach::Reach;
 use sources::Search;
 
 /// Where the boot state keeps the highest floor of releases that have proved themselves.
@@ -101,12 +102,11 @@ struct Init {
     search: Search,
     /// When the server hears at the latest that there is nothing.
     search_until_ms: Option<u64>,
-    /// What has no configuration for us but says how the network is reached.
-    found_network: Option<Found>,
+    /// What was found so far.
+    found: Option<Found>,
     time: Timekeeping,
     network: Option<Network>,
-    /// What the network was to be.
-    plan: Plan,
+    reach: Reach,
     /// How the machine ends, and when it does at the latest.
     ending: Option<(End, u64)>,
 }
@@ -189,10 +189,10 @@ impl Init {
             upgrade: None,
             search: Search::Over,
             search_until_ms: None,
-            found_network: None,
+            found: None,
             time: Timekeeping::default(),
             network: None,
-            plan: Plan::default(),
+            reach: Reach::default(),
             ending: None,
         })
     }

@@ -14,6 +14,7 @@ impl Init {
             page.row("configuration", configured.origin.clone());
         }
         page.row("addresses", self.addresses().join("\n"));
+        page.row("network", self.reach.said());
         page.row("waiting", self.waits.clone().unwrap_or_default());
         page.row("certificate", self.figures.certificate.clone());
         let listening: Vec<String> = self

@@ -130,7 +130,7 @@ impl Init {
     }
 
     /// How the machine is, for administrators elsewhere.
-    fn tell_status(&mut self) {
+    pub(super) fn tell_status(&mut self) {
         let [memory_mib, memory_available_mib] = memory_mib();
         let status = MachineStatus {
             version: self.release.version.clone(),
@@ -144,6 +144,7 @@ impl Init {
             memory_mib,
             memory_available_mib,
             addresses: self.addresses(),
+            network: self.reach.said(),
             errors: self.console.errors().map(str::to_owned).collect(),
         };
         if self.told_status.as_ref() == Some(&status) {

@@ -182,7 +182,8 @@ impl Served {
             return;
         }
         let origin = found.origin.to_string();
-        let new = match Chosen::found(found, &self.machine) {
+        let before = self.chosen.as_ref().map(|chosen| &chosen.plan);
+        let new = match Chosen::found(found, before, &self.machine) {
             Ok(new) => new,
             Err(why) => {
                 tracing::error!("a configuration was found that cannot be used: {why}");

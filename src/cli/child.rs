@@ -1,8 +1,8 @@
 //! `cairn child`: what PID 1 starts. Not for people.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Write};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{OwnedFd, RawFd};
 use std::time::Duration;
 
@@ -13,11 +13,12 @@ use super::Failure;
 use crate::config::{Config, Machine};
 use crate::machine::answer::{self, Answer};
 use crate::machine::inherit;
+use crate::machine::net::RESOLVERS;
 use crate::machine::release::LogFormats;
 use crate::machine::sandbox::{self, Role};
 use crate::machine::source::local::{LocalFiles, look_locally, networks};
 use crate::machine::source::{Service, service};
-use crate::machine::time::query;
+use crate::machine::time::{Offset, name, query};
 use crate::server::handed::{self, Handed};
 use crate::service::log_ring::LogRing;
 
@@ -42,7 +43,6 @@ pub(super) enum ChildCommand {
         /// The descriptors
         files: Vec<RawFd>,
     },
-    /// Ask a provider's metadata service
     /// Read the network settings of all these places
     Networks {
         /// A letter for each of them
@@ -50,6 +50,7 @@ pub(super) enum ChildCommand {
         /// The descriptors
         files: Vec<RawFd>,
     },
+    /// Ask a provider's metadata service
     Ask {
         /// Its name, as JSON
         service: String,
@@ -60,8 +61,8 @@ pub(super) enum ChildCommand {
     Time {
         /// A time that is over, in milliseconds since 1970
         floor_ms: u64,
-        /// Addresses of the servers
-        servers: Vec<IpAddr>,
+        /// Names or addresses of the servers
+        servers: Vec<String>,
     },
     /// What this program says of itself, for the image
     Release,
@@ -72,6 +73,8 @@ const FILES: u64 = 1 << 20;
 
 /// How long time servers have.
 const TIME_PATIENCE: Duration = Duration::from_secs(4);
+/// How long name servers have to say where they are.
+const NAME_PATIENCE: Duration = Duration::from_secs(4);
 
 pub(super) fn run(command: &ChildCommand) -> Result<(), Failure> {
     match command {
@@ -129,13 +132,20 @@ fn ask(service: &str, interface: u32) -> Result<(), Failure> {
     reply(service::ask(service, interface))
 }
 
-fn time(floor_ms: u64, servers: &[IpAddr]) -> Result<(), Failure> {
+fn time(floor_ms: u64, servers: &[String]) -> Result<(), Failure> {
     enter(Role::Asker)?;
+    let resolvers = fs::read_to_string(RESOLVERS).unwrap_or_default();
+    let asked = name::resolvers(&resolvers);
+    let (servers, unknown) = name::addresses(servers, &asked, NAME_PATIENCE);
     let servers: Vec<SocketAddr> = servers
         .iter()
         .map(|server| (*server, query::PORT).into())
         .collect();
-    reply(query::ask(&servers, TIME_PATIENCE, floor_ms))
+    if servers.is_empty() && !unknown.is_empty() {
+        return reply::<Offset>(Err(unknown.join("; ")));
+    }
+    let told = |why| [vec![why], unknown].concat().join("; ");
+    reply(query::ask(&servers, TIME_PATIENCE, floor_ms).map_err(told))
 }
 
 fn reply<A: Answer>(outcome: Result<A, String>) -> Result<(), Failure> {

@@ -132,7 +132,7 @@ pub fn main() -> ! {
         init.say(&format!("the kernel before this one: {line}"));
     }
     init.mend_state();
-    init.raise_clock();
+    init.guess_time();
     init.open_data();
     init.run()
 }
@@ -243,6 +243,7 @@ impl Init {
                     fell_back: self.boot.fell_back,
                     data: self.data_said.clone(),
                     on_system_disk: self.awaited.is_none(),
+                    status: self.status(),
                 };
                 self.health.server_started(now_ms);
                 // One that cannot hear it will be found out by its silence.

@@ -106,6 +106,7 @@ impl Chosen {
             origin: self.source.origin.clone(),
             domain: self.config.domain.clone(),
             plan: self.reached(),
+            time_servers: self.config.time.servers.clone(),
         }
     }
 
@@ -207,8 +208,8 @@ pub(super) fn of_nobody(machine: &Machine) -> Config {
 #[cfg(test)]
 mod tests {
     use super::*;
-
     use crate::machine::source::Origin;
+
     fn source(toml: &str) -> Source {
         Source {
             toml: toml.to_owned(),
@@ -233,7 +234,6 @@ mod tests {
         }
     }
 
-    #[test]
     #[test]
     fn what_a_configuration_says_of_the_network_counts_while_it_says_it() {
         let machine = Machine::of_memory(256 << 20);
@@ -267,6 +267,7 @@ mod tests {
         assert_eq!(kept.expect("valid").told().plan, named(resolver(1)));
     }
 
+    #[test]
     fn a_machine_is_administered_unless_its_configuration_says_otherwise() {
         let machine = Machine::of_memory(128 << 20);
         let of = |text| Chosen::of(source(text), Plan::default(), &machine).expect("it is valid");

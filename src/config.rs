@@ -17,8 +17,8 @@ use crate::addr::Jid;
 pub use admission::Admission;
 pub use keys::{
     Admin, Auth, Config, Contact, CredentialKind, DataDisk, DialbackMode, Dns, Federation,
-    FederationMode, Limits, Listen, Log, LogFormat, LogLevel, Registration, RegistrationMode,
-    Store, Tls,
+    FederationMode, Limits, Listen, Log, LogFormat, LogLevel, Network, Registration,
+    RegistrationMode, Store, Time, Tls,
 };
 pub use machine::Machine;
 
@@ -26,6 +26,7 @@ mod admission;
 mod apply;
 mod keys;
 mod machine;
+pub mod places;
 
 /// Where a configuration is looked for when none is named.
 pub const DEFAULT_PATHS: [&str; 2] = ["cairn.toml", "/etc/cairn/cairn.toml"];
@@ -210,6 +211,12 @@ impl Config {
         }
         if let Err((key, message)) = self.limits.check() {
             return fail(&format!("limits.{key}"), message);
+        }
+        if let Err((key, message)) = self.network.check() {
+            return fail(&format!("network.{key}"), message);
+        }
+        if let Err((key, message)) = self.time.check() {
+            return fail(&format!("time.{key}"), message);
         }
         let claim = &self.admin.claim_sha256;
         let is_digest = claim.len() == 64 && claim.bytes().all(|byte| byte.is_ascii_hexdigit());

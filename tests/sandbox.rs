@@ -3,12 +3,16 @@
 #![allow(clippy::print_stdout, clippy::needless_pass_by_value)]
 
 use std::fs::{self, File, OpenOptions};
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixListener;
 use std::process::Command;
+use std::time::Duration;
 
 use cairn::machine::sandbox::{self, Role};
+use cairn::machine::source::{Service, service};
+use cairn::machine::time::{name, query};
 use nix::libc;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -178,17 +182,82 @@ fn work(found: &mut Findings, store: &File) {
 
 #[test]
 fn a_server_that_was_taken_over_reaches_nothing() {
-    if !Uid::current().is_root() {
-        println!("SKIPPED: only root can give its rights up");
-        return;
-    }
     let folder = tempfile::tempdir().expect("a folder");
     for name in ["store", "secret"] {
         fs::write(folder.path().join(name), b"before").expect("it is written");
     }
+    let folder = folder.path().display().to_string();
+    finds_nothing("attacker", ("CAIRN_ATTACKED", &folder));
+}
+
+/// Not a test of its own: see [`a_child_that_asks_reaches_servers_and_nothing_else`].
+#[test]
+#[ignore = "started by another test"]
+fn asker() {
+    let Ok(server) = std::env::var("CAIRN_ASKED") else {
+        return;
+    };
+    let server: SocketAddr = server.parse().expect("an address");
+    if let Err(error) = sandbox::enter(Role::Asker) {
+        println!("NO SANDBOX: {error}");
+        return;
+    }
+    let mut found = Findings(Vec::new());
+    // Nobody there knows the time, or the name: that they were asked is what counts.
+    let time = query::ask(&[server], Duration::from_secs(20), 0);
+    found.allowed(
+        "ask for the time",
+        hears(time.map(drop), "Connection refused"),
+    );
+    let name = ["ntp.example".to_owned()];
+    let (_, unknown) = name::addresses(&name, &[server], Duration::from_secs(20));
+    found.allowed(
+        "ask for a name",
+        hears(Err(unknown.join("")), "Connection refused"),
+    );
+    let metadata = service::ask_at(Service::DigitalOcean, vec![server]);
+    found.allowed("ask a service", hears(metadata.map(drop), "answers 500"));
+    rights(&mut found);
+    let listener = TcpListener::bind("127.0.0.1:0");
+    found.refused("listen", listener);
+    let thread = std::thread::Builder::new().spawn(|| 7);
+    found.refused("have a thread", thread);
+    println!("FOUND: {:?}", found.0);
+}
+
+/// Fine, or the refusal that is meant.
+fn hears(outcome: Result<(), String>, refusal: &str) -> Result<(), String> {
+    match outcome {
+        Err(why) if why.contains(refusal) => Ok(()),
+        outcome => outcome,
+    }
+}
+
+#[test]
+fn a_child_that_asks_reaches_servers_and_nothing_else() {
+    // By TCP a service that fails; by UDP nobody.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("it is bound").to_string();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("a connection");
+            let mut request = [0; 1024];
+            let _ = stream.read(&mut request);
+            let _ = stream.write_all(b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n");
+        }
+    });
+    finds_nothing("asker", ("CAIRN_ASKED", &address));
+}
+
+/// Starts this binary again, as root, for one of the tests that are started by others.
+fn finds_nothing(test: &str, variable: (&str, &str)) {
+    if !Uid::current().is_root() {
+        println!("SKIPPED: only root can give its rights up");
+        return;
+    }
     let output = Command::new(std::env::current_exe().expect("it is known"))
-        .args(["--exact", "attacker", "--ignored", "--nocapture"])
-        .env("CAIRN_ATTACKED", folder.path())
+        .args(["--exact", test, "--ignored", "--nocapture"])
+        .env(variable.0, variable.1)
         .output()
         .expect("it runs");
     let said = String::from_utf8_lossy(&output.stdout);

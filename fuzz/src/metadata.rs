@@ -4,7 +4,7 @@
 //! same one for each, or parts that a line `--` stands between.
 
 use cairn::machine::answer;
-use cairn::machine::source::found::{Found, Origin};
+use cairn::machine::source::found::{Found, Networks, Origin};
 use cairn::machine::source::http::ResponseReader;
 use cairn::machine::source::service::{
     azure, digital_ocean, hetzner, linode, oracle, scaleway, vultr,
@@ -25,8 +25,8 @@ pub fn metadata(data: &[u8]) {
     let found = match kind {
         b"http" => return http(document),
         b"message" => return message(document),
-        b"user-data" => Ok(found.with_user_data(document)),
-        b"toml" => Ok(found.with_toml(document)),
+        b"user-data" => Ok(found.with_user_data(document).with_own_network()),
+        b"toml" => Ok(found.with_toml(document).with_own_network()),
         b"smbios" => smbios::read(document).map(|toml| found.with_toml(&toml.unwrap_or_default())),
         b"network" => yaml::read(document)
             .and_then(|document| network::read(&document))
@@ -62,6 +62,10 @@ fn message(document: &[u8]) {
     if let Ok(found) = answer::from_message::<Found>(document) {
         let message = answer::to_message(Ok(found.clone()));
         assert_eq!(answer::from_message(&message), Ok(found));
+    }
+    if let Ok(networks) = answer::from_message::<Networks>(document) {
+        let message = answer::to_message(Ok(networks.clone()));
+        assert_eq!(answer::from_message(&message), Ok(networks));
     }
     if let Ok(offset) = answer::from_message::<Offset>(document) {
         assert!(offset.replies > 0);

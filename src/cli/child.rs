@@ -1,8 +1,8 @@
 //! `cairn child`: what PID 1 starts. Not for people.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Write};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{OwnedFd, RawFd};
 use std::time::Duration;
 
@@ -13,11 +13,12 @@ use super::Failure;
 use crate::config::{Config, Machine};
 use crate::machine::answer::{self, Answer};
 use crate::machine::inherit;
+use crate::machine::net::RESOLVERS;
 use crate::machine::release::LogFormats;
 use crate::machine::sandbox::{self, Role};
-use crate::machine::source::local::{LocalFiles, look_locally};
+use crate::machine::source::local::{LocalFiles, look_locally, networks};
 use crate::machine::source::{Service, service};
-use crate::machine::time::query;
+use crate::machine::time::{Offset, name, query};
 use crate::server::handed::{self, Handed};
 use crate::service::log_ring::LogRing;
 
@@ -42,6 +43,13 @@ pub(super) enum ChildCommand {
         /// The descriptors
         files: Vec<RawFd>,
     },
+    /// Read the network settings of all these places
+    Networks {
+        /// A letter for each of them
+        kinds: String,
+        /// The descriptors
+        files: Vec<RawFd>,
+    },
     /// Ask a provider's metadata service
     Ask {
         /// Its name, as JSON
@@ -53,8 +61,8 @@ pub(super) enum ChildCommand {
     Time {
         /// A time that is over, in milliseconds since 1970
         floor_ms: u64,
-        /// Addresses of the servers
-        servers: Vec<IpAddr>,
+        /// Names or addresses of the servers
+        servers: Vec<String>,
     },
     /// What this program says of itself, for the image
     Release,
@@ -65,11 +73,14 @@ const FILES: u64 = 1 << 20;
 
 /// How long time servers have.
 const TIME_PATIENCE: Duration = Duration::from_secs(4);
+/// How long name servers have to say where they are.
+const NAME_PATIENCE: Duration = Duration::from_secs(4);
 
 pub(super) fn run(command: &ChildCommand) -> Result<(), Failure> {
     match command {
         ChildCommand::Server { line, data, upload } => server(*line, *data, *upload),
-        ChildCommand::Look { kinds, files } => look(kinds, files),
+        ChildCommand::Look { kinds, files } => look(kinds, files, look_locally),
+        ChildCommand::Networks { kinds, files } => look(kinds, files, networks),
         ChildCommand::Ask { service, interface } => ask(service, *interface),
         ChildCommand::Time { floor_ms, servers } => time(*floor_ms, servers),
         ChildCommand::Release => release(),
@@ -100,14 +111,18 @@ fn server(line: RawFd, data: RawFd, upload: RawFd) -> Result<(), Failure> {
     handed::run(handed, ring).map_err(Failure::refused)
 }
 
-fn look(kinds: &str, files: &[RawFd]) -> Result<(), Failure> {
+/// Reads what it was handed, without any rights.
+fn look<A: Answer>(
+    kinds: &str,
+    files: &[RawFd],
+    read: impl FnOnce(LocalFiles) -> A,
+) -> Result<(), Failure> {
     let files = files
         .iter()
         .map(|fd| take(*fd).map(File::from))
         .collect::<Result<Vec<_>, _>>()?;
     enter(Role::Parser)?;
-    let found = look_locally(LocalFiles::from_parts(kinds, files));
-    reply(Ok(found))
+    reply(Ok(read(LocalFiles::from_parts(kinds, files))))
 }
 
 fn ask(service: &str, interface: u32) -> Result<(), Failure> {
@@ -117,13 +132,20 @@ fn ask(service: &str, interface: u32) -> Result<(), Failure> {
     reply(service::ask(service, interface))
 }
 
-fn time(floor_ms: u64, servers: &[IpAddr]) -> Result<(), Failure> {
+fn time(floor_ms: u64, servers: &[String]) -> Result<(), Failure> {
     enter(Role::Asker)?;
+    let resolvers = fs::read_to_string(RESOLVERS).unwrap_or_default();
+    let asked = name::resolvers(&resolvers);
+    let (servers, unknown) = name::addresses(servers, &asked, NAME_PATIENCE);
     let servers: Vec<SocketAddr> = servers
         .iter()
         .map(|server| (*server, query::PORT).into())
         .collect();
-    reply(query::ask(&servers, TIME_PATIENCE, floor_ms))
+    if servers.is_empty() && !unknown.is_empty() {
+        return reply::<Offset>(Err(unknown.join("; ")));
+    }
+    let told = |why| [vec![why], unknown].concat().join("; ");
+    reply(query::ask(&servers, TIME_PATIENCE, floor_ms).map_err(told))
 }
 
 fn reply<A: Answer>(outcome: Result<A, String>) -> Result<(), Failure> {

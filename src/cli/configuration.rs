@@ -118,7 +118,7 @@ fn check(config: &Config, machine: &Machine, out: &mut dyn Write) -> Result<(), 
         let pem = Pem::read(certificate, key).map_err(Failure::config)?;
         TlsAcceptor::new(&pem).map_err(Failure::config)?;
         writeln!(out, "certificate           {}", certificate.display())?;
-        for complaint in pem.complaints(&config.domain, SystemTime::now()) {
+        for complaint in pem.complaints(&config.domain, Some(SystemTime::now())) {
             writeln!(
                 out,
                 "warning               {complaint}: clients will not trust it"

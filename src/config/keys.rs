@@ -5,7 +5,7 @@
 //! on a [`Machine`], the list that unknown keys are compared with, and the text
 //! of `cairn config defaults`: there is no second place to change.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -141,6 +141,27 @@ sections! { machine,
         s2s_tls: Vec<SocketAddr> = addresses(5270);
         /// Administration from outside, `cairn … --server`: "[::]:443".
         https: Vec<SocketAddr> = Vec::new();
+    }
+
+    /// How a machine reaches the network. Without addresses that is what another
+    /// source says, or DHCP and routers. A process leaves it to its system.
+    [network] Network {
+        /// Its own, on the first interface: "192.0.2.5/24", "2001:db8::5/64".
+        addresses: Vec<String> = Vec::new();
+        /// Where everything else goes, one for each family: "192.0.2.1".
+        gateways: Vec<IpAddr> = Vec::new();
+        /// Name servers, in front of those that DHCP and routers name.
+        resolvers: Vec<IpAddr> = Vec::new();
+    }
+
+    /// How a machine keeps its clock. A process leaves it to its system.
+    [time] Time {
+        /// Time servers (RFC 5905), names or addresses, eight at most. Empty: the
+        /// host's own clock where it shows it, else those that the network names
+        /// (DHCP), else the provider's. No others are asked: who they are is for
+        /// you to say. With two or more, a step of more than 10 s needs two that
+        /// agree, unless only one answers.
+        servers: Vec<String> = Vec::new();
     }
 
     /// Administration from outside, over [listen] https.

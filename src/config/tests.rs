@@ -38,6 +38,42 @@ fn the_printed_defaults_are_the_defaults() {
 }
 
 #[test]
+fn the_network_and_the_time_servers_of_a_machine_are_checked() {
+    let with = |more: &str| format!("domain = \"chat.example\"\n{more}\n");
+    let text = "[network]\naddresses = [\"192.0.2.5/24\"]\ngateways = [\"192.0.2.1\"]\n\
+                resolvers = [\"2001:db8::53\"]\n[time]\nservers = [\"ntp.example\", \"192.0.2.1\"]";
+    let config = Config::parse(&with(text), &machine()).expect("valid");
+    assert_eq!(config.time.servers, ["ntp.example", "192.0.2.1"]);
+    for (text, why) in [
+        (
+            "[network]\naddresses = [\"192.0.2.5\"]",
+            "line 3: network.addresses \"192.0.2.5\" is no address",
+        ),
+        (
+            "[network]\ngateways = [\"192.0.2.1\"]",
+            "network.gateways 192.0.2.1 is of no use",
+        ),
+        ("[network]\ngateways = [\"nowhere\"]", "network.gateways"),
+        (
+            "[network]\nresolvers = [\"192.0.2.53\"]",
+            "network.resolvers are of no use",
+        ),
+        (
+            "[time]\nservers = [\"--help\"]",
+            "time.servers \"--help\" is neither",
+        ),
+        (
+            "time.servers = [\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\"]",
+            "time.servers has 9 entries",
+        ),
+        ("time.server = [\"a\"]", "did you mean time.servers"),
+    ] {
+        let refusal = refusal(&with(text));
+        assert!(refusal.contains(why), "{refusal}");
+    }
+}
+
+#[test]
 fn the_example_of_the_manual_is_understood() {
     let text = r#"
 domain = "chat.example"

@@ -19,6 +19,8 @@ use super::answer::sentence;
 use super::plan::Plan;
 use super::release::Release;
 use super::source::Found;
+use super::time::query::SERVERS_MAX as TIME_SERVERS_MAX;
+use crate::config::places::is_host;
 use crate::service::machine::MachineStatus;
 
 /// Bytes of a message at most.
@@ -62,6 +64,8 @@ pub struct Start {
     pub on_system_disk: bool,
     /// The newest format of the log that may be written.
     pub writes: u16,
+    /// How the machine is.
+    pub status: MachineStatus,
 }
 
 /// What the server says.
@@ -124,6 +128,18 @@ pub struct Configured {
     pub domain: String,
     /// The network.
     pub plan: Plan,
+    /// Time servers, names or addresses; with none, those that the network names.
+    pub time_servers: Vec<String>,
+}
+
+impl Configured {
+    /// Makes the texts fit for the console, and the servers for a command line, whoever wrote them.
+    pub fn bound(&mut self) {
+        self.origin = sentence(&self.origin);
+        self.domain = sentence(&self.domain);
+        self.time_servers.retain(|server| is_host(server));
+        self.time_servers.truncate(TIME_SERVERS_MAX);
+    }
 }
 
 /// Figures for the console.
@@ -254,6 +270,22 @@ mod tests {
         }
         let nothing: Option<ToMachine> = ours.try_receive().expect("nothing came");
         assert_eq!(nothing, None);
+    }
+
+    #[test]
+    fn what_a_configuration_says_becomes_harmless() {
+        let mut configured = Configured {
+            origin: "a\u{1b}[2J".to_owned(),
+            time_servers: ["--help", "ntp.example", "a b"].map(str::to_owned).to_vec(),
+            ..Configured::default()
+        };
+        configured
+            .time_servers
+            .extend(vec!["192.0.2.1".to_owned(); 20]);
+        configured.bound();
+        assert_eq!(configured.origin, "a [2J");
+        assert_eq!(configured.time_servers.len(), TIME_SERVERS_MAX);
+        assert_eq!(configured.time_servers[..2], ["ntp.example", "192.0.2.1"]);
     }
 
     #[test]

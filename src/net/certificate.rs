@@ -46,6 +46,8 @@ pub struct Facts {
 /// nobody: it is replaced, not revoked. Ten years outlive every installation
 /// that should have got a real certificate meanwhile.
 const SELF_SIGNED_DAYS: u64 = 3653;
+/// The day since 1970 that they begin with: 2024-01-01.
+const SELF_SIGNED_FROM_DAY: u64 = 19_723;
 
 impl Pem {
     /// Reads chain and key; the error is a sentence for the operator.
@@ -79,14 +81,13 @@ impl Pem {
     }
 
     /// Why clients will not trust the certificate, though it can be served: sentences for the
-    /// operator.
+    /// operator. Without a clock to go by (`now`), its time is not judged.
     #[must_use]
-    pub fn complaints(&self, domain: &str, now: SystemTime) -> Vec<String> {
-        let now_s = now
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or(Duration::ZERO)
-            .as_secs()
-            .cast_signed();
+    pub fn complaints(&self, domain: &str, now: Option<SystemTime>) -> Vec<String> {
+        let now_s = now.map(|now| {
+            let since = now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+            since.as_secs().cast_signed()
+        });
         let Ok((_, pem)) = x509_parser::pem::parse_x509_pem(self.chain.as_bytes()) else {
             return Vec::new();
         };
@@ -95,10 +96,10 @@ impl Pem {
         };
         let validity = certificate.validity();
         let mut complaints = Vec::new();
-        if validity.not_after.timestamp() < now_s {
+        if now_s.is_some_and(|now_s| validity.not_after.timestamp() < now_s) {
             complaints.push(format!("the certificate ended on {}", validity.not_after));
         }
-        if validity.not_before.timestamp() > now_s {
+        if now_s.is_some_and(|now_s| validity.not_before.timestamp() > now_s) {
             complaints.push(format!("the certificate begins on {}", validity.not_before));
         }
         // Certificates spell an internationalised domain in another way.
@@ -111,8 +112,8 @@ impl Pem {
     /// Generates a self-signed certificate for `domain`: ECDSA on P-256, which
     /// every TLS client speaks and whose handshake is the cheapest of those.
     ///
-    /// It is valid from the day before `now`, so that a client whose clock is
-    /// a little behind takes it.
+    /// It is valid from long before any `now`, so that neither a client whose
+    /// clock is behind nor a server whose clock was ahead makes it worthless.
     pub fn self_signed(domain: &str, now: SystemTime) -> Result<Self, String> {
         let explain = |error: rcgen::Error| {
             format!(
@@ -135,7 +136,7 @@ impl Pem {
             let (year, month, day) = civil(days);
             rcgen::date_time_ymd(year, month, day)
         };
-        params.not_before = date(today.saturating_sub(1));
+        params.not_before = date(today.saturating_sub(1).min(SELF_SIGNED_FROM_DAY));
         params.not_after = date(today + SELF_SIGNED_DAYS);
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(explain)?;
         let certificate = params.self_signed(&key).map_err(explain)?;
@@ -236,7 +237,7 @@ mod tests {
         let made = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
         let year = Duration::from_secs(365 * 86_400);
         let pem = Pem::self_signed("chat.example", made).expect("an ASCII domain");
-        let of = |domain: &str, now| pem.complaints(domain, now).join("; ");
+        let of = |domain: &str, now| pem.complaints(domain, Some(now)).join("; ");
         assert_eq!(of("chat.example", made), "");
         assert_eq!(of("Chat.Example", made), "");
         assert_eq!(
@@ -245,12 +246,14 @@ mod tests {
         );
         let late = of("chat.example", made + 11 * year);
         assert!(late.starts_with("the certificate ended on "), "{late}");
+        let unknown = pem.complaints("a.example", None);
+        assert_eq!(unknown, ["the certificate is not for a.example"]);
         let early = of("chat.example", made - year);
         assert!(early.starts_with("the certificate begins on "), "{early}");
         let wild = Pem::self_signed("*.chat.example", made).expect("an ASCII domain");
-        assert_eq!(wild.complaints("a.chat.example", made).len(), 0);
-        assert_eq!(wild.complaints("chat.example", made).len(), 1);
-        assert_eq!(wild.complaints("a.b.chat.example", made).len(), 1);
+        assert_eq!(wild.complaints("a.chat.example", Some(made)).len(), 0);
+        assert_eq!(wild.complaints("chat.example", Some(made)).len(), 1);
+        assert_eq!(wild.complaints("a.b.chat.example", Some(made)).len(), 1);
     }
 
     #[test]

@@ -203,7 +203,8 @@ impl Server {
         let store = Arc::new(opened.store);
         let domain = Jid::parse(&config.domain)
             .map_err(|_| format!("{} is no domain: change `domain`", config.domain))?;
-        let pem = settings::certificate(&config, &store)?;
+        let clock = settings::Clock::of(machine.as_deref());
+        let pem = settings::certificate(&config, &store, clock)?;
         let secret = settings::secret(&store)?;
         let passwords = Arc::new(Passwords::new(config.limits.argon2_concurrent));
         let core = Arc::new(core(config, domain, store, runtime, &passwords));
@@ -228,9 +229,9 @@ impl Server {
         let tls = Arc::new(TlsAcceptor::new(&pem)?);
         let claim = start::claim(&core, machine.as_deref());
         let around = Around {
+            reload_certificate: Some(start::reload(&core, &tls, machine.clone())),
             machine,
             log,
-            reload_certificate: Some(start::reload(&core, &tls)),
             keeps_configuration: kept != Kept::Not,
             is_unconfigured: kept == Kept::Nowhere,
             claim,

@@ -9,6 +9,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use crate::config::Config;
 use crate::net::certificate::Pem;
 use crate::service::certificates::{self, Source};
+use crate::service::machine::Machine;
 use crate::store::{Store, StoreError};
 
 const SECRET: &str = "secret";
@@ -33,18 +34,32 @@ pub(super) fn secret(store: &Arc<Store>) -> Result<[u8; 32], String> {
     Ok(secret)
 }
 
+/// What the clock is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Clock {
+    /// Nobody knows better.
+    Usable,
+    /// It is known to be wrong.
+    Wrong,
+}
+
+impl Clock {
+    /// The machine's; a process believes its system.
+    pub(super) fn of(machine: Option<&dyn Machine>) -> Clock {
+        match machine.is_some_and(|machine| machine.status().clock_is_wrong) {
+            true => Clock::Wrong,
+            false => Clock::Usable,
+        }
+    }
+}
+
 /// The certificate to show: one is made where there is none, or none for this domain.
-pub(super) fn certificate(config: &Config, store: &Store) -> Result<Pem, String> {
+pub(super) fn certificate(config: &Config, store: &Store, clock: Clock) -> Result<Pem, String> {
     let current = certificates::current(config, store)?;
     if let Some((pem, source)) = current {
-        let complaints = pem.complaints(&config.domain, SystemTime::now());
         match source {
             Source::SelfSigned => tell_self_signed(),
-            Source::Files | Source::Store => {
-                for complaint in complaints {
-                    tracing::warn!("{complaint}: clients will not trust it");
-                }
-            }
+            Source::Files | Source::Store => complain(&pem, config, clock),
         }
         return Ok(pem);
     }
@@ -54,6 +69,21 @@ pub(super) fn certificate(config: &Config, store: &Store) -> Result<Pem, String>
         .update(|tx| certificates::keep(tx, &config.domain, Source::SelfSigned, &pem))
         .map_err(|error: StoreError| format!("cannot keep the self-signed certificate: {error}"))?;
     Ok(pem)
+}
+
+/// Says why clients will not trust the certificate, as far as the clock tells.
+pub(super) fn complain(pem: &Pem, config: &Config, clock: Clock) {
+    let now = (clock == Clock::Usable).then(SystemTime::now);
+    for complaint in pem.complaints(&config.domain, now) {
+        tracing::warn!("{complaint}: clients will not trust it");
+    }
+}
+
+/// The clock is right at last: what was not judged before is.
+pub(super) fn judge_certificate(config: &Config, store: &Store) {
+    if let Ok(Some((pem, Source::Files | Source::Store))) = certificates::current(config, store) {
+        complain(&pem, config, Clock::Usable);
+    }
 }
 
 fn tell_self_signed() {

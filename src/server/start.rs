@@ -118,11 +118,14 @@ pub(super) fn claim(core: &Core, machine: Option<&dyn Machine>) -> Option<[u8; 3
 pub(super) fn reload(
     core: &Arc<Core>,
     tls: &Arc<TlsAcceptor>,
+    machine: Option<Arc<dyn Machine>>,
 ) -> Box<dyn Fn() -> Result<(), String> + Send + Sync> {
     let (core, tls) = (Arc::downgrade(core), Arc::clone(tls));
     Box::new(move || match core.upgrade() {
         Some(core) => {
-            settings::certificate(&core.config, &core.store).and_then(|pem| tls.reload(&pem))
+            let clock = settings::Clock::of(machine.as_deref());
+            let pem = settings::certificate(&core.config, &core.store, clock)?;
+            tls.reload(&pem)
         }
         None => Err("the server stops".to_owned()),
     })

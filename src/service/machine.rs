@@ -42,6 +42,12 @@ pub struct MachineStatus {
     pub memory_available_mib: u64,
     /// Its addresses.
     pub addresses: Vec<String>,
+    /// Where the network is from, if not from the configuration; else empty.
+    pub network: String,
+    /// What its clock goes by: a sentence.
+    pub clock: String,
+    /// The clock is known to be wrong: nothing about certificates is decided by it.
+    pub clock_is_wrong: bool,
     /// What went wrong lately, newest last.
     pub errors: Vec<String>,
 }

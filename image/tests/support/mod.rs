@@ -17,6 +17,7 @@ use tempfile::TempDir;
 
 pub mod qmp;
 pub mod releases;
+pub mod wire;
 
 use qmp::{Qmp, Traffic};
 
@@ -289,6 +290,8 @@ pub struct Options {
     pub driver: Option<String>,
     /// More words for QEMU.
     pub more: Vec<String>,
+    /// The network namespace that it runs in, on the cable `tap0`; else on a network of QEMU.
+    pub namespace: Option<String>,
 }
 
 /// A machine that runs.
@@ -307,7 +310,10 @@ pub struct Vm {
 impl Vm {
     pub fn start(disk: &Disk, options: &Options) -> Vm {
         let (port, https, direct) = (free_port(), free_port(), free_port());
-        let mut qemu = Command::new("qemu-system-x86_64");
+        let mut qemu = match &options.namespace {
+            Some(namespace) => wire::inside(namespace, "qemu-system-x86_64"),
+            None => Command::new("qemu-system-x86_64"),
+        };
         qemu.args(["-accel", "tcg", "-nographic", "-device", "i6300esb"]);
         let memory = if options.memory == 0 {
             256
@@ -321,10 +327,13 @@ impl Vm {
             "file={driver}{},format=raw,if=virtio,werror=report",
             disk.path().display()
         ));
-        qemu.arg("-nic").arg(format!(
-            "user,model=virtio-net-pci,hostfwd=tcp:127.0.0.1:{port}-:5222,\
-             hostfwd=tcp:127.0.0.1:{https}-:443,hostfwd=tcp:127.0.0.1:{direct}-:5223"
-        ));
+        qemu.arg("-nic").arg(match options.namespace {
+            Some(_) => "tap,ifname=tap0,script=no,downscript=no,model=virtio-net-pci".to_owned(),
+            None => format!(
+                "user,model=virtio-net-pci,hostfwd=tcp:127.0.0.1:{port}-:5222,\
+                 hostfwd=tcp:127.0.0.1:{https}-:443,hostfwd=tcp:127.0.0.1:{direct}-:5223"
+            ),
+        });
         if options.efi {
             let variables = disk.file("efi-variables.fd");
             fs::copy("/usr/share/OVMF/OVMF_VARS_4M.fd", &variables).expect("OVMF is installed");
@@ -399,6 +408,32 @@ impl Vm {
         let pin = boot.find(|line| is_pin(line)).cloned();
         let pin = pin.unwrap_or_else(|| self.wait_until(is_pin, "a fingerprint"));
         pin.trim().to_owned()
+    }
+
+    /// The first word that begins so of a line that holds this text, once there is one.
+    #[track_caller]
+    pub fn word(&mut self, text: &str, begin: &str) -> String {
+        let find = |line: &str| {
+            let words = || {
+                line.split([' ', '/'])
+                    .filter(|word| word.starts_with(begin))
+            };
+            line.contains(text)
+                .then(|| words().next().map(str::to_owned))?
+        };
+        if let Some(word) = self.seen.iter().rev().find_map(|line| find(line)) {
+            return word;
+        }
+        let line = self.wait_until(|line| find(line).is_some(), &format!("{text} {begin}"));
+        find(&line).expect("it was just found")
+    }
+
+    /// Waits for a line that holds this text, unless it was seen.
+    #[track_caller]
+    pub fn sees(&mut self, text: &str) {
+        if !self.has_said(text) {
+            self.wait_for(text);
+        }
     }
 
     /// Waits for a line that holds this text, and returns it.

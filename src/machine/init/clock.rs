@@ -21,8 +21,10 @@ pub(super) struct Timekeeping {
     child: Option<Errand>,
     next_ms: u64,
     pace: Pace,
-    /// The clock was surely wrong, and was set forward.
-    raised: bool,
+    /// The clock was surely wrong, and was set to a guess.
+    is_guessed: bool,
+    /// Those that the configuration names.
+    servers: Vec<String>,
     /// The newest record of the store.
     pub newest_ms: Option<u64>,
     /// Who was last agreed with, for the console.
@@ -43,17 +45,54 @@ impl Init {
         clock::is_sane(clock::now_ns(), self.floor_ms())
     }
 
-    /// A clock without a battery begins at some day long past: then the newest record is a better
-    /// guess.
-    pub(super) fn raise_clock(&mut self) {
-        if self.clock_is_sane() && !self.time.raised {
+    /// The clock was surely wrong, and nobody has said yet what it should be. What would be decided
+    /// by it is left.
+    pub(super) fn clock_is_wrong(&self) -> bool {
+        !self.clock_is_sane() || self.time.is_guessed
+    }
+
+    /// What the clock goes by, for people.
+    pub(super) fn clock_said(&self) -> String {
+        if self.clock_is_wrong() {
+            return "known to be wrong: no time server has answered".to_owned();
+        }
+        match &self.time.agreed {
+            Some(agreed) => format!("as {agreed}"),
+            None => "as it is: no time server is known or has answered".to_owned(),
+        }
+    }
+
+    /// A clock without a battery begins at some day long past, and one that was set by mistake may
+    /// show one of the far future: then the newest record is a better guess.
+    pub(super) fn guess_time(&mut self) {
+        if !self.clock_is_wrong() {
             return;
         }
-        self.time.raised = true;
-        match clock::raise(clock::floor_ms(self.time.newest_ms)) {
-            Ok(false) => {}
-            Ok(true) => self.say("the clock showed a time that is over: it is set forward"),
-            Err(error) => self.say(&format!("cannot set the clock: {error}")),
+        let is_sane = self.clock_is_sane();
+        let is_before = |ms: u64| clock::now_ns() / 1_000_000 < ms.cast_signed();
+        let is_over = is_before(self.floor_ms());
+        let guess_ms = clock::guess_ms(self.time.newest_ms);
+        let was_told = std::mem::replace(&mut self.time.is_guessed, true);
+        // A guess that was made before goes on.
+        if is_sane && !is_before(guess_ms) {
+            return;
+        }
+        if let Err(error) = clock::set_to_guess(guess_ms) {
+            return self.say(&format!("cannot set the clock: {error}"));
+        }
+        match (was_told, is_over) {
+            (true, _) => {}
+            (false, true) => self.say("the clock showed a time that is over: it is set forward"),
+            (false, false) => self.say("the clock showed a time that cannot be: it is set back"),
+        }
+    }
+
+    /// Those that the configuration names.
+    pub(super) fn set_time_servers(&mut self, servers: &[String]) {
+        if self.time.servers != servers {
+            self.time.servers = servers.to_vec();
+            // Whatever others have said is asked of these.
+            self.time.next_ms = 0;
         }
     }
 
@@ -71,8 +110,11 @@ impl Init {
         if now_ms < self.time.next_ms {
             return;
         }
-        // The hypervisor's own clock, where it shows it, is nearer than any server.
-        if let Some(offset) = hardware::host_offset() {
+        // The hypervisor's own clock, where it shows it, is nearer than any server but those that
+        // somebody has named.
+        if self.time.servers.is_empty()
+            && let Some(offset) = hardware::host_offset()
+        {
             let pause = self.correct(Ok(offset));
             self.time.next_ms = now_ms + u64::try_from(pause.as_millis()).unwrap_or(u64::MAX / 2);
             return;
@@ -83,7 +125,6 @@ impl Init {
             return;
         }
         let floor = self.floor_ms().to_string();
-        let servers: Vec<String> = servers.iter().map(IpAddr::to_string).collect();
         let mut words = vec!["time", &floor];
         words.extend(servers.iter().map(String::as_str));
         match Errand::start(&words, Vec::new(), now_ms + ASKING_MS) {
@@ -100,8 +141,13 @@ impl Init {
         self.time.child.as_ref()
     }
 
-    /// What the network says, else what the provider is known to have.
-    fn time_servers(&self) -> Vec<IpAddr> {
+    /// What the configuration says, else what the network does, else what the provider is known to
+    /// have. There are no others: a public server that is built in would be asked by machines whose
+    /// owners have never heard of it.
+    fn time_servers(&self) -> Vec<String> {
+        if !self.time.servers.is_empty() {
+            return self.time.servers.clone();
+        }
         let mut servers = self
             .network
             .as_ref()
@@ -112,7 +158,7 @@ impl Init {
             servers.extend(service.and_then(Service::time_server));
         }
         servers.truncate(SERVERS_MAX);
-        servers
+        servers.iter().map(IpAddr::to_string).collect()
     }
 
     fn correct(&mut self, offset: Result<Offset, String>) -> Duration {
@@ -120,19 +166,19 @@ impl Init {
             Ok(offset) => offset,
             Err(why) => {
                 self.complain(&why);
-                return self.time.pace.after_failure(self.clock_is_sane());
+                return self.time.pace.after_failure(!self.clock_is_wrong());
             }
         };
         let is_serving = self.server.is_some();
         let correction = clock::correct(&offset, clock::now_ns(), self.floor_ms(), is_serving);
         if let Err(error) = clock::apply(&correction) {
             self.complain(&format!("cannot set the clock: {error}"));
-            return self.time.pace.after_failure(self.clock_is_sane());
+            return self.time.pace.after_failure(!self.clock_is_wrong());
         }
         match correction {
             Correction::Refused(why) => {
                 self.complain(&why);
-                return self.time.pace.after_failure(self.clock_is_sane());
+                return self.time.pace.after_failure(!self.clock_is_wrong());
             }
             Correction::Step { said, .. } => {
                 said.iter().for_each(|said| self.say(said));
@@ -146,6 +192,8 @@ impl Init {
         self.time.complained.clear();
         let agreed = offset.server.map(|server| server.to_string());
         self.time.agreed = Some(agreed.unwrap_or_else(|| "the host".to_owned()));
+        self.time.is_guessed = false;
+        self.tell_status();
         self.time.pace.after_reply()
     }
 

@@ -23,7 +23,6 @@ use super::layout::{Partition, SystemDisk};
 use super::link::{Configured, Figures, Start, ToServer};
 use super::mount;
 use super::net::network::Network;
-use super::plan::Plan;
 use super::power::{self, Buttons, End};
 use super::release::{LogFormats, Release, Version};
 use super::slot::Boot;
@@ -41,6 +40,7 @@ mod errand;
 mod formats;
 mod net;
 mod page;
+mod reach;
 mod sources;
 mod told;
 mod turn;
@@ -48,6 +48,7 @@ mod turn;
 use child::Server;
 use clock::Timekeeping;
 use data::Awaited;
+use reach::Reach;
 use sources::Search;
 
 /// Where the boot state keeps the highest floor of releases that have proved themselves.
@@ -102,12 +103,11 @@ struct Init {
     search: Search,
     /// When the server hears at the latest that there is nothing.
     search_until_ms: Option<u64>,
-    /// What has no configuration for us but says how the network is reached.
-    found_network: Option<Found>,
+    /// What was found so far.
+    found: Option<Found>,
     time: Timekeeping,
     network: Option<Network>,
-    /// What the network was to be.
-    plan: Plan,
+    reach: Reach,
     /// How the machine ends, and when it does at the latest.
     ending: Option<(End, u64)>,
 }
@@ -133,7 +133,7 @@ pub fn main() -> ! {
         init.say(&format!("the kernel before this one: {line}"));
     }
     init.mend_state();
-    init.raise_clock();
+    init.guess_time();
     init.open_data();
     init.run()
 }
@@ -190,10 +190,10 @@ impl Init {
             upgrade: None,
             search: Search::Over,
             search_until_ms: None,
-            found_network: None,
+            found: None,
             time: Timekeeping::default(),
             network: None,
-            plan: Plan::default(),
+            reach: Reach::default(),
             ending: None,
         })
     }
@@ -247,6 +247,7 @@ impl Init {
                     data: self.data_said.clone(),
                     on_system_disk: self.awaited.is_none(),
                     writes,
+                    status: self.status(),
                 };
                 self.health.server_started(now_ms);
                 // One that cannot hear it will be found out by its silence.

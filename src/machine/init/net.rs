@@ -3,16 +3,16 @@
 use std::fs;
 
 use super::Init;
+use super::reach::Reach;
+use crate::machine::net::RESOLVERS;
 use crate::machine::net::network::{Event, Network};
 use crate::machine::plan::Plan;
 
-/// Where the server finds its name servers.
-const RESOLVERS: &str = "/run/cairn/resolv.conf";
-
 impl Init {
-    /// Brings the network up, or changes it.
+    /// Brings up the network that is wanted, or changes it. One that runs instead of it goes on
+    /// while the same one is wanted.
     pub(super) fn start_network(&mut self, plan: Plan) {
-        if self.network.is_some() && self.plan == plan {
+        if self.network.is_some() && *self.reach.wanted() == plan {
             return;
         }
         if let Some(hostname) = &plan.hostname
@@ -20,7 +20,11 @@ impl Init {
         {
             self.say(&format!("cannot set the host name: {error}"));
         }
-        self.plan = plan.clone();
+        self.reach = Reach::of(plan.clone());
+        self.bring_up(plan);
+    }
+
+    pub(super) fn bring_up(&mut self, plan: Plan) {
         // The old one lets go of its sockets first, and of what it has put in place.
         if let Some(mut old) = self.network.take() {
             old.clear();

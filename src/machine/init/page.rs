@@ -14,6 +14,7 @@ impl Init {
             page.row("configuration", configured.origin.clone());
         }
         page.row("addresses", self.addresses().join("\n"));
+        page.row("network", self.reach.said());
         page.row("waiting", self.waits.clone().unwrap_or_default());
         page.row("certificate", self.figures.certificate.clone());
         let listening: Vec<String> = self
@@ -37,13 +38,7 @@ impl Init {
         for (name, text) in &self.notices {
             page.row(name, text.clone());
         }
-        if !self.clock_is_sane() {
-            page.row("clock", "known to be wrong: no time server has answered");
-        } else if let Some(agreed) = &self.time.agreed {
-            page.row("clock", format!("as {agreed}"));
-        } else {
-            page.row("clock", "as it is: no time server is known or has answered");
-        }
+        page.row("clock", self.clock_said());
         if let Some(watchdog) = &self.watchdog {
             page.row("watchdog", watchdog.identity.clone());
         }

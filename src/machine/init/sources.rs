@@ -1,6 +1,7 @@
 //! Looking for configuration: on the machine itself, then, while nobody has claimed it and once there
 //! is a network, at the provider's metadata service.
 
+use std::io;
 use std::path::Path;
 
 use super::Init;
@@ -40,6 +41,20 @@ pub(super) enum Search {
 impl Init {
     /// What was found goes to the server, which takes it where nobody has claimed the machine.
     pub(super) fn look_for_configuration(&mut self) {
+        let now_ms = self.now_ms();
+        self.search_until_ms = Some(now_ms + PATIENCE_MS);
+        self.found = None;
+        match self.child_on_local_files("look", now_ms) {
+            Ok(child) => self.search = Search::Locally(child),
+            Err(error) => {
+                self.say(&format!("cannot look for configuration: {error}"));
+                self.ask_a_service();
+            }
+        }
+    }
+
+    /// A child that reads the sources on the machine itself.
+    pub(super) fn child_on_local_files(&self, word: &str, now_ms: u64) -> io::Result<Errand> {
         let system = self.disk.as_ref().map(|disk| disk.name().to_owned());
         let system =
             system.and_then(|name| disk::disks().into_iter().find(|disk| disk.name() == name));
@@ -47,18 +62,9 @@ impl Init {
             .disk
             .as_ref()
             .map(|disk| disk.partition(Partition::Esp));
-        self.search_until_ms = Some(self.now_ms() + PATIENCE_MS);
-        self.found_network = None;
         let files = LocalFiles::open(esp.as_deref(), &disk::volume_files(system.as_ref()));
         let (kinds, files) = files.into_parts();
-        let until_ms = self.now_ms() + LOOKING_MS;
-        match Errand::start(&["look", &kinds], files, until_ms) {
-            Ok(child) => self.search = Search::Locally(child),
-            Err(error) => {
-                self.say(&format!("cannot look for configuration: {error}"));
-                self.ask_a_service();
-            }
-        }
+        Errand::start(&[word, &kinds], files, now_ms + LOOKING_MS)
     }
 
     /// The child to wait for.
@@ -76,13 +82,13 @@ impl Init {
                 .search_until_ms
                 .is_some_and(|until_ms| now_ms >= until_ms)
         {
-            self.send_source(None);
+            self.send_source();
         }
         match std::mem::take(&mut self.search) {
             Search::Over => {}
             Search::Locally(mut child) => match child.turn::<Option<Found>>(now_ms) {
                 None => self.search = Search::Locally(child),
-                Some(Ok(Some(found))) => self.found(Ok(found), None),
+                Some(Ok(Some(found))) => self.found(found, None),
                 Some(Ok(None)) => self.ask_a_service(),
                 Some(Err(why)) => {
                     self.say(&format!("the machine's own files: {why}"));
@@ -104,67 +110,77 @@ impl Init {
                     Err(error) => self.say(&format!("cannot ask {name}: {error}")),
                 }
             }
-            Search::Asks { service, mut child } => match child.turn(now_ms) {
+            Search::Asks { service, mut child } => match child.turn::<Found>(now_ms) {
                 None => self.search = Search::Asks { service, child },
-                Some(found) => self.found(found, Some(service)),
+                Some(Ok(found)) => self.found(found, Some(service)),
+                Some(Err(why)) => {
+                    self.say(&format!("{}: {why}", service.origin()));
+                    self.try_again(service);
+                }
             },
         }
     }
 
-    fn found(&mut self, found: Result<Found, String>, asked: Option<Service>) {
-        let found = match found {
-            Ok(found) => found,
-            Err(why) => {
-                if let Some(service) = asked {
-                    self.say(&format!("{}: {why}", service.origin()));
-                    self.try_again(service);
-                } else {
-                    self.ask_a_service();
-                }
-                return;
-            }
-        };
+    /// A source has answered. What it has not, a later one may have.
+    fn found(&mut self, found: Found, asked: Option<Service>) {
         for sentence in found.ignored.iter().chain(&found.notes) {
             let line = format!("{}: {sentence}", found.origin);
             self.say(&line);
         }
-        if found.config.is_some() {
-            self.send_source(Some(found));
-            return;
-        }
-        if self.is_claimed {
-            return;
-        }
-        // Not ours, but it may say how to reach the network.
-        let plan = found.network.clone().unwrap_or_default();
-        self.start_network(Plan {
-            hostname: found.hostname.clone(),
-            ..plan
-        });
-        self.found_network = Some(found);
-        match asked {
-            None => self.ask_a_service(),
-            Some(_) => self.send_source(None),
+        let found = match self.found.take() {
+            Some(earlier) => earlier.or(found),
+            None => found,
+        };
+        let is_complete = found.config.is_some() && found.network.is_some();
+        let is_for_us = found.config.is_some();
+        self.found = Some(found);
+        if is_complete || self.is_claimed {
+            self.send_source();
+        } else if asked.is_some() {
+            if !is_for_us {
+                // Who claims the machine reaches it by this.
+                self.start_found_network();
+            }
+            self.send_source();
+        } else {
+            self.ask_a_service();
         }
     }
 
-    /// The machine itself has nothing for us. One that is claimed is not asked for every boot, or
-    /// whoever holds the provider's account would hold the machine.
+    fn start_found_network(&mut self) {
+        let found = self.found.as_ref();
+        let network = found.and_then(|found| found.network.clone());
+        // One that runs is as good as what is asked where nobody says anything.
+        if self.network.is_none() || network.is_some() {
+            self.start_network(Plan {
+                hostname: found.and_then(|found| found.hostname.clone()),
+                ..network.unwrap_or_default()
+            });
+        }
+    }
+
+    /// The machine itself does not say everything. One that is claimed is not asked for every boot,
+    /// or whoever holds the provider's account would hold the machine.
     fn ask_a_service(&mut self) {
         if self.is_claimed {
             return;
         }
-        if self.network.is_none() {
-            self.start_network(Plan::default());
-        }
+        self.start_found_network();
         let dmi = Dmi::read(Path::new(dmi::FOLDER));
-        match service_by_dmi(&dmi) {
-            Some(service) => {
-                let from_ms = self.now_ms();
-                self.search = Search::Waits { service, from_ms };
-            }
-            None => self.send_source(None),
+        let Some(service) = service_by_dmi(&dmi) else {
+            return self.send_source();
+        };
+        let from_ms = self.now_ms();
+        if self.has_configuration() {
+            // Nobody waits long for the network of a service that may have none.
+            self.search_until_ms = Some(from_ms + LOOKING_MS);
         }
+        self.search = Search::Waits { service, from_ms };
+    }
+
+    fn has_configuration(&self) -> bool {
+        let found = self.found.as_ref();
+        found.is_some_and(|found| found.config.is_some())
     }
 
     /// Services are sometimes late.
@@ -174,9 +190,13 @@ impl Init {
     }
 
     /// Where there is no configuration, how the network is reached is told all the same.
-    fn send_source(&mut self, found: Option<Found>) {
+    fn send_source(&mut self) {
         self.search_until_ms = None;
-        let found = found.or_else(|| self.found_network.take());
+        let found = self.found.clone();
+        if found.as_ref().is_some_and(|found| found.config.is_some()) {
+            // What a service says of the network later is not waited for.
+            self.search = Search::Over;
+        }
         if let Some(server) = &self.server {
             // A server that does not hear it is found out by its silence.
             drop(server.tell(&ToServer::Source(found.map(Box::new))));

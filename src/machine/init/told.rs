@@ -6,7 +6,7 @@ use std::io;
 use super::{FLOOR, Init, highest};
 use crate::machine::answer::sentence;
 use crate::machine::layout::Partition;
-use crate::machine::link::{Configured, ToMachine, ToServer};
+use crate::machine::link::{ToMachine, ToServer};
 use crate::machine::power::End;
 use crate::machine::release::Release;
 use crate::machine::upgrade::{Target, Upgrade};
@@ -59,7 +59,7 @@ impl Init {
                 self.health.opened();
                 self.note_store();
                 self.time.newest_ms = Some(opened.newest_ms).filter(|newest| *newest > 0);
-                self.raise_clock();
+                self.guess_time();
                 self.is_claimed = opened.has_configuration;
                 if self.is_claimed {
                     self.note_claim();
@@ -72,15 +72,17 @@ impl Init {
             ToMachine::Configured(configured) => {
                 self.health.waits(false);
                 self.waits = None;
+                let mut configured = *configured;
+                configured.bound();
+                // Until now it did not listen.
+                self.told_status = None;
                 self.start_network(configured.plan.clone());
-                self.configured = Some(Configured {
-                    origin: sentence(&configured.origin),
-                    domain: sentence(&configured.domain),
-                    ..*configured
-                });
+                self.set_time_servers(&configured.time_servers);
+                self.configured = Some(configured);
             }
             ToMachine::SecondDisk => self.move_to_second_disk(),
             ToMachine::Waiting(why) => {
+                self.told_status = None;
                 // With a configuration it has no reason to.
                 if self.configured.is_none() && !self.is_claimed {
                     self.health.is_well(now_ms);
@@ -130,9 +132,23 @@ impl Init {
     }
 
     /// How the machine is, for administrators elsewhere.
-    fn tell_status(&mut self) {
+    pub(super) fn tell_status(&mut self) {
+        let status = self.status();
+        if self.told_status.as_ref() == Some(&status) {
+            return;
+        }
+        if let Some(server) = &self.server
+            && server
+                .tell(&ToServer::Status(Box::new(status.clone())))
+                .is_ok()
+        {
+            self.told_status = Some(status);
+        }
+    }
+
+    pub(super) fn status(&self) -> MachineStatus {
         let [memory_mib, memory_available_mib] = memory_mib();
-        let status = MachineStatus {
+        MachineStatus {
             version: self.release.version.clone(),
             slot: self
                 .boot
@@ -144,17 +160,10 @@ impl Init {
             memory_mib,
             memory_available_mib,
             addresses: self.addresses(),
+            network: self.reach.said(),
+            clock: self.clock_said(),
+            clock_is_wrong: self.clock_is_wrong(),
             errors: self.console.errors().map(str::to_owned).collect(),
-        };
-        if self.told_status.as_ref() == Some(&status) {
-            return;
-        }
-        if let Some(server) = &self.server
-            && server
-                .tell(&ToServer::Status(Box::new(status.clone())))
-                .is_ok()
-        {
-            self.told_status = Some(status);
         }
     }
 

@@ -31,6 +31,7 @@ impl Init {
         self.take_upload();
         self.turn_network(now_ms);
         self.search(now_ms);
+        self.judge_network(now_ms);
         self.keep_time(now_ms);
         self.look_after_server(now_ms);
         self.look_for_data(now_ms);
@@ -56,6 +57,7 @@ impl Init {
         }
         let mut fds: Vec<BorrowedFd<'_>> = vec![self.signals.as_fd()];
         fds.extend(self.search_child().map(Errand::fd));
+        fds.extend(self.reach.child().map(Errand::fd));
         fds.extend(self.time_child().map(Errand::fd));
         fds.extend(self.network.iter().flat_map(Network::fds));
         fds.extend(self.buttons.files().iter().map(AsFd::as_fd));
@@ -101,8 +103,10 @@ impl Init {
             self.say(&format!("the server (process {pid}) has ended: {how}"));
             self.server_died(now_ms);
         }
-        let is_alone =
-            self.server.is_none() && self.search_child().is_none() && self.time_child().is_none();
+        let is_alone = self.server.is_none()
+            && self.search_child().is_none()
+            && self.reach.child().is_none()
+            && self.time_child().is_none();
         if is_alone {
             // Nothing that is waited for runs: whatever ends now is an orphan.
             while let Ok(status) = waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {

@@ -17,12 +17,14 @@ const REQUEST: u8 = 3;
 const ACK: u8 = 5;
 const NAK: u8 = 6;
 
-/// What is asked for: mask, routers, name servers, time servers, name, MTU, classless routes.
-const WANTED: [u8; 9] = [1, 3, 6, 12, 15, 26, 42, 51, 121];
+/// What is asked for: mask, routers, name servers, time servers, name, MTU, times, classless routes.
+const WANTED: [u8; 11] = [1, 3, 6, 12, 15, 26, 42, 51, 58, 59, 121];
 const SERVERS_MAX: usize = 8;
 const ROUTES_MAX: usize = 32;
 /// Leases are not shorter than this for us, whatever the server says.
 const LEASE_S_MIN: u32 = 60;
+/// Nor are they renewed sooner.
+const RENEW_S_MIN: u32 = 5;
 const FIRST_WAIT_MS: u64 = 2_000;
 const LONGEST_WAIT_MS: u64 = 64_000;
 
@@ -41,6 +43,8 @@ pub struct Lease {
     pub mtu: Option<u16>,
     /// How long it lasts, in seconds.
     pub seconds: u32,
+    /// After how many it is to be renewed.
+    pub renew_s: u32,
 }
 
 /// What the client wants done.
@@ -184,7 +188,7 @@ impl Client {
         };
         let life_ms = u64::from(lease.seconds) * 1000;
         let end_ms = now_ms + life_ms;
-        let renew_ms = now_ms + life_ms / 2;
+        let renew_ms = now_ms + u64::from(lease.renew_s) * 1000;
         self.enter(State::Bound { renew_ms, end_ms }, now_ms);
         self.next_ms = renew_ms;
         self.held = Some(lease.clone());
@@ -296,13 +300,17 @@ impl<'a> Reply<'a> {
         let mtu = content(&self.options, 26)
             .and_then(|bytes| Some(u16::from_be_bytes(bytes.try_into().ok()?)))
             .filter(|mtu| (576..=9216).contains(mtu));
+        let seconds = number(51).unwrap_or(3600).max(LEASE_S_MIN);
+        // T1 (RFC 2131 §4.4.5): half of the lease unless the server says otherwise, and before T2.
+        let renew_s = number(58).unwrap_or(seconds / 2);
         Some(Lease {
             prefix,
             routes: self.routes(),
             resolvers: self.addresses(6),
             time_servers: self.addresses(42),
             mtu,
-            seconds: number(51).unwrap_or(3600).max(LEASE_S_MIN),
+            seconds,
+            renew_s: renew_s.clamp(RENEW_S_MIN, seconds - seconds / 8),
         })
     }
 

@@ -218,3 +218,19 @@ fn only_the_server_that_was_asked_says_yes_and_only_that_of_the_lease_says_no() 
     assert!(client.lease().is_some());
     assert_eq!(client.receive(&no, 300_000), [Action::Lose]);
 }
+
+#[test]
+fn a_lease_is_renewed_when_its_server_says_within_bounds() {
+    let renewed_ms = |t1: u32| {
+        let mut client = client();
+        let discover = sent(&client.turn(0));
+        let t1 = t1.to_be_bytes();
+        let more = [USUAL, &[(58, &t1[..])]].concat();
+        let request = sent(&client.receive(&answer(&discover, OFFER, ADDRESS, &more), 0));
+        client.receive(&answer(&request, ACK, ADDRESS, &more), 0);
+        client.wake_ms()
+    };
+    assert_eq!(renewed_ms(10), 10_000);
+    assert_eq!(renewed_ms(0), 5_000, "not at once for ever");
+    assert_eq!(renewed_ms(u32::MAX), 525_000, "before the lease is over");
+}

@@ -12,7 +12,11 @@ pub mod netlink;
 pub mod network;
 pub mod packet;
 pub mod ra;
+pub mod trial;
 pub mod udp6;
+
+/// Where the children of PID 1 find the name servers.
+pub const RESOLVERS: &str = "/run/cairn/resolv.conf";
 
 /// A server that this machine can ask. A link-local address would need the interface told with it,
 /// and nobody who asks is told.

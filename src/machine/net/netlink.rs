@@ -29,11 +29,14 @@ const RTM_DELADDR: u16 = 21;
 const RTM_GETADDR: u16 = 22;
 const RTM_NEWROUTE: u16 = 24;
 const RTM_DELROUTE: u16 = 25;
+const RTM_NEWNEIGH: u16 = 28;
+const RTM_GETNEIGH: u16 = 30;
 
 const REQUEST: u16 = 1;
 const ACK: u16 = 4;
 const DUMP: u16 = 0x300;
 const CREATE_OR_REPLACE: u16 = 0x500;
+const CREATE: u16 = 0x400;
 
 /// A network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -184,6 +187,28 @@ impl Netlink {
         }
     }
 
+    /// Has the kernel ask who has an address on the link (ARP, or neighbour solicitation), unless
+    /// it knows.
+    pub fn ask_for_neighbour(&mut self, index: u32, address: IpAddr) -> io::Result<()> {
+        /// `NTF_USE`: as if a packet went there.
+        const USE: u8 = 1;
+        let mut body = vec![family(address), 0, 0, 0];
+        body.extend(index.to_ne_bytes());
+        // State, flags, type.
+        body.extend([0, 0, USE, 0]);
+        attribute(&mut body, libc::NDA_DST, &octets(address));
+        self.tell(RTM_NEWNEIGH, REQUEST | ACK | CREATE, &body)
+    }
+
+    /// Who has answered that, with the number of the interface.
+    pub fn neighbours(&mut self) -> io::Result<Vec<(u32, IpAddr)>> {
+        let answers = self.ask(RTM_GETNEIGH, REQUEST | DUMP, &[0; 12])?;
+        Ok(answers
+            .iter()
+            .filter_map(|(kind, body)| (*kind == RTM_NEWNEIGH).then(|| neighbour(body))?)
+            .collect())
+    }
+
     fn tell(&mut self, kind: u16, flags: u16, body: &[u8]) -> io::Result<()> {
         self.ask(kind, flags, body).map(drop)
     }
@@ -311,11 +336,7 @@ fn address(body: &[u8]) -> Option<(u32, Prefix)> {
     let of = |wanted: u16| found.iter().find(|(kind, _)| *kind == wanted);
     // Of a link between two machines the own address is the local one.
     let (_, content) = of(libc::IFA_LOCAL).or_else(|| of(libc::IFA_ADDRESS))?;
-    let address = match content.len() {
-        4 => IpAddr::from(<[u8; 4]>::try_from(*content).ok()?),
-        16 => IpAddr::from(<[u8; 16]>::try_from(*content).ok()?),
-        _ => return None,
-    };
+    let address = ip(content)?;
     let (is_local, bits_max) = match address {
         IpAddr::V4(address) => (address.is_loopback() || address.is_link_local(), 32),
         IpAddr::V6(address) => (
@@ -324,6 +345,26 @@ fn address(body: &[u8]) -> Option<(u32, Prefix)> {
         ),
     };
     (!is_local && bits <= bits_max).then_some((index, Prefix { address, bits }))
+}
+
+/// One whose hardware address is known, however long ago it was heard.
+fn neighbour(body: &[u8]) -> Option<(u32, IpAddr)> {
+    const INCOMPLETE: u16 = 1;
+    const FAILED: u16 = 0x20;
+    let index = number(body, 4)?;
+    let state = u16::from_ne_bytes([*body.get(8)?, *body.get(9)?]);
+    let found = attributes(body.get(12..)?);
+    let (_, content) = found.iter().find(|(kind, _)| *kind == libc::NDA_DST)?;
+    let is_known = state != 0 && state & (INCOMPLETE | FAILED) == 0;
+    is_known.then_some((index, ip(content)?))
+}
+
+fn ip(octets: &[u8]) -> Option<IpAddr> {
+    match octets.len() {
+        4 => Some(<[u8; 4]>::try_from(octets).ok()?.into()),
+        16 => Some(<[u8; 16]>::try_from(octets).ok()?.into()),
+        _ => None,
+    }
 }
 
 fn number(bytes: &[u8], at: usize) -> Option<u32> {
@@ -395,6 +436,26 @@ mod tests {
     }
 
     #[test]
+    fn a_neighbour_counts_that_has_answered() {
+        let address = IpAddr::from([192, 0, 2, 254]);
+        let of = |state: u16| {
+            let mut body = vec![2, 0, 0, 0];
+            body.extend(7_u32.to_ne_bytes());
+            body.extend(state.to_ne_bytes());
+            body.extend([0, 0]);
+            attribute(&mut body, libc::NDA_DST, &[192, 0, 2, 254]);
+            neighbour(&body)
+        };
+        // Reachable, stale, delayed, probed, permanent.
+        for state in [2, 4, 8, 0x10, 0x80] {
+            assert_eq!(of(state), Some((7, address)), "{state:#x}");
+        }
+        for state in [0, 1, 0x20] {
+            assert_eq!(of(state), None, "{state:#x}");
+        }
+    }
+
+    #[test]
     fn broken_messages_end_the_list() {
         let mut bytes = vec![0; 40];
         bytes[..4].copy_from_slice(&20_u32.to_ne_bytes());
@@ -406,6 +467,7 @@ mod tests {
         for len in 0..40 {
             assert!(link(&bytes[..len]).is_none());
             assert!(address(&bytes[..len]).is_none());
+            assert!(neighbour(&bytes[..len]).is_none());
         }
     }
 }

@@ -12,6 +12,7 @@ use super::ipv6::Ipv6;
 use super::netlink::{Lifetimes, Link, Netlink};
 use super::packet::PacketSocket;
 use crate::machine::plan::{InterfacePlan, Plan, Prefix, Route};
+use crate::machine::source::value::contains;
 
 /// How often interfaces are looked for that were not there yet.
 const LOOK_EVERY_MS: u64 = 1_000;
@@ -43,6 +44,18 @@ pub enum Event {
     Trouble(String),
 }
 
+/// Whether the network works, as far as that shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Evidence {
+    /// Somebody has lent or advertised an address, a gateway or somebody else of the plan's own
+    /// network has answered, or there is nothing to go by: addresses without a gateway.
+    Works,
+    /// Nothing has come of it yet.
+    Silence,
+    /// No interface that it is about is plugged in.
+    Unplugged,
+}
+
 /// The network.
 #[derive(Debug)]
 pub struct Network {
@@ -52,6 +65,7 @@ pub struct Network {
     look_ms: u64,
     /// The addresses of all interfaces as the kernel has told last.
     seen: Vec<(String, Prefix)>,
+    evidence: Evidence,
 }
 
 #[derive(Debug)]
@@ -78,6 +92,7 @@ impl Network {
             interfaces: Vec::new(),
             look_ms: now_ms,
             seen: Vec::new(),
+            evidence: Evidence::Unplugged,
         };
         for link in network.netlink.links()? {
             if link.is_loopback {
@@ -150,6 +165,11 @@ impl Network {
         self.seen.clone()
     }
 
+    /// As of the last second. What has worked once counts as working from then on.
+    pub fn evidence(&self) -> Evidence {
+        self.evidence
+    }
+
     /// Name servers: those of the plan first, then those of DHCP, then those of routers.
     pub fn resolvers(&self) -> Vec<IpAddr> {
         let lent = self.leases().flat_map(|lease| lease.resolvers.clone());
@@ -199,6 +219,7 @@ impl Network {
                 events.push(Event::Servers);
             }
         }
+        self.weigh(&links);
         if let Ok(found) = self.netlink.addresses() {
             self.seen = found
                 .into_iter()
@@ -207,6 +228,66 @@ impl Network {
                     Some((link.name.clone(), prefix))
                 })
                 .collect();
+        }
+    }
+
+    /// Looks for signs that the network works, and has the kernel ask for gateways that have given
+    /// none.
+    fn weigh(&mut self, links: &[Link]) {
+        if self.evidence == Evidence::Works {
+            return;
+        }
+        let is_plugged = |one: &&Interface| {
+            let mut of_it = links.iter().filter(|link| link.index == one.index);
+            of_it.any(|link| link.is_running)
+        };
+        let plugged: Vec<&Interface> = self.interfaces.iter().filter(is_plugged).collect();
+        self.evidence = match plugged.is_empty() {
+            true => Evidence::Unplugged,
+            false => Evidence::Silence,
+        };
+        let gateways: Vec<(u32, IpAddr)> = plugged
+            .iter()
+            .flat_map(|one| {
+                one.routes
+                    .iter()
+                    .filter_map(|route| Some((one.index, route.via?)))
+            })
+            .collect();
+        let has_none_to_ask =
+            gateways.is_empty() && plugged.iter().any(|one| !one.addresses.is_empty());
+        let is_given = |one: &&Interface| {
+            let is_own = |prefix: &Prefix| one.addresses.contains(prefix);
+            let mut seen = self.seen.iter().filter(|(name, _)| *name == one.name);
+            one.held.is_some() || seen.any(|(_, prefix)| !is_own(prefix))
+        };
+        if has_none_to_ask || plugged.iter().any(is_given) {
+            self.evidence = Evidence::Works;
+            return;
+        }
+        if gateways.is_empty() {
+            return;
+        }
+        // Somebody else on the link will do: without its gateway too the machine serves them.
+        let is_near = |(index, address): &(u32, IpAddr)| {
+            let mut there = plugged.iter().filter(|one| one.index == *index);
+            there.any(|one| {
+                one.addresses
+                    .iter()
+                    .any(|prefix| contains(prefix, *address))
+            })
+        };
+        let known = self.netlink.neighbours().unwrap_or_default();
+        if known
+            .iter()
+            .any(|one| gateways.contains(one) || is_near(one))
+        {
+            self.evidence = Evidence::Works;
+            return;
+        }
+        for (index, gateway) in gateways {
+            // One that cannot be asked has not answered.
+            drop(self.netlink.ask_for_neighbour(index, gateway));
         }
     }
 

@@ -5,7 +5,9 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::own;
 use super::user_data::{self, UserData};
+use crate::config::places::is_hostname;
 use crate::machine::answer::{self, Answer};
 use crate::machine::plan::{Plan, Prefix};
 
@@ -16,6 +18,8 @@ const SENTENCES_MAX: usize = 8;
 const INTERFACES_MAX: usize = 16;
 const ADDRESSES_MAX: usize = 64;
 const SERVERS_MAX: usize = 8;
+/// As many as there are kinds of places on a machine.
+const NETWORKS_MAX: usize = 5;
 
 /// A place where configuration comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,7 +86,7 @@ impl fmt::Display for Origin {
 pub struct Found {
     /// Where it is from.
     pub origin: Origin,
-    /// Cairn's configuration: TOML that has not been looked into but for `revision`. An empty line
+    /// Cairn's configuration: TOML that has been looked into for `revision` and the network alone. An empty line
     /// stands for the line `#cairn`, so that lines count as in the source.
     pub config: Option<String>,
     /// The number after `revision =` at the top of the configuration.
@@ -93,6 +97,8 @@ pub struct Found {
     pub hostname: Option<String>,
     /// Network settings; absent: DHCP and router advertisements.
     pub network: Option<Plan>,
+    /// Where the network settings are from, if not from `origin`.
+    pub network_origin: Option<Origin>,
     /// Addresses by which the machine is reached from outside, where the source knows them.
     pub public_addresses: Vec<IpAddr>,
     /// Sentences about whatever else could not be used, for the console.
@@ -110,6 +116,7 @@ impl Found {
             ignored: None,
             hostname: None,
             network: None,
+            network_origin: None,
             public_addresses: Vec::new(),
             notes: Vec::new(),
         }
@@ -151,6 +158,14 @@ impl Found {
         self
     }
 
+    /// What the configuration itself says of the network counts before what stands beside it.
+    #[must_use]
+    pub fn with_own_network(mut self) -> Found {
+        let own = self.config.as_deref().and_then(own::network);
+        self.network = own.or(self.network);
+        self
+    }
+
     /// Takes a name if it is one (RFC 1123 §2.1), else notes that it is not.
     #[must_use]
     pub fn with_hostname(mut self, name: Option<&str>) -> Found {
@@ -172,23 +187,51 @@ impl Found {
         }
     }
 
-    /// Whether there is anything for the machine in it. Where there is not, the next source is
-    /// looked at, and the sentences of this one are kept.
+    /// Takes from a source that comes later what this one has not: configuration, name and network
+    /// are each from the first source that has them. Sentences of both are kept.
     #[must_use]
-    pub fn is_of_use(&self) -> bool {
-        self.config.is_some() || self.hostname.is_some() || self.network.is_some()
+    pub fn or(self, later: Found) -> Found {
+        let leads = self.config.is_some() || later.config.is_none();
+        let network_origin = match (&self.network, &later.network) {
+            (Some(_), _) => self.network_origin.or(Some(self.origin)),
+            (None, Some(_)) => later.network_origin.or(Some(later.origin)),
+            (None, None) => None,
+        };
+        let hostname = self.hostname.clone().or_else(|| later.hostname.clone());
+        let network = self.network.clone().or_else(|| later.network.clone());
+        let (mut found, other) = if leads { (self, later) } else { (later, self) };
+        for sentence in other.ignored.iter().chain(&other.notes) {
+            found.note(format!("{}: {sentence}", other.origin));
+        }
+        found.hostname = hostname;
+        found.network = network;
+        found.network_origin = network_origin.filter(|origin| *origin != found.origin);
+        if found.public_addresses.is_empty() {
+            found.public_addresses = other.public_addresses;
+        }
+        found
     }
 
-    /// Takes over what was said about a source that was of no use.
+    /// Where it is from, for people: that of the network too, where it is another.
     #[must_use]
-    pub fn after(mut self, earlier: Option<Found>) -> Found {
-        if let Some(earlier) = earlier {
-            let origin = earlier.origin;
-            for sentence in earlier.ignored.iter().chain(&earlier.notes) {
-                self.note(format!("{origin}: {sentence}"));
-            }
+    pub fn told_origin(&self) -> String {
+        match self.network_origin {
+            Some(network) => format!("{}; network: {network}", self.origin),
+            None => self.origin.to_string(),
         }
-        self
+    }
+}
+
+/// The network settings of every source on the machine, in order, for a machine whose network does
+/// not work.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Networks(pub Vec<(Origin, Plan)>);
+
+impl Answer for Networks {
+    fn trim(&mut self) {
+        self.0.retain(|(_, plan)| is_bounded(plan));
+        self.0.truncate(NETWORKS_MAX);
     }
 }
 
@@ -214,6 +257,7 @@ impl Answer for Found {
         self.hostname.take_if(|name| !is_hostname(name));
         if self.network.as_ref().is_some_and(|plan| !is_bounded(plan)) {
             self.network = None;
+            self.network_origin = None;
             let told = "the network settings have impossible prefixes or too many entries";
             if !self.notes.iter().any(|note| note == told) {
                 self.notes.truncate(SENTENCES_MAX - 1);
@@ -226,17 +270,6 @@ impl Answer for Found {
             *sentence = answer::sentence(sentence);
         }
     }
-}
-
-fn is_hostname(name: &str) -> bool {
-    let is_label = |label: &str| {
-        let is_part = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-        (1..=63).contains(&label.len())
-            && label.bytes().all(is_part)
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    name.len() <= 253 && name.split('.').all(is_label)
 }
 
 fn is_bounded(plan: &Plan) -> bool {
@@ -332,6 +365,66 @@ mod tests {
         assert_eq!(read.notes.len(), SENTENCES_MAX);
         assert_eq!(read.config, found.config);
         assert_eq!(read.network, found.network);
+    }
+
+    #[test]
+    fn every_network_of_the_machine_fits_the_message() {
+        let mut networks = Networks(vec![
+            (Origin::ConfigDrive, full().network.expect("a plan"));
+            NETWORKS_MAX
+        ]);
+        let message = answer::to_message(Ok(networks.clone()));
+        assert_eq!(answer::from_message(&message), Ok(networks.clone()));
+        networks.0[1].1.interfaces[0].addresses[0].bits = 33;
+        let message = serde_json::json!({"done": networks}).to_string();
+        assert!(answer::from_message::<Networks>(message.as_bytes()).is_err());
+        networks.0.swap_remove(1);
+        networks.trim();
+        assert_eq!(networks.0.len(), NETWORKS_MAX - 1);
+    }
+
+    #[test]
+    fn configuration_name_and_network_are_each_of_the_first_that_has_them() {
+        let with_network = |origin| {
+            let network = Some(Plan {
+                resolvers: vec![Ipv4Addr::new(192, 0, 2, 53).into()],
+                ..Plan::default()
+            });
+            Found {
+                network,
+                ..Found::at(origin)
+            }
+        };
+        let esp = || Found::at(Origin::Esp).with_toml(b"domain = \"a.example\"\n");
+        let mut volume = with_network(Origin::NoCloud).with_hostname(Some("chat"));
+        volume.note("a sentence");
+
+        let found = esp().or(volume.clone()).or(full());
+        assert_eq!(found.config.as_deref(), Some("domain = \"a.example\"\n"));
+        assert_eq!(found.network, volume.network);
+        assert_eq!(found.hostname.as_deref(), Some("chat"));
+        assert_eq!(
+            found.told_origin(),
+            "cairn.toml on the EFI partition; network: NoCloud volume"
+        );
+        assert_eq!(found.notes, ["NoCloud volume: a sentence"]);
+
+        // The configuration of a later source, the network of an earlier one.
+        let found = volume.clone().or(esp());
+        assert_eq!(found.origin, Origin::Esp);
+        assert_eq!(found.network_origin, Some(Origin::NoCloud));
+        assert_eq!(found.network, volume.network);
+        assert_eq!(found.notes, ["NoCloud volume: a sentence"]);
+
+        // All of one source.
+        let found = Found::at(Origin::Smbios).or(full());
+        assert_eq!(
+            (found.origin, found.network_origin),
+            (Origin::NoCloud, None)
+        );
+        assert_eq!(found.told_origin(), "NoCloud volume");
+        let found = full().or(with_network(Origin::ConfigDrive));
+        assert_eq!(found, full());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::DOCUMENT_BYTES_MAX;
 use super::cloud_init;
-use super::found::{Found, Origin};
+use super::found::{Found, Networks, Origin};
 use super::smbios;
 use super::volume::Volume;
 use crate::machine::read_at::{Device, ReadAt};
@@ -99,11 +99,25 @@ impl LocalFiles {
     }
 }
 
-/// Reads all of it in order. The first source with something for the machine wins; where none has,
-/// the answer may still hold sentences (see [`Found::is_of_use`]). `None`: there is no source.
+/// Reads all of it in order: configuration, name and network are each from the first source that
+/// has them (see [`Found::or`]). `None`: there is no source.
 #[must_use]
 pub fn look_locally(files: LocalFiles) -> Option<Found> {
-    let mut useless: Option<Found> = None;
+    sources(files).into_iter().flatten().reduce(Found::or)
+}
+
+/// The network settings of every source that has some, in order.
+#[must_use]
+pub fn networks(files: LocalFiles) -> Networks {
+    let found = sources(files).into_iter().flatten();
+    Networks(
+        found
+            .filter_map(|found| Some((found.origin, found.network?)))
+            .collect(),
+    )
+}
+
+fn sources(files: LocalFiles) -> [Option<Found>; 5] {
     let LocalFiles {
         fw_cfg,
         smbios,
@@ -111,21 +125,14 @@ pub fn look_locally(files: LocalFiles) -> Option<Found> {
         volumes,
     } = files;
     let [no_cloud, config_drive] = of_volumes(volumes);
-    let sources = [
+    [
         fw_cfg.as_ref().and_then(of_fw_cfg),
         of_smbios(&smbios),
         esp.and_then(|esp| of_esp(&Device::new(esp).ok()?)),
         no_cloud,
         config_drive,
-    ];
-    for found in sources.into_iter().flatten() {
-        let found = found.after(useless.take());
-        if found.is_of_use() {
-            return Some(found);
-        }
-        useless = Some(found);
-    }
-    useless
+    ]
+    .map(|found| found.map(Found::with_own_network))
 }
 
 fn of_fw_cfg(file: &File) -> Option<Found> {
@@ -292,8 +299,39 @@ mod tests {
             assert_eq!(found.origin, drop[first].0);
             assert!(found.config.is_some(), "{found:?}");
             assert_eq!(found.notes, [] as [String; 0]);
+            // The only one with a network, whoever has the configuration.
+            let network_origin = (first < 3).then_some(Origin::NoCloud);
+            assert_eq!(found.network_origin, network_origin);
+            assert_eq!(found.network.is_some(), first <= 3);
         }
         assert_eq!(look_locally(LocalFiles::default()), None);
+    }
+
+    #[test]
+    fn every_network_is_listed() {
+        let text = b"domain = \"a.example\"\nnetwork.addresses = [\"192.0.2.5/24\"]\n";
+        let user_data = [b"#cairn\n", &text[..]].concat();
+        let beside = b"version: 2\nethernets: {eth0: {dhcp4: true}}\n";
+        let both = [
+            ("user-data", &user_data[..]),
+            ("network-config", &beside[..]),
+        ];
+        let files = LocalFiles {
+            fw_cfg: Some(file(&toml("fw-cfg"))),
+            esp: Some(file(&fat("ESP", &[("cairn.toml", text)]))),
+            volumes: vec![config_drive(), file(&fat("cidata", &both))],
+            ..LocalFiles::default()
+        };
+        let networks = networks(files).0;
+        let origins: Vec<Origin> = networks.iter().map(|one| one.0).collect();
+        assert_eq!(origins, [Origin::Esp, Origin::NoCloud]);
+        for (_, plan) in networks {
+            assert!(
+                !plan.interfaces[0].dhcp4,
+                "what the configuration says counts"
+            );
+        }
+        assert_eq!(super::networks(LocalFiles::default()), Networks::default());
     }
 
     #[test]
@@ -341,7 +379,8 @@ mod tests {
             ..LocalFiles::default()
         });
         let alone = alone.expect("a sentence");
-        assert!(!alone.is_of_use() && alone.ignored.is_some());
+        assert_eq!((&alone.config, &alone.network), (&None, &None));
+        assert!(alone.ignored.is_some());
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Where the machine's configuration comes from: the first of several places that has one.
+//! Where the machine's configuration comes from: the first of several places that has one. So it is
+//! with the machine's name and its network, each by itself.
 //!
 //! In this order: QEMU's `fw_cfg`, SMBIOS OEM strings, `cairn.toml` on the EFI partition, a NoCloud
 //! volume, a config drive ([`local`]), then the metadata service of the provider that DMI names
@@ -18,6 +19,7 @@ pub mod iso;
 pub mod local;
 pub mod network;
 pub mod openstack;
+pub mod own;
 pub mod service;
 pub mod smbios;
 pub mod user_data;

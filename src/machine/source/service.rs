@@ -147,6 +147,7 @@ pub fn ask_at(service: Service, addresses: Vec<SocketAddr>) -> Result<Found, Str
         Service::Scaleway => scaleway::ask(&server, found),
         Service::Vultr => vultr::ask(&server, found),
     };
+    let found = found.map(Found::with_own_network);
     found.map_err(|why| format!("{} cannot be used: {why}", service.origin()))
 }
 

@@ -11,9 +11,11 @@ use crate::machine::kernel_call;
 
 /// No build of Cairn is older than this: 2026-11-25.
 const BUILT_AFTER_MS: u64 = 1_795_564_800_000;
-/// Nothing is believed that is further in the future than this from the floor: certificates would
-/// all be expired and records would lie.
-const AHEAD_MAX_MS: u64 = 50 * 365 * 24 * 3600 * 1000;
+/// Nothing is believed that is further in the future than this from the floor: no build is in use for
+/// 20 years, and the roots that it trusts end before.
+const AHEAD_MAX_MS: u64 = 20 * 365 * 24 * 3600 * 1000;
+/// A longer step is taken from one of several time servers only where another agrees with it.
+const ALONE_NS: i64 = 10_000_000_000;
 /// More than this is stepped even while the server runs; slewing would take longer than 17 minutes.
 const STEP_NS: i64 = 500_000_000;
 /// Less than this is the noise of the network.
@@ -33,10 +35,16 @@ pub fn build_ms() -> u64 {
     })
 }
 
-/// A time that is over for sure: that of the build, or of the last record in the store.
+/// The best guess of a machine whose clock is surely wrong: the time of the build, or of the last
+/// record in the store, unless the clock was wrong then too.
 #[must_use]
-pub fn floor_ms(last_record_ms: Option<u64>) -> u64 {
-    build_ms().max(last_record_ms.unwrap_or(0))
+pub fn guess_ms(last_record_ms: Option<u64>) -> u64 {
+    let newest_ms = last_record_ms.unwrap_or(0);
+    let newest_ns = i64::try_from(newest_ms).map_or(i64::MAX, |ms| ms.saturating_mul(1_000_000));
+    match is_sane(newest_ns, build_ms()) {
+        true => newest_ms,
+        false => build_ms(),
+    }
 }
 
 /// Nanoseconds since 1970 by the system's clock.
@@ -88,11 +96,18 @@ pub fn correct(offset: &Offset, now_ns: i64, floor_ms: u64, is_serving: bool) ->
     let right = now_ns.saturating_add(offset_ns);
     if !is_sane(right, floor_ms) {
         return Correction::Refused(format!(
-            "{source} says it is {}, which cannot be; name a time server with `time_servers`",
+            "{source} says it is {}, which cannot be; name another in `[time] servers`",
             date(right)
         ));
     }
-    match offset_ns.saturating_abs() {
+    let distance = offset_ns.saturating_abs();
+    if distance > ALONE_NS && offset.replies > 1 && offset.agreeing < 2 {
+        return Correction::Refused(format!(
+            "{} time servers have answered, and no two of them agree: the clock is not set",
+            offset.replies
+        ));
+    }
+    match distance {
         distance if distance <= NOISE_NS => Correction::Nothing,
         distance if distance <= STEP_NS && is_serving => Correction::Slew { offset_ns },
         distance => Correction::Step {
@@ -118,17 +133,12 @@ pub fn apply(correction: &Correction) -> io::Result<()> {
     }
 }
 
-/// Raises a clock that is in front of the floor to it: still wrong, but less, and later than every
-/// record. True if it had to be.
-pub fn raise(floor_ms: u64) -> io::Result<bool> {
-    let floor_ns = i64::try_from(floor_ms)
+/// Sets a clock that is surely wrong to a guess: still wrong, but less.
+pub fn set_to_guess(guess_ms: u64) -> io::Result<()> {
+    let guess_ns = i64::try_from(guess_ms)
         .unwrap_or(0)
         .saturating_mul(1_000_000);
-    if now_ns() >= floor_ns {
-        return Ok(false);
-    }
-    set(floor_ns)?;
-    Ok(true)
+    set(guess_ns)
 }
 
 fn set(unix_ns: i64) -> io::Result<()> {
@@ -200,15 +210,43 @@ mod tests {
             stratum: 1,
             server: Some(Ipv4Addr::new(192, 0, 2, 1).into()),
             replies: 1,
+            agreeing: 1,
         }
     }
 
     #[test]
-    fn the_floor_is_the_later_of_build_and_last_record() {
+    fn the_guess_is_the_later_of_build_and_last_record_unless_that_cannot_be() {
         assert!(build_ms() >= BUILT_AFTER_MS);
-        assert_eq!(floor_ms(None), build_ms());
-        assert_eq!(floor_ms(Some(5)), build_ms());
-        assert_eq!(floor_ms(Some(u64::MAX)), u64::MAX);
+        assert_eq!(guess_ms(None), build_ms());
+        assert_eq!(guess_ms(Some(5)), build_ms());
+        assert_eq!(guess_ms(Some(build_ms() + 5)), build_ms() + 5);
+        assert_eq!(guess_ms(Some(build_ms() + AHEAD_MAX_MS + 1)), build_ms());
+        assert_eq!(guess_ms(Some(u64::MAX)), build_ms());
+    }
+
+    #[test]
+    fn a_long_step_needs_two_that_agree_where_two_answer() {
+        let now = FLOOR_NS + 1_000 * S;
+        let decide = |offset_ns, replies, agreeing| {
+            let offset = Offset {
+                replies,
+                agreeing,
+                ..off(offset_ns)
+            };
+            correct(&offset, now, BUILT_AFTER_MS, true)
+        };
+        let Correction::Refused(why) = decide(11 * S, 2, 1) else {
+            panic!("nobody knows who is right");
+        };
+        assert!(
+            why.starts_with("2 time servers have answered, and no two"),
+            "{why}"
+        );
+        for (offset_ns, replies, agreeing) in [(11 * S, 1, 1), (11 * S, 3, 2), (9 * S, 2, 1)] {
+            let decided = decide(offset_ns, replies, agreeing);
+            assert!(matches!(decided, Correction::Step { .. }), "{decided:?}");
+        }
+        assert!(matches!(decide(-S / 5, 2, 1), Correction::Slew { .. }));
     }
 
     #[test]

@@ -41,6 +41,7 @@ pub fn host_offset() -> Option<Offset> {
         stratum: 1,
         server: None,
         replies: 1,
+        agreeing: 1,
     })
 }
 

@@ -18,6 +18,9 @@ pub const PORT: u16 = 123;
 /// No more servers are asked at once.
 pub const SERVERS_MAX: usize = 8;
 
+/// Servers agree that are no further apart.
+const AGREEMENT_NS: u64 = 1_000_000_000;
+
 /// How far our clock is off.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -32,12 +35,15 @@ pub struct Offset {
     pub server: Option<IpAddr>,
     /// How many servers replied.
     pub replies: usize,
+    /// How many of them agree with this one, itself among them.
+    pub agreeing: usize,
 }
 
 impl Answer for Offset {
     fn trim(&mut self) {
         self.stratum = self.stratum.clamp(1, 15);
         self.replies = self.replies.clamp(1, SERVERS_MAX);
+        self.agreeing = self.agreeing.clamp(1, self.replies);
     }
 }
 
@@ -81,7 +87,7 @@ pub fn ask(servers: &[SocketAddr], patience: Duration, floor_ms: u64) -> Result<
     }
     choose(samples).ok_or_else(|| {
         if failed.is_empty() {
-            return "no time server is known; name one with `time_servers` or let DHCP do it"
+            return "no time server is known; name one in `[time] servers` or let DHCP do it"
                 .to_owned();
         }
         format!("no time server could be used: {}", failed.join("; "))
@@ -98,12 +104,18 @@ fn choose(mut samples: Vec<(IpAddr, Sample)>) -> Option<Offset> {
     }
     let place = if replies >= 3 { replies / 2 } else { 0 };
     let (server, sample) = samples.get(place)?;
+    let agrees = |other: &Sample| {
+        let apart_ns = other.offset_ns.abs_diff(sample.offset_ns);
+        apart_ns <= AGREEMENT_NS
+    };
+    let agreeing = samples.iter().filter(|(_, other)| agrees(other)).count();
     Some(Offset {
         offset_ns: sample.offset_ns,
         error_ns: sample.error_ns(),
         stratum: sample.stratum,
         server: Some(*server),
         replies,
+        agreeing,
     })
 }
 
@@ -260,7 +272,7 @@ mod tests {
             "no time server could be used: 127.0.0.1 does not reply"
         );
         let why = ask(&[], Duration::from_secs(1), FLOOR_MS).expect_err("nobody to ask");
-        assert!(why.contains("time_servers"), "{why}");
+        assert!(why.contains("[time] servers"), "{why}");
     }
 
     #[test]
@@ -277,5 +289,19 @@ mod tests {
             Some((7, 50))
         );
         assert_eq!(choose(Vec::new()), None);
+    }
+
+    #[test]
+    fn it_is_counted_who_agrees() {
+        let second = 1_000_000_000;
+        let agreeing = |offsets: &[i64]| {
+            let samples = offsets.iter().map(|offset| sample(*offset, 1)).collect();
+            choose(samples).map(|offset| offset.agreeing)
+        };
+        assert_eq!(agreeing(&[0]), Some(1));
+        assert_eq!(agreeing(&[0, second]), Some(2));
+        assert_eq!(agreeing(&[0, second + 1]), Some(1));
+        assert_eq!(agreeing(&[i64::MIN, 5, 9]), Some(2));
+        assert_eq!(agreeing(&[i64::MIN, 0, i64::MAX]), Some(1));
     }
 }

@@ -40,7 +40,11 @@ pub(super) enum Answer {
 }
 
 impl Around {
-    pub(super) fn new(line: Arc<Line>, upload: OwnedFd) -> io::Result<Around> {
+    pub(super) fn new(
+        line: Arc<Line>,
+        upload: OwnedFd,
+        status: MachineStatus,
+    ) -> io::Result<Around> {
         let upload = UnixStream::from(upload);
         // So that a bundle that is refused in the middle is noticed.
         upload.set_write_timeout(Some(Duration::from_secs(1)))?;
@@ -49,7 +53,7 @@ impl Around {
             line,
             orders: Mutex::new(Orders { upload, answers }),
             answers: sender,
-            status: Mutex::default(),
+            status: Mutex::new(status),
         })
     }
 
@@ -59,9 +63,10 @@ impl Around {
         drop(self.answers.send(answer));
     }
 
-    /// PID 1 has told how the machine is.
-    pub(super) fn is(&self, status: MachineStatus) {
-        *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
+    /// PID 1 has told how the machine is. Returns how it was before.
+    pub(super) fn is(&self, status: MachineStatus) -> MachineStatus {
+        let mut known = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut known, status)
     }
 
     fn orders(&self) -> Result<MutexGuard<'_, Orders>, String> {

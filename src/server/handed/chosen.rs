@@ -7,7 +7,7 @@ use super::{lost, tell};
 use crate::config::{Config, Machine, RegistrationMode};
 use crate::machine::link::{Configured, Line, ToMachine, ToServer};
 use crate::machine::plan::Plan;
-use crate::machine::source::Found;
+use crate::machine::source::{Found, own};
 use crate::service::configuration::{self, NETWORK, Source};
 use crate::store::{Store, StoreError};
 
@@ -16,6 +16,7 @@ use crate::store::{Store, StoreError};
 pub(super) struct Chosen {
     pub(super) config: Config,
     pub(super) source: Source,
+    /// How the network is reached where the configuration itself does not say.
     pub(super) plan: Plan,
 }
 
@@ -48,12 +49,25 @@ impl Chosen {
         })
     }
 
-    /// What PID 1 has found.
-    pub(super) fn found(found: Found, machine: &Machine) -> Result<Chosen, String> {
-        let plan = plan(&found);
+    /// What PID 1 has found. Where it says nothing of the network, what was `before` stays.
+    pub(super) fn found(
+        found: Found,
+        before: Option<&Plan>,
+        machine: &Machine,
+    ) -> Result<Chosen, String> {
+        let mut plan = plan(&found);
+        let own = found.config.as_deref().and_then(own::network);
+        // What the configuration says itself is not said beside it.
+        if own.is_some() || found.network.is_none() {
+            let before = before.cloned().unwrap_or_default();
+            plan = Plan {
+                hostname: plan.hostname.or(before.hostname),
+                ..before
+            };
+        }
         let source = Source {
+            origin: found.told_origin(),
             toml: found.config.unwrap_or_default(),
-            origin: found.origin.to_string(),
         };
         Chosen::of(source, plan, machine)
     }
@@ -75,12 +89,24 @@ impl Chosen {
         })
     }
 
+    /// How the network is reached.
+    fn reached(&self) -> Plan {
+        match own::plan(&self.config.network) {
+            Some(own) => Plan {
+                hostname: self.plan.hostname.clone(),
+                ..own
+            },
+            None => self.plan.clone(),
+        }
+    }
+
     /// What PID 1 has to know of it.
     pub(super) fn told(&self) -> Configured {
         Configured {
             origin: self.source.origin.clone(),
             domain: self.config.domain.clone(),
-            plan: self.plan.clone(),
+            plan: self.reached(),
+            time_servers: self.config.time.servers.clone(),
         }
     }
 
@@ -155,7 +181,7 @@ pub(super) fn wait(line: &Line, kept: Option<Choice>, machine: &Machine) -> Resu
         None => "no configuration was found: give this machine a cairn.toml with its domain, or \
                  claim it with `cairn claim`"
             .to_owned(),
-        Some(found) => match Chosen::found(*found, machine) {
+        Some(found) => match Chosen::found(*found, None, machine) {
             Ok(chosen) => return Ok(Choice::Use(Box::new(chosen))),
             Err(why) => {
                 tell(line, &ToMachine::Waiting(why.clone()));
@@ -182,6 +208,7 @@ pub(super) fn of_nobody(machine: &Machine) -> Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::source::Origin;
 
     fn source(toml: &str) -> Source {
         Source {
@@ -205,6 +232,39 @@ mod tests {
         for text in ["", "domain = 5", "no toml", "domain = \"a b\""] {
             assert!(Chosen::repair(source(text), Plan::default(), &machine).is_none());
         }
+    }
+
+    #[test]
+    fn what_a_configuration_says_of_the_network_counts_while_it_says_it() {
+        let machine = Machine::of_memory(256 << 20);
+        let resolver = |last: u8| Plan {
+            resolvers: vec![[192, 0, 2, last].into()],
+            ..Plan::default()
+        };
+        let found = |more: &str, network: Option<Plan>| Found {
+            hostname: Some("chat".to_owned()),
+            network,
+            ..Found::at(Origin::Esp).with_toml(format!("domain = \"a.example\"\n{more}").as_bytes())
+        };
+        let own = "network.addresses = [\"192.0.2.5/24\"]\n";
+        let named = |plan: Plan| Plan {
+            hostname: Some("chat".to_owned()),
+            ..plan
+        };
+
+        // Beside the configuration, by another source.
+        let chosen = Chosen::found(found("", Some(resolver(1))), None, &machine).expect("valid");
+        assert_eq!(chosen.told().plan, named(resolver(1)));
+        // A newer one without a word about it leaves it as it is.
+        let before = Some(&chosen.plan);
+        let newer = Chosen::found(found("revision = 1\n", None), before, &machine).expect("valid");
+        assert_eq!(newer.told().plan, named(resolver(1)));
+        // In the configuration itself, for as long as it stands there.
+        let network = own::network(&format!("domain = \"a.example\"\n{own}"));
+        let with_own = Chosen::found(found(own, network.clone()), before, &machine).expect("valid");
+        assert_eq!(with_own.told().plan, named(network.expect("a network")));
+        let kept = Chosen::of(source("domain = \"a.example\"\n"), with_own.plan, &machine);
+        assert_eq!(kept.expect("valid").told().plan, named(resolver(1)));
     }
 
     #[test]

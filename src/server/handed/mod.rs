@@ -14,11 +14,12 @@ use tokio_util::sync::CancellationToken;
 
 use self::around::{Answer, Around};
 use self::chosen::{Choice, Chosen};
-use super::{Failure, Kept, now_ms};
+use super::{Failure, Kept, now_ms, settings};
 use crate::config::{Config, DataDisk, Machine};
 use crate::machine::link::{Line, Opened, ToMachine, ToServer};
 use crate::machine::source::Found;
 use crate::service::log_ring::LogRing;
+use crate::service::machine::MachineStatus;
 use crate::service::open;
 use crate::service::operator::Operator;
 use crate::store::disk::FileDevice;
@@ -90,7 +91,7 @@ pub fn run(handed: Handed, log: Arc<LogRing>) -> Result<(), String> {
             (Some(*chosen), true)
         }
     };
-    let around = Around::new(line.clone(), handed.upload)
+    let around = Around::new(line.clone(), handed.upload, start.status.clone())
         .map_err(|error| format!("cannot use the way for bundles: {error}"))?;
     let served = Served {
         line,
@@ -100,6 +101,9 @@ pub fn run(handed: Handed, log: Arc<LogRing>) -> Result<(), String> {
         machine,
     };
     tracing::info!(version = %start.release.version, data = %start.data, "the server starts");
+    if start.status.clock_is_wrong {
+        tell_wrong_clock();
+    }
     serve(&Arc::new(served), opened, log)
 }
 
@@ -167,12 +171,27 @@ impl Served {
                 Ok(ToServer::Stop) | Err(_) => break,
                 Ok(ToServer::Done(outcome)) => self.around.heard(Answer::Done(outcome)),
                 Ok(ToServer::UploadDropped) => self.around.heard(Answer::Dropped),
-                Ok(ToServer::Status(status)) => self.around.is(*status),
+                Ok(ToServer::Status(status)) => self.machine_is(*status, operator),
                 Ok(ToServer::Source(Some(found))) => self.consider(*found, operator),
                 Ok(ToServer::Source(None) | ToServer::Start(_)) => {}
             }
         }
         stop.cancel();
+    }
+
+    /// What is decided by the clock waits until it is right.
+    fn machine_is(&self, status: MachineStatus, operator: &Operator) {
+        let (is_wrong, clock) = (status.clock_is_wrong, status.clock.clone());
+        let was_wrong = self.around.is(status).clock_is_wrong;
+        match (was_wrong, is_wrong) {
+            (false, true) => tell_wrong_clock(),
+            (true, false) => {
+                tracing::info!("the clock is right from now on: {clock}");
+                let core = operator.core();
+                settings::judge_certificate(&core.config, &core.store);
+            }
+            (true, true) | (false, false) => {}
+        }
     }
 
     /// A configuration was found while another one counts: it is taken where there was none, or
@@ -182,7 +201,8 @@ impl Served {
             return;
         }
         let origin = found.origin.to_string();
-        let new = match Chosen::found(found, &self.machine) {
+        let before = self.chosen.as_ref().map(|chosen| &chosen.plan);
+        let new = match Chosen::found(found, before, &self.machine) {
             Ok(new) => new,
             Err(why) => {
                 tracing::error!("a configuration was found that cannot be used: {why}");
@@ -216,6 +236,10 @@ impl Served {
             Err(error) => tracing::error!(%error, "cannot keep the configuration from {origin}"),
         }
     }
+}
+
+fn tell_wrong_clock() {
+    tracing::warn!("the clock is known to be wrong: the certificate's time is not judged by it");
 }
 
 /// Something is wrong that starting again does not mend: says so, and waits to be stopped.

@@ -19,7 +19,7 @@ use super::answer::sentence;
 use super::plan::Plan;
 use super::release::Release;
 use super::source::Found;
-use crate::service::machine::MachineStatus;
+use super::status::MachineStatus;
 
 /// Bytes of a message at most.
 pub const MESSAGE_MAX: usize = 128 * 1024;

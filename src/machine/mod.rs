@@ -32,6 +32,7 @@ pub mod sandbox;
 pub mod second_disk;
 pub mod slot;
 pub mod source;
+pub mod status;
 pub mod supervise;
 pub mod time;
 pub mod upgrade;

@@ -28,10 +28,10 @@ use super::power::{self, Buttons, End};
 use super::release::{LogFormats, Release, Version};
 use super::slot::Boot;
 use super::source::Found;
+use super::status::MachineStatus;
 use super::supervise::{self, Deaths};
 use super::upgrade::Upgrade;
 use super::watchdog::Watchdog;
-use crate::service::machine::MachineStatus;
 
 mod child;
 mod clock;
@@ -81,7 +81,10 @@ struct Init {
     deaths: Deaths,
     restart_ms: Option<u64>,
     health: Health,
+    /// What the server that runs has said of its configuration.
     configured: Option<Configured>,
+    /// Any server of this boot has said that.
+    was_configured: bool,
     /// The server that runs has said that its store is open.
     has_opened: bool,
     /// The store holds a configuration, and somebody administers the machine.
@@ -177,6 +180,7 @@ impl Init {
             restart_ms: None,
             health: Health::default(),
             configured: None,
+            was_configured: false,
             has_opened: false,
             is_claimed: false,
             given_up: None,
@@ -226,9 +230,13 @@ impl Init {
     }
 
     fn start_server(&mut self) {
+        // What the last one said of its store may not be true of this one's.
         self.has_opened = false;
+        self.is_claimed = false;
+        self.configured = None;
         self.waits = None;
         self.search = Search::Over;
+        self.search_until_ms = None;
         let Some(data) = &self.data else {
             return;
         };

@@ -9,8 +9,8 @@ use crate::machine::layout::Partition;
 use crate::machine::link::{Configured, ToMachine, ToServer};
 use crate::machine::power::End;
 use crate::machine::release::Release;
+use crate::machine::status::MachineStatus;
 use crate::machine::upgrade::{Target, Upgrade};
-use crate::service::machine::MachineStatus;
 
 /// Messages that are heard in a turn: a server that never stops talking must not keep PID 1.
 const MESSAGES_A_TURN: usize = 64;
@@ -72,6 +72,7 @@ impl Init {
             ToMachine::Configured(configured) => {
                 self.health.waits(false);
                 self.waits = None;
+                self.was_configured = true;
                 self.start_network(configured.plan.clone());
                 self.configured = Some(Configured {
                     origin: sentence(&configured.origin),

@@ -63,32 +63,8 @@ pub fn run(handed: Handed, log: Arc<LogRing>) -> Result<(), String> {
         Some(kept) if counts => kept,
         kept => chosen::wait(&line, kept, &machine)?,
     };
-    let (chosen, serves) = match choice {
-        Choice::Stop => return Ok(()),
-        Choice::Nothing(why, plan) => {
-            let keeping = chosen::keep_network(&opened.store, &plan);
-            keeping.map_err(|error| format!("cannot keep the network: {error}"))?;
-            tell(&line, &ToMachine::Waiting(why));
-            (None, false)
-        }
-        Choice::Repair(left, why) => {
-            tell(&line, &ToMachine::Configured(Box::new(left.told())));
-            tell(&line, &ToMachine::Unusable(why));
-            (Some(*left), false)
-        }
-        Choice::Use(chosen) => {
-            if chosen.config.data == DataDisk::SecondDisk && start.on_system_disk {
-                if opened.store.read(|state| state.account_count() == 0) {
-                    tell(&line, &ToMachine::SecondDisk);
-                    return wait_to_stop(&line);
-                }
-                tracing::warn!("the data stay on the system disk: there are accounts already");
-            }
-            let keeping = chosen.keep(&opened.store);
-            keeping.map_err(|error| format!("cannot keep the configuration: {error}"))?;
-            tell(&line, &ToMachine::Configured(Box::new(chosen.told())));
-            (Some(*chosen), true)
-        }
+    let Some((chosen, serves)) = settle(choice, &line, &opened, start.on_system_disk)? else {
+        return Ok(());
     };
     let around = Around::new(line.clone(), handed.upload)
         .map_err(|error| format!("cannot use the way for bundles: {error}"))?;
@@ -101,6 +77,43 @@ pub fn run(handed: Handed, log: Arc<LogRing>) -> Result<(), String> {
     };
     tracing::info!(version = %start.release.version, data = %start.data, "the server starts");
     serve(&Arc::new(served), opened, log)
+}
+
+/// Keeps what was chosen and tells PID 1. What it serves by, if by anything, and whether not only
+/// administrators are served; `None` where it is to end instead.
+fn settle(
+    choice: Choice,
+    line: &Line,
+    opened: &open::Opened,
+    on_system_disk: bool,
+) -> Result<Option<(Option<Chosen>, bool)>, String> {
+    match choice {
+        Choice::Stop => Ok(None),
+        Choice::Nothing(why, plan) => {
+            let keeping = chosen::keep_network(&opened.store, &plan);
+            keeping.map_err(|error| format!("cannot keep the network: {error}"))?;
+            tell(line, &ToMachine::Waiting(why));
+            Ok(Some((None, false)))
+        }
+        Choice::Repair(left, why) => {
+            tell(line, &ToMachine::Configured(Box::new(left.told())));
+            tell(line, &ToMachine::Unusable(why));
+            Ok(Some((Some(*left), false)))
+        }
+        Choice::Use(chosen) => {
+            if chosen.config.data == DataDisk::SecondDisk && on_system_disk {
+                if opened.store.read(|state| state.account_count() == 0) {
+                    tell(line, &ToMachine::SecondDisk);
+                    return wait_to_stop(line).map(|()| None);
+                }
+                tracing::warn!("the data stay on the system disk: there are accounts already");
+            }
+            let keeping = chosen.keep(&opened.store);
+            keeping.map_err(|error| format!("cannot keep the configuration: {error}"))?;
+            tell(line, &ToMachine::Configured(Box::new(chosen.told())));
+            Ok(Some((Some(*chosen), true)))
+        }
+    }
 }
 
 /// What a server that serves knows of where it is.

@@ -21,6 +21,7 @@ pub mod kernel_call;
 pub mod last_words;
 pub mod layout;
 pub mod link;
+pub mod listeners;
 pub mod medium;
 pub mod mount;
 pub mod net;

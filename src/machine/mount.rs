@@ -23,8 +23,7 @@ fn places() -> [Place; 6] {
     ]
 }
 
-/// What is written where. The machine has one tenant, the server: so that it may listen on every
-/// port, no port is privileged.
+/// What is written where.
 const SETTINGS: &[(&str, &str)] = &[
     // Gives nothing of the kernel's memory away, not even to root, from here on.
     ("/sys/kernel/security/lockdown", "confidentiality"),
@@ -35,7 +34,6 @@ const SETTINGS: &[(&str, &str)] = &[
     ("/proc/sys/kernel/printk", "3 4 1 3"),
     ("/proc/sys/fs/protected_symlinks", "1"),
     ("/proc/sys/fs/protected_hardlinks", "1"),
-    ("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0"),
     ("/proc/sys/net/core/somaxconn", "4096"),
     ("/proc/sys/net/ipv4/tcp_keepalive_time", "600"),
 ];

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::io;
 
 use landlock::{
-    ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, RulesetStatus,
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset,
+    RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope,
 };
 use nix::libc;
 use nix::sys::resource::{Resource, setrlimit};
@@ -74,12 +74,16 @@ pub fn enter(role: Role) -> io::Result<()> {
     restrict_calls(role).map_err(|error| io::Error::other(error.to_string()))
 }
 
-/// Nothing is written, created, removed or executed by name, and read only in a few folders.
+/// Nothing is written, created, removed or executed by name, and read only in a few folders. Where
+/// the kernel has that much of Landlock, no TCP port is bound, no device that is opened from now on
+/// is asked anything, and nobody outside is signalled.
 fn restrict_files(role: Role) -> Result<(), Box<dyn std::error::Error>> {
-    let abi = ABI::V2;
+    let abi = ABI::V6;
     let mut rules = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(abi))?
+        .handle_access(AccessNet::BindTcp)?
+        .scope(Scope::from_all(abi))?
         .create()?;
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     for folder in role.folders() {
@@ -190,9 +194,9 @@ const SOCKETS: &[i64] = &[
     libc::SYS_shutdown,
 ];
 
-/// What only the server does: serving, threads, and writing its store.
+/// What only the server does: serving, threads, and writing its store. It listens on what PID 1
+/// opened, and so never calls `listen`; `bind` is left to it for questions by UDP.
 const SERVING: &[i64] = &[
-    libc::SYS_listen,
     libc::SYS_accept4,
     libc::SYS_sendmmsg,
     libc::SYS_epoll_create1,
@@ -213,7 +217,6 @@ const SERVING: &[i64] = &[
     libc::SYS_fallocate,
     libc::SYS_flock,
     libc::SYS_getrusage,
-    libc::SYS_tgkill,
 ];
 
 /// BLKGETSIZE64 and BLKPBSZGET tell about the device; FIONBIO is about a socket.
@@ -248,6 +251,9 @@ fn calls(role: Role) -> Result<Rules, seccompiler::BackendError> {
         let thread = libc::CLONE_THREAD as u64;
         let is = SeccompCondition::new(0, dword(), SeccompCmpOp::MaskedEq(thread), thread)?;
         rules.insert(libc::SYS_clone, vec![SeccompRule::new(vec![is])?]);
+        // A thread of its own, to abort.
+        let own = [u64::from(std::process::id())];
+        rules.insert(libc::SYS_tgkill, one_of(0, &own)?);
         // Limits of its own only.
         rules.insert(libc::SYS_prlimit64, one_of(0, &[0])?);
     }

@@ -178,6 +178,7 @@ impl Server {
             store,
             machine,
             log,
+            sockets,
             ..
         } = start;
         let mut opened = match store {
@@ -236,7 +237,7 @@ impl Server {
         control(&operator)?;
         let listeners = {
             let _entered = runtime.enter();
-            start::listeners(&core.config)?
+            start::listeners(&core.config, &*sockets)?
         };
         let front = Arc::new(Front {
             tls,

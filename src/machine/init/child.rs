@@ -77,6 +77,11 @@ impl Server {
         self.line.send(message)
     }
 
+    /// Says something, and hands copies of descriptors over with it.
+    pub fn hand(&self, message: &ToServer, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        self.line.send_with(message, fds)
+    }
+
     /// What it says, if it says something.
     pub fn hear(&self) -> io::Result<Option<ToMachine>> {
         self.line.try_receive()

@@ -21,6 +21,7 @@ use super::disk::Disk;
 use super::health::Health;
 use super::layout::{Partition, SystemDisk};
 use super::link::{Configured, Figures, Start, ToServer};
+use super::listeners::Listeners;
 use super::mount;
 use super::net::network::Network;
 use super::plan::Plan;
@@ -78,6 +79,7 @@ struct Init {
     buttons: Buttons,
     signals: SignalFd,
     server: Option<Server>,
+    listeners: Listeners,
     deaths: Deaths,
     restart_ms: Option<u64>,
     health: Health,
@@ -176,6 +178,7 @@ impl Init {
             buttons: Buttons::open(),
             signals,
             server: None,
+            listeners: Listeners::default(),
             deaths: Deaths::default(),
             restart_ms: None,
             health: Health::default(),
@@ -242,6 +245,7 @@ impl Init {
         };
         let now_ms = self.now_ms();
         self.restart_ms = None;
+        self.listeners.server_started();
         self.deaths.started(now_ms);
         match Server::start(data) {
             Ok(server) => {

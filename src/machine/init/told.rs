@@ -2,6 +2,8 @@
 
 use std::fs::OpenOptions;
 use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
 
 use super::{FLOOR, Init, highest};
 use crate::machine::answer::sentence;
@@ -43,6 +45,7 @@ impl Init {
                 }
                 Err(error) => {
                     server.kill();
+                    self.listeners.close();
                     self.say(&format!("the server talks nonsense: {error}"));
                     return;
                 }
@@ -87,6 +90,8 @@ impl Init {
                     self.health.is_well(now_ms);
                     self.health.waits(true);
                 }
+                // Who connects is not to wait with it.
+                self.listeners.close();
                 let why = sentence(&why);
                 self.say(&why);
                 self.waits = Some(why);
@@ -96,6 +101,7 @@ impl Init {
                 self.say(&why);
                 self.waits = Some(why);
             }
+            ToMachine::Listen(addresses) => self.hand_sockets_over(&addresses),
             ToMachine::Serving => {
                 self.health.is_well(now_ms);
                 self.say("the server accepts log-ins");
@@ -120,6 +126,26 @@ impl Init {
             // its attempts.
             ToMachine::Reboot => self.end(End::Reboot),
             ToMachine::PowerOff => self.end(End::PowerOff),
+        }
+    }
+
+    /// The sockets that the server is to listen on.
+    fn hand_sockets_over(&mut self, addresses: &[SocketAddr]) {
+        let wanted = self.listeners.want(addresses);
+        let mut fds = Vec::new();
+        let outcome = wanted.map(|sockets| {
+            let each = sockets.into_iter().map(|socket| match socket {
+                Ok(socket) => {
+                    fds.push(socket.as_fd());
+                    Ok(())
+                }
+                Err(error) => Err(error.raw_os_error().unwrap_or(0)),
+            });
+            each.collect()
+        });
+        if let Some(server) = &self.server {
+            // A server that has no room for the answer asks no more.
+            drop(server.hand(&ToServer::Listening(outcome), &fds));
         }
     }
 

@@ -4,6 +4,7 @@
 mod alive;
 mod around;
 mod chosen;
+mod sockets;
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -14,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::around::{Answer, Around};
 use self::chosen::{Choice, Chosen};
+use self::sockets::{Asked, Given};
 use super::{Failure, Kept, now_ms};
 use crate::config::{Config, DataDisk, Machine};
 use crate::machine::link::{Line, Opened, ToMachine, ToServer};
@@ -68,15 +70,17 @@ pub fn run(handed: Handed, log: Arc<LogRing>) -> Result<(), String> {
     };
     let around = Around::new(line.clone(), handed.upload)
         .map_err(|error| format!("cannot use the way for bundles: {error}"))?;
+    let (given, asked) = sockets::pair(line.clone());
     let served = Served {
         line,
+        given,
         around: Arc::new(around),
         chosen,
         serves,
         machine,
     };
     tracing::info!(version = %start.release.version, data = %start.data, "the server starts");
-    serve(&Arc::new(served), opened, log)
+    serve(&Arc::new(served), opened, asked, log)
 }
 
 /// Keeps what was chosen and tells PID 1. What it serves by, if by anything, and whether not only
@@ -119,6 +123,7 @@ fn settle(
 /// What a server that serves knows of where it is.
 struct Served {
     line: Arc<Line>,
+    given: Given,
     around: Arc<Around>,
     /// `None`: the machine can only be claimed.
     chosen: Option<Chosen>,
@@ -127,7 +132,12 @@ struct Served {
     machine: Machine,
 }
 
-fn serve(served: &Arc<Served>, mut opened: open::Opened, log: Arc<LogRing>) -> Result<(), String> {
+fn serve(
+    served: &Arc<Served>,
+    mut opened: open::Opened,
+    sockets: Asked,
+    log: Arc<LogRing>,
+) -> Result<(), String> {
     let config = match &served.chosen {
         Some(chosen) => chosen.config.clone(),
         None => chosen::of_nobody(&served.machine),
@@ -142,6 +152,7 @@ fn serve(served: &Arc<Served>, mut opened: open::Opened, log: Arc<LogRing>) -> R
         },
         store: Some(opened),
         stop: stop.clone(),
+        sockets: Box::new(sockets),
         listening: Box::new(move |core, addresses| {
             let (core, addresses) = (Arc::downgrade(core), addresses.to_vec());
             let reporting = move || alive::report(&line, &core, &addresses, serves);
@@ -176,15 +187,20 @@ impl Served {
     /// Hears PID 1 until it says stop. Without PID 1 there is nothing to serve for.
     fn hear(&self, operator: &Operator, stop: &CancellationToken) {
         loop {
-            match self.line.receive() {
-                Ok(ToServer::Stop) | Err(_) => break,
-                Ok(ToServer::Done(outcome)) => self.around.heard(Answer::Done(outcome)),
-                Ok(ToServer::UploadDropped) => self.around.heard(Answer::Dropped),
-                Ok(ToServer::Status(status)) => self.around.is(*status),
-                Ok(ToServer::Source(Some(found))) => self.consider(*found, operator),
-                Ok(ToServer::Source(None) | ToServer::Start(_)) => {}
+            let (message, fds) = match self.line.receive_with() {
+                Ok((ToServer::Stop, _)) | Err(_) => break,
+                Ok(heard) => heard,
+            };
+            match message {
+                ToServer::Listening(outcome) => self.given.heard(outcome, fds),
+                ToServer::Done(outcome) => self.around.heard(Answer::Done(outcome)),
+                ToServer::UploadDropped => self.around.heard(Answer::Dropped),
+                ToServer::Status(status) => self.around.is(*status),
+                ToServer::Source(Some(found)) => self.consider(*found, operator),
+                ToServer::Source(None) | ToServer::Start(_) | ToServer::Stop => {}
             }
         }
+        self.given.none();
         stop.cancel();
     }
 

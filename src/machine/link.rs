@@ -268,7 +268,9 @@ fn parse<T: DeserializeOwned>(bytes: &[u8], len: usize) -> io::Result<T> {
             io::ErrorKind::InvalidData,
             "a message is too long",
         )),
-        len => Ok(serde_json::from_slice(&bytes[..len])?),
+        // Also where it stops in the middle: that is not the end of the line.
+        len => serde_json::from_slice(&bytes[..len])
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error)),
     }
 }
 
@@ -330,8 +332,11 @@ mod tests {
             MsgFlags::empty(),
         )
         .expect("sent");
-        let nonsense = ours.try_receive::<ToMachine>().expect_err("no message");
-        assert_eq!(nonsense.kind(), io::ErrorKind::InvalidData);
+        send(theirs.as_raw_fd(), b"\"reb", MsgFlags::empty()).expect("sent");
+        for _ in 0..2 {
+            let nonsense = ours.try_receive::<ToMachine>().expect_err("no message");
+            assert_eq!(nonsense.kind(), io::ErrorKind::InvalidData);
+        }
         drop(theirs);
         let end = ours.try_receive::<ToMachine>().expect_err("the end");
         assert_eq!(end.kind(), io::ErrorKind::UnexpectedEof);

@@ -34,18 +34,22 @@ use super::supervise::{self, Deaths};
 use super::upgrade::Upgrade;
 use super::watchdog::Watchdog;
 
+#[cfg(test)]
+mod attacker_tests;
 mod child;
 mod clock;
 mod data;
 mod ends;
 mod errand;
+#[cfg(test)]
+mod hostile_tests;
 mod net;
 mod page;
 mod sources;
 mod told;
 mod turn;
 
-use child::Server;
+use child::{Program, Server};
 use clock::Timekeeping;
 use data::Awaited;
 use sources::Search;
@@ -78,6 +82,9 @@ struct Init {
     pinged_ms: u64,
     buttons: Buttons,
     signals: SignalFd,
+    program: Program,
+    /// See [`Parts::rules`].
+    rules: bool,
     server: Option<Server>,
     listeners: Listeners,
     deaths: Deaths,
@@ -116,11 +123,42 @@ struct Init {
     ending: Option<(End, u64)>,
 }
 
+/// What PID 1 works with.
+struct Parts {
+    cmdline: String,
+    release: Release,
+    disk: Option<SystemDisk>,
+    console: Console,
+    watchdog: Option<Watchdog>,
+    buttons: Buttons,
+    program: Program,
+    /// The machine is its own. Where it is not, in a test, nothing outside of it is changed: not the
+    /// network, not the clock; no configuration is looked for, and nothing is ended.
+    rules: bool,
+}
+
+impl Parts {
+    fn of_machine() -> Parts {
+        // Ctrl-Alt-Del is a signal then, and not the end at once.
+        let _ = nix::sys::reboot::set_cad_enabled(false);
+        Parts {
+            cmdline: fs::read_to_string("/proc/cmdline").unwrap_or_default(),
+            release: release(),
+            disk: SystemDisk::find(),
+            console: Console::open(),
+            watchdog: Watchdog::open(),
+            buttons: Buttons::open(),
+            program: Program::own(),
+            rules: true,
+        }
+    }
+}
+
 /// Runs as PID 1, for ever.
 pub fn main() -> ! {
     let since = Instant::now();
     let troubles = mount::all();
-    let mut init = match Init::new(since) {
+    let mut init = match Init::new(since, Parts::of_machine()) {
         Ok(init) => init,
         // Without signals or a console there is no way to go on.
         Err(error) => panic!("PID 1 cannot start: {error}"),
@@ -143,40 +181,38 @@ pub fn main() -> ! {
 }
 
 impl Init {
-    fn new(since: Instant) -> io::Result<Init> {
+    fn new(since: Instant, parts: Parts) -> io::Result<Init> {
         let mut mask = SigSet::empty();
         for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT] {
             mask.add(signal);
         }
         mask.thread_block()?;
         let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
-        let cmdline = fs::read_to_string("/proc/cmdline").unwrap_or_default();
-        let disk = SystemDisk::find();
-        let boot_state = disk.as_ref().and_then(|disk| {
+        let boot_state = parts.disk.as_ref().and_then(|disk| {
             OpenOptions::new()
                 .read(true)
                 .write(true)
                 .open(disk.partition(Partition::BootState))
                 .ok()
         });
-        // Ctrl-Alt-Del is a signal then, and not the end at once.
-        let _ = nix::sys::reboot::set_cad_enabled(false);
         Ok(Init {
             since,
-            boot: Boot::parse(&cmdline),
-            release: release(),
-            disk,
+            boot: Boot::parse(&parts.cmdline),
+            release: parts.release,
+            disk: parts.disk,
             boot_state,
             data: None,
             data_said: String::new(),
             awaited: None,
             data_disk: None,
             moving: false,
-            console: Console::open(),
-            watchdog: Watchdog::open(),
+            console: parts.console,
+            watchdog: parts.watchdog,
             pinged_ms: 0,
-            buttons: Buttons::open(),
+            buttons: parts.buttons,
             signals,
+            program: parts.program,
+            rules: parts.rules,
             server: None,
             listeners: Listeners::default(),
             deaths: Deaths::default(),
@@ -188,7 +224,7 @@ impl Init {
             is_claimed: false,
             given_up: None,
             by_hand: false,
-            root_hash: root_hash(&cmdline),
+            root_hash: root_hash(&parts.cmdline),
             told_status: None,
             waits: None,
             figures: Figures::default(),
@@ -247,7 +283,7 @@ impl Init {
         self.restart_ms = None;
         self.listeners.server_started();
         self.deaths.started(now_ms);
-        match Server::start(data) {
+        match Server::start(&self.program, data) {
             Ok(server) => {
                 let start = Start {
                     release: self.release.clone(),
@@ -388,6 +424,7 @@ impl Init {
             End::Reboot => "starting again",
             End::PowerOff => "switching off",
         });
+        assert!(self.rules, "only PID 1 ends its machine");
         nix::unistd::sync();
         let errno = power::end(how);
         panic!("the kernel does not end the machine: {errno}");

@@ -40,6 +40,9 @@ pub(super) enum Search {
 impl Init {
     /// What was found goes to the server, which takes it where nobody has claimed the machine.
     pub(super) fn look_for_configuration(&mut self) {
+        if !self.rules {
+            return;
+        }
         let system = self.disk.as_ref().map(|disk| disk.name().to_owned());
         let system =
             system.and_then(|name| disk::disks().into_iter().find(|disk| disk.name() == name));

@@ -14,6 +14,7 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Command;
 
+use cairn::config::Machine;
 use cairn::machine::sandbox::{self, Role};
 use nix::libc;
 use nix::mount::{MsFlags, mount};
@@ -67,6 +68,7 @@ fn attacker() {
     calls(&mut found, &store);
     numbers(&mut found);
     ports(&mut found, landlock);
+    memory(&mut found);
     work(&mut found, &store, &listener);
     println!("FOUND: {:?}", found.0);
 }
@@ -270,6 +272,33 @@ fn ports(found: &mut Findings, landlock: i64) {
     }
     let listening = nix::sys::socket::listen(&socket, nix::sys::socket::Backlog::MAXCONN);
     found.refused("listen without an address", listening);
+}
+
+/// It cannot take what the kernel and PID 1 live from, and it is the first to go.
+fn memory(found: &mut Findings) {
+    let machine = usize::try_from(Machine::measure().memory_bytes).expect("64 bits");
+    for (part, is_left) in [(machine / 16 * 15, false), (machine / 2, true)] {
+        let (protection, flags) = (
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+        );
+        // SAFETY: a new mapping, which nothing uses.
+        let mapped = unsafe { libc::mmap(std::ptr::null_mut(), part, protection, flags, -1, 0) };
+        let is_mapped = mapped != libc::MAP_FAILED;
+        if is_mapped {
+            // SAFETY: it was mapped right above.
+            unsafe { libc::munmap(mapped, part) };
+        }
+        if is_mapped != is_left {
+            found
+                .0
+                .push(format!("{part} of {machine} bytes: {is_mapped}"));
+        }
+    }
+    let first = fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
+    if first.trim() != "1000" {
+        found.0.push(format!("it goes as {first:?}"));
+    }
 }
 
 /// The version of Landlock that the kernel has; 0: none.

@@ -27,6 +27,10 @@ fn places() -> [Place; 6] {
 const SETTINGS: &[(&str, &str)] = &[
     // Gives nothing of the kernel's memory away, not even to root, from here on.
     ("/sys/kernel/security/lockdown", "confidentiality"),
+    // An allocation never fails for what others might come to need: PID 1, which dies with the
+    // machine, would be one that it fails for. The server has a limit of its own (`sandbox`).
+    ("/proc/sys/vm/overcommit_memory", "1"),
+    ("/proc/sys/vm/panic_on_oom", "0"),
     ("/proc/sys/kernel/panic", "10"),
     ("/proc/sys/kernel/kptr_restrict", "2"),
     ("/proc/sys/kernel/dmesg_restrict", "1"),

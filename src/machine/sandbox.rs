@@ -5,6 +5,7 @@
 //! with (sockets, the device of the store, its line to PID 1) are descriptors that it was handed.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io;
 
 use landlock::{
@@ -19,6 +20,8 @@ use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule, TargetArch,
 };
+
+use crate::config::Machine;
 
 /// What a child is for, which decides what it is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +45,15 @@ impl Role {
         }
     }
 
+    /// Bytes of memory of its own that it may have, on a machine with so many: the last eighth is
+    /// the kernel's and PID 1's, whatever the server does. Parsers need little.
+    fn data_bytes(self, machine_bytes: u64) -> u64 {
+        match self {
+            Role::Server => machine_bytes - machine_bytes / 8,
+            Role::Asker | Role::Parser => 32 << 20,
+        }
+    }
+
     /// Folders that it may read.
     fn folders(self) -> &'static [&'static str] {
         match self {
@@ -56,6 +68,10 @@ impl Role {
 /// have one thread only.
 pub fn enter(role: Role) -> io::Result<()> {
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    let data_bytes = role.data_bytes(Machine::measure().memory_bytes);
+    setrlimit(Resource::RLIMIT_DATA, data_bytes, data_bytes)?;
+    // Where the kernel has no memory left all the same, it ends this process and no other.
+    fs::write("/proc/self/oom_score_adj", "1000")?;
     set_no_new_privs(true)?;
     for bit in 0..u64::BITS {
         let capability = CapabilitySet::from_bits_retain(1 << bit);

@@ -30,9 +30,9 @@
 //! | 6 | [`net`] | listeners, TLS, one task a connection | what stanzas mean |
 //! | 6 | [`service`] | the operator's socket, accounts, moving in and out | sessions |
 //! | 6 | [`http`] | administration from outside, over HTTPS | streams, sessions |
-//! | 7 | [`machine`] | PID 1: the machine around the server | XMPP |
-//! | 8 | [`server`] | all of it: wires the parts together | |
-//! | 9 | [`cli`] | the command line | |
+//! | 6 | [`machine`] | PID 1: the machine around the server | XMPP |
+//! | 7 | [`server`] | all of it: wires the parts together | |
+//! | 8 | [`cli`] | the command line | |
 //!
 //! A module names its own and lower layers only. The first three rows are pure:
 //! no runtime, socket, file (but `store/disk.rs`), clock or source of

@@ -6,50 +6,10 @@ mod support;
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::io::BufRead;
 
-use support::{Disk, Options, Vm, image, python, succeeds};
-
-/// Accounts are made from outside, so that the store stays as small as its partition.
-const CONFIG: &str = "domain = \"chat.example\"\n\
-                      [registration]\nmode = \"open\"\n\
-                      [limits]\noffline_bytes = 100000000\n";
-
-/// `load.py` with a machine.
-struct Load {
-    python: PathBuf,
-    place: String,
-}
-
-impl Load {
-    fn new(python: &Path, vm: &Vm) -> Load {
-        Load {
-            python: python.to_owned(),
-            place: format!("127.0.0.1:{}", vm.port),
-        }
-    }
-
-    fn command(&self, what: &str, word: &str) -> Command {
-        let mut command = Command::new(&self.python);
-        command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/load.py"));
-        command.args([what, &self.place, word]);
-        command
-    }
-
-    #[track_caller]
-    fn run(&self, what: &str, word: &str) -> String {
-        succeeds(&mut self.command(what, word))
-    }
-
-    fn start(&self, what: &str, word: &str) -> (Child, BufReader<ChildStdout>) {
-        let mut command = self.command(what, word);
-        let mut child = command.stdout(Stdio::piped()).spawn().expect("Python runs");
-        let said = BufReader::new(child.stdout.take().expect("it is piped"));
-        (child, said)
-    }
-}
+use support::load::{CONFIG, Load};
+use support::{Disk, Options, Vm, image, python};
 
 #[test]
 fn a_full_store_refuses_what_it_cannot_keep_and_goes_on() {

@@ -96,10 +96,25 @@ impl Console {
         Console {
             video: open("/dev/tty1"),
             serial: open("/dev/ttyS0"),
+            ..Console::closed()
+        }
+    }
+
+    /// One that nobody sees.
+    pub fn closed() -> Console {
+        Console {
+            video: None,
+            serial: None,
             shown: Vec::new(),
             printed: Vec::new(),
             log: VecDeque::new(),
         }
+    }
+
+    /// Whether one of the lines that are kept holds this text.
+    #[cfg(test)]
+    pub(super) fn holds(&self, text: &str) -> bool {
+        self.log.iter().any(|line| line.contains(text))
     }
 
     /// A line of the log.

@@ -39,6 +39,8 @@ impl Partition {
 /// The system disk: its name in the kernel, such as `vda`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SystemDisk {
+    /// Of its devices.
+    folder: PathBuf,
     name: String,
 }
 
@@ -48,18 +50,28 @@ impl SystemDisk {
         SystemDisk::find_in(Path::new("/sys"))
     }
 
+    /// One whose partitions are files.
+    #[cfg(test)]
+    pub(super) fn of_files(folder: &Path) -> SystemDisk {
+        SystemDisk {
+            folder: folder.to_owned(),
+            name: "disk".to_owned(),
+        }
+    }
+
     fn find_in(sys: &Path) -> Option<SystemDisk> {
         let slaves = fs::read_dir(sys.join("block/dm-0/slaves")).ok()?;
         let partition = slaves.flatten().next()?.file_name();
         // /sys/class/block/vda5 is a link to …/block/vda/vda5.
         let place = fs::canonicalize(sys.join("class/block").join(partition)).ok()?;
         let name = place.parent()?.file_name()?.to_str()?.to_owned();
-        Some(SystemDisk { name })
+        let folder = PathBuf::from("/dev");
+        Some(SystemDisk { folder, name })
     }
 
     /// The whole disk.
     pub fn device(&self) -> PathBuf {
-        Path::new("/dev").join(&self.name)
+        self.folder.join(&self.name)
     }
 
     /// The device of a partition. Names that end in a digit, such as `nvme0n1`, take a `p` before
@@ -71,7 +83,7 @@ impl SystemDisk {
         } else {
             ""
         };
-        PathBuf::from(format!("/dev/{}{infix}{number}", self.name))
+        self.folder.join(format!("{}{infix}{number}", self.name))
     }
 
     /// Its name, for people.

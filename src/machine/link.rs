@@ -4,27 +4,35 @@
 //! for what the server may ask for. What the server can reach by it is a reboot, the other slot,
 //! an upgrade that is signed, and words on the console.
 
-use std::io;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockType, recv, send, setsockopt, socketpair, sockopt,
+    AddressFamily, MsgFlags, SockFlag, SockType, recv, setsockopt, socketpair, sockopt,
+};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::answer::sentence;
+use super::listeners::LISTENERS_MAX;
 use super::plan::Plan;
 use super::release::Release;
 use super::source::Found;
+use super::status::MachineStatus;
 use super::time::query::SERVERS_MAX as TIME_SERVERS_MAX;
 use crate::config::places::is_host;
-use crate::service::machine::MachineStatus;
 
 /// Bytes of a message at most.
 pub const MESSAGE_MAX: usize = 128 * 1024;
+/// Room for the descriptors that come with a message.
+const FDS_SPACE: usize = rustix::cmsg_space!(ScmRights(LISTENERS_MAX));
 /// Lines that the console shows of a certificate.
 const CERTIFICATE_LINES_MAX: usize = 3;
 /// Addresses that it shows.
@@ -45,6 +53,9 @@ pub enum ToServer {
     UploadDropped,
     /// How the machine is: told when that has changed.
     Status(Box<MachineStatus>),
+    /// The sockets that it listens on come with this, in the order of their addresses; where there
+    /// is none, the kernel's number of the error. Or a sentence why there are none at all.
+    Listening(Result<Vec<Result<(), i32>>, String>),
     /// Stop in an orderly way.
     Stop,
 }
@@ -84,6 +95,8 @@ pub enum ToMachine {
     Unusable(String),
     /// It serves nobody until a person does something: what, in a sentence.
     Waiting(String),
+    /// It wants to listen on these addresses, and on no others.
+    Listen(Vec<SocketAddr>),
     /// It listens, and a log-in over the loopback has worked.
     Serving,
     /// It is alive: sent every few seconds, or the watchdog bites.
@@ -202,55 +215,111 @@ impl Line {
 
     /// Sends a message without waiting: a full line is an error.
     pub fn send(&self, message: &impl Serialize) -> io::Result<()> {
+        self.send_with(message, &[])
+    }
+
+    /// The same, with copies of descriptors.
+    pub fn send_with(&self, message: &impl Serialize, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         let bytes = serde_json::to_vec(message)?;
-        if bytes.len() > MESSAGE_MAX {
+        let mut space = [MaybeUninit::uninit(); FDS_SPACE];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let fits = fds.is_empty() || control.push(SendAncillaryMessage::ScmRights(fds));
+        if bytes.len() > MESSAGE_MAX || !fits {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 "the message is too long",
             ));
         }
-        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-        send(self.fd.as_raw_fd(), &bytes, flags)?;
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        sendmsg(&self.fd, &[IoSlice::new(&bytes)], &mut control, flags)?;
         Ok(())
     }
 
     /// The next message, if one is there. The end of the line is `UnexpectedEof`, and what is no
     /// message `InvalidData`.
     pub fn try_receive<T: DeserializeOwned>(&self) -> io::Result<Option<T>> {
-        self.receive_with(MsgFlags::MSG_DONTWAIT)
+        // One byte more, so that what was cut shows.
+        let mut bytes = vec![0; MESSAGE_MAX + 1];
+        match recv(self.fd.as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT) {
+            Ok(len) => parse(&bytes, len).map(Some),
+            Err(Errno::ECONNRESET) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Err(Errno::EAGAIN | Errno::EINTR) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
     }
 
     /// Waits for the next message.
     pub fn receive<T: DeserializeOwned>(&self) -> io::Result<T> {
-        loop {
-            if let Some(message) = self.receive_with(MsgFlags::empty())? {
-                return Ok(message);
-            }
-        }
+        self.receive_with().map(|(message, _)| message)
     }
 
-    fn receive_with<T: DeserializeOwned>(&self, flags: MsgFlags) -> io::Result<Option<T>> {
-        // One byte more, so that what was cut shows.
+    /// Waits for the next message, and takes the descriptors that came with it. Only the server
+    /// does: what it sends to PID 1 the kernel drops.
+    pub fn receive_with<T: DeserializeOwned>(&self) -> io::Result<(T, Vec<OwnedFd>)> {
         let mut bytes = vec![0; MESSAGE_MAX + 1];
-        let len = match recv(self.fd.as_raw_fd(), &mut bytes, flags) {
-            Ok(0) | Err(Errno::ECONNRESET) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(len) if len > MESSAGE_MAX => {
-                return Err(io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    "a message is too long",
-                ));
+        let mut space = [MaybeUninit::uninit(); FDS_SPACE];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let received = loop {
+            let mut slices = [IoSliceMut::new(&mut bytes)];
+            match recvmsg(&self.fd, &mut slices, &mut control, RecvFlags::CMSG_CLOEXEC) {
+                Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::CONNRESET) => {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                other => break other?.bytes,
             }
-            Ok(len) => len,
-            Err(Errno::EAGAIN | Errno::EINTR) => return Ok(None),
-            Err(errno) => return Err(errno.into()),
         };
-        Ok(Some(serde_json::from_slice(&bytes[..len])?))
+        let fds = control.drain().flat_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(fds) => fds.collect(),
+            _ => Vec::new(),
+        });
+        let fds = fds.collect();
+        Ok((parse(&bytes, received)?, fds))
+    }
+}
+
+/// A message of so many bytes.
+fn parse<T: DeserializeOwned>(bytes: &[u8], len: usize) -> io::Result<T> {
+    match len {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        len if len > MESSAGE_MAX => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "a message is too long",
+        )),
+        // Also where it stops in the middle: that is not the end of the line.
+        len => serde_json::from_slice(&bytes[..len])
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error)),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+    use std::os::fd::AsFd;
+
+    use nix::sys::socket::send;
+
     use super::*;
+
+    #[test]
+    fn descriptors_pass_to_the_server_with_their_message() {
+        let (ours, theirs) = pair().expect("a pair");
+        let theirs = Line::of(theirs);
+        let socket = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let fds = vec![socket.as_fd(); LISTENERS_MAX];
+        let message = ToServer::Listening(Ok(vec![Ok(()); LISTENERS_MAX]));
+        ours.send_with(&message, &fds).expect("it is sent");
+        ours.send(&ToServer::Stop).expect("it is sent");
+        let (heard, fds) = theirs.receive_with::<ToServer>().expect("it comes");
+        assert_eq!(heard, message);
+        assert_eq!(fds.len(), LISTENERS_MAX);
+        for fd in fds {
+            let same = TcpListener::from(fd);
+            assert_eq!(same.local_addr().ok(), socket.local_addr().ok());
+        }
+        let (heard, fds) = theirs.receive_with::<ToServer>().expect("it comes");
+        assert_eq!((heard, fds.len()), (ToServer::Stop, 0));
+    }
 
     #[test]
     fn messages_pass_one_by_one() {
@@ -297,8 +366,11 @@ mod tests {
             MsgFlags::empty(),
         )
         .expect("sent");
-        let nonsense = ours.try_receive::<ToMachine>().expect_err("no message");
-        assert_eq!(nonsense.kind(), io::ErrorKind::InvalidData);
+        send(theirs.as_raw_fd(), b"\"reb", MsgFlags::empty()).expect("sent");
+        for _ in 0..2 {
+            let nonsense = ours.try_receive::<ToMachine>().expect_err("no message");
+            assert_eq!(nonsense.kind(), io::ErrorKind::InvalidData);
+        }
         drop(theirs);
         let end = ours.try_receive::<ToMachine>().expect_err("the end");
         assert_eq!(end.kind(), io::ErrorKind::UnexpectedEof);

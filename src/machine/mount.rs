@@ -23,11 +23,14 @@ fn places() -> [Place; 6] {
     ]
 }
 
-/// What is written where. The machine has one tenant, the server: so that it may listen on every
-/// port, no port is privileged.
+/// What is written where.
 const SETTINGS: &[(&str, &str)] = &[
     // Gives nothing of the kernel's memory away, not even to root, from here on.
     ("/sys/kernel/security/lockdown", "confidentiality"),
+    // An allocation never fails for what others might come to need: PID 1, which dies with the
+    // machine, would be one that it fails for. The server has a limit of its own (`sandbox`).
+    ("/proc/sys/vm/overcommit_memory", "1"),
+    ("/proc/sys/vm/panic_on_oom", "0"),
     ("/proc/sys/kernel/panic", "10"),
     ("/proc/sys/kernel/kptr_restrict", "2"),
     ("/proc/sys/kernel/dmesg_restrict", "1"),
@@ -35,7 +38,6 @@ const SETTINGS: &[(&str, &str)] = &[
     ("/proc/sys/kernel/printk", "3 4 1 3"),
     ("/proc/sys/fs/protected_symlinks", "1"),
     ("/proc/sys/fs/protected_hardlinks", "1"),
-    ("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0"),
     ("/proc/sys/net/core/somaxconn", "4096"),
     ("/proc/sys/net/ipv4/tcp_keepalive_time", "600"),
 ];

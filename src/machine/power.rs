@@ -62,6 +62,11 @@ impl Buttons {
         Buttons(files.collect())
     }
 
+    /// A machine without any.
+    pub fn none() -> Buttons {
+        Buttons(Vec::new())
+    }
+
     /// To wait on.
     pub fn files(&self) -> &[File] {
         &self.0

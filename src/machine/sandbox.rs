@@ -5,11 +5,12 @@
 //! with (sockets, the device of the store, its line to PID 1) are descriptors that it was handed.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io;
 
 use landlock::{
-    ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, RulesetStatus,
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset,
+    RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope,
 };
 use nix::libc;
 use nix::sys::resource::{Resource, setrlimit};
@@ -19,6 +20,8 @@ use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule, TargetArch,
 };
+
+use crate::config::Machine;
 
 /// What a child is for, which decides what it is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +45,15 @@ impl Role {
         }
     }
 
+    /// Bytes of memory of its own that it may have, on a machine with so many: the last eighth is
+    /// the kernel's and PID 1's, whatever the server does. Parsers need little.
+    fn data_bytes(self, machine_bytes: u64) -> u64 {
+        match self {
+            Role::Server => machine_bytes - machine_bytes / 8,
+            Role::Asker | Role::Parser => 32 << 20,
+        }
+    }
+
     /// Folders that it may read.
     fn folders(self) -> &'static [&'static str] {
         match self {
@@ -56,6 +68,10 @@ impl Role {
 /// have one thread only.
 pub fn enter(role: Role) -> io::Result<()> {
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    let data_bytes = role.data_bytes(Machine::measure().memory_bytes);
+    setrlimit(Resource::RLIMIT_DATA, data_bytes, data_bytes)?;
+    // Where the kernel has no memory left all the same, it ends this process and no other.
+    fs::write("/proc/self/oom_score_adj", "1000")?;
     set_no_new_privs(true)?;
     for bit in 0..u64::BITS {
         let capability = CapabilitySet::from_bits_retain(1 << bit);
@@ -74,12 +90,16 @@ pub fn enter(role: Role) -> io::Result<()> {
     restrict_calls(role).map_err(|error| io::Error::other(error.to_string()))
 }
 
-/// Nothing is written, created, removed or executed by name, and read only in a few folders.
+/// Nothing is written, created, removed or executed by name, and read only in a few folders. Where
+/// the kernel has that much of Landlock, no TCP port is bound, no device that is opened from now on
+/// is asked anything, and nobody outside is signalled.
 fn restrict_files(role: Role) -> Result<(), Box<dyn std::error::Error>> {
-    let abi = ABI::V2;
+    let abi = ABI::V6;
     let mut rules = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(abi))?
+        .handle_access(AccessNet::BindTcp)?
+        .scope(Scope::from_all(abi))?
         .create()?;
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     for folder in role.folders() {
@@ -190,9 +210,9 @@ const SOCKETS: &[i64] = &[
     libc::SYS_shutdown,
 ];
 
-/// What only the server does: serving, threads, and writing its store.
+/// What only the server does: serving, threads, and writing its store. It listens on what PID 1
+/// opened, and so never calls `listen`; `bind` is left to it for questions by UDP.
 const SERVING: &[i64] = &[
-    libc::SYS_listen,
     libc::SYS_accept4,
     libc::SYS_sendmmsg,
     libc::SYS_epoll_create1,
@@ -213,7 +233,6 @@ const SERVING: &[i64] = &[
     libc::SYS_fallocate,
     libc::SYS_flock,
     libc::SYS_getrusage,
-    libc::SYS_tgkill,
 ];
 
 /// FIONBIO: whether reading a socket waits.
@@ -254,6 +273,9 @@ fn calls(role: Role) -> Result<Rules, seccompiler::BackendError> {
         let thread = libc::CLONE_THREAD as u64;
         let is = SeccompCondition::new(0, dword(), SeccompCmpOp::MaskedEq(thread), thread)?;
         rules.insert(libc::SYS_clone, vec![SeccompRule::new(vec![is])?]);
+        // A thread of its own, to abort.
+        let own = [u64::from(std::process::id())];
+        rules.insert(libc::SYS_tgkill, one_of(0, &own)?);
         // Limits of its own only.
         rules.insert(libc::SYS_prlimit64, one_of(0, &[0])?);
     }

@@ -1,7 +1,7 @@
 //! Listening sockets.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -41,34 +41,77 @@ pub struct Arrival {
     pub slot: Slot,
 }
 
-/// Opens a listener for every address; the error is a sentence for the operator.
-///
-/// `[::]` takes IPv4 too, where the list has no `0.0.0.0` with the same port; a
-/// system without IPv6 gets IPv4 alone.
-pub fn bind(addresses: &[SocketAddr]) -> Result<Vec<Listener>, String> {
-    let wants_v4 = |port| {
-        let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
-        addresses.contains(&any)
-    };
-    addresses
-        .iter()
-        .map(|address| {
-            let both = address.is_ipv6() && address.ip().is_unspecified();
-            let opened = match open(*address, both && !wants_v4(address.port())) {
-                Err(error) if both && is_ipv6_absent(&error) => {
-                    open((Ipv4Addr::UNSPECIFIED, address.port()).into(), false)
-                }
-                other => other,
-            };
-            opened.map_err(|error| explain(*address, &error))
-        })
-        .collect()
+/// Where listening sockets come from: a process opens its own, a server of PID 1 is given them.
+pub trait Sockets: Send {
+    /// A socket for each address, in their order, all that are wanted at once. The error is a
+    /// sentence for the operator.
+    fn open(&self, addresses: &[SocketAddr]) -> Result<Vec<io::Result<StdListener>>, String>;
+}
+
+/// This process opens them.
+#[derive(Clone, Copy, Debug)]
+pub struct Own;
+
+impl Sockets for Own {
+    fn open(&self, addresses: &[SocketAddr]) -> Result<Vec<io::Result<StdListener>>, String> {
+        Ok(wanted(addresses).into_iter().map(open).collect())
+    }
+}
+
+/// A socket to open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// It is `[::]` and takes IPv4 too.
+    pub both_families: bool,
+}
+
+/// What to open for these addresses: `[::]` takes IPv4 too, where the list has no `0.0.0.0` with
+/// the same port.
+#[must_use]
+pub fn wanted(addresses: &[SocketAddr]) -> Vec<Wanted> {
+    let each = addresses.iter().map(|address| {
+        let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
+        let is_any = address.is_ipv6() && address.ip().is_unspecified();
+        Wanted {
+            address: *address,
+            both_families: is_any && !addresses.contains(&v4),
+        }
+    });
+    each.collect()
+}
+
+/// Opens a listening socket. A system without IPv6 gets IPv4 alone for `[::]`.
+pub fn open(wanted: Wanted) -> io::Result<StdListener> {
+    let Wanted {
+        address,
+        both_families,
+    } = wanted;
+    match open_at(address, both_families) {
+        Err(error) if both_families && is_ipv6_absent(&error) => {
+            open_at((Ipv4Addr::UNSPECIFIED, address.port()).into(), false)
+        }
+        other => other,
+    }
+}
+
+/// A listener for every address, called within the runtime; the error is a sentence for the
+/// operator.
+pub fn bind(addresses: &[SocketAddr], sockets: &dyn Sockets) -> Result<Vec<Listener>, String> {
+    let opened = sockets.open(addresses)?;
+    let each = addresses.iter().zip(opened).map(|(address, opened)| {
+        let listener = opened.and_then(Listener::of_socket);
+        listener.map_err(|error| explain(*address, &error))
+    });
+    each.collect()
 }
 
 impl Listener {
     /// A socket that somebody else has opened, and that listens already. Called within the runtime.
-    pub fn of_socket(socket: std::net::TcpListener) -> io::Result<Listener> {
+    pub fn of_socket(socket: StdListener) -> io::Result<Listener> {
         socket.set_nonblocking(true)?;
+        // Connections inherit it.
         SockRef::from(&socket).set_send_buffer_size(SEND_BUFFER_BYTES)?;
         Ok(Listener {
             socket: TcpListener::from_std(socket)?,
@@ -123,7 +166,7 @@ impl Listener {
     }
 }
 
-fn open(address: SocketAddr, both_families: bool) -> io::Result<Listener> {
+fn open_at(address: SocketAddr, both_families: bool) -> io::Result<StdListener> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -133,15 +176,11 @@ fn open(address: SocketAddr, both_families: bool) -> io::Result<Listener> {
         socket.set_only_v6(!both_families)?;
     }
     socket.set_reuse_address(true)?;
-    // Connections inherit it.
+    // Before the first connection, which inherits it.
     socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
-    socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    Ok(Listener {
-        socket: TcpListener::from_std(socket.into())?,
-        since: Instant::now(),
-    })
+    Ok(socket.into())
 }
 
 /// The kernel has no IPv6, or it is switched off.
@@ -188,7 +227,7 @@ mod tests {
 
     #[tokio::test]
     async fn any_takes_ipv4_and_connections_get_a_slot() {
-        let listener = &bind(&addresses(&["[::]:0"])).expect("a free port")[0];
+        let listener = &bind(&addresses(&["[::]:0"]), &Own).expect("a free port")[0];
         let port = listener.local_addr().expect("bound").port();
         assert_ne!(port, 0);
         let admissions = admissions();
@@ -204,21 +243,21 @@ mod tests {
 
     #[tokio::test]
     async fn both_families_may_be_named_one_by_one() {
-        let first = bind(&addresses(&["0.0.0.0:0"])).expect("a free port");
+        let first = bind(&addresses(&["0.0.0.0:0"]), &Own).expect("a free port");
         let port = first[0].local_addr().expect("bound").port();
         drop(first);
-        let both = bind(&addresses(&[
-            &format!("[::]:{port}"),
-            &format!("0.0.0.0:{port}"),
-        ]));
+        let both = bind(
+            &addresses(&[&format!("[::]:{port}"), &format!("0.0.0.0:{port}")]),
+            &Own,
+        );
         assert_eq!(both.expect("they do not collide").len(), 2);
     }
 
     #[tokio::test]
     async fn a_taken_port_is_explained() {
-        let first = bind(&addresses(&["127.0.0.1:0"])).expect("a free port");
+        let first = bind(&addresses(&["127.0.0.1:0"]), &Own).expect("a free port");
         let taken = first[0].local_addr().expect("bound");
-        let said = bind(&[taken]).expect_err("it is taken");
+        let said = bind(&[taken], &Own).expect_err("it is taken");
         assert!(said.contains("another program listens there"), "{said}");
     }
 }

@@ -182,6 +182,7 @@ impl Server {
             store,
             machine,
             log,
+            sockets,
             ..
         } = start;
         let mut opened = match store {
@@ -241,7 +242,7 @@ impl Server {
         control(&operator)?;
         let listeners = {
             let _entered = runtime.enter();
-            start::listeners(&core.config)?
+            start::listeners(&core.config, &*sockets)?
         };
         let front = Arc::new(Front {
             tls,

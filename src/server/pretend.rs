@@ -7,7 +7,8 @@ use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::service::machine::{Machine, MachineStatus};
+use crate::machine::status::MachineStatus;
+use crate::service::machine::Machine;
 
 #[cfg(not(debug_assertions))]
 compile_error!("a server that people use has no pretended machine");

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::settings;
 use crate::config::{Config, FederationMode};
-use crate::net::listen::{self, Listener};
+use crate::net::listen::{self, Listener, Own, Sockets};
 use crate::net::tls::{Entry, Pin, TlsAcceptor};
 use crate::router::Core;
 use crate::service::configuration::Source;
@@ -26,6 +26,8 @@ pub struct Start {
     pub store: Option<Opened>,
     /// Another way than a signal to tell it to stop.
     pub stop: CancellationToken,
+    /// Where listening sockets come from.
+    pub sockets: Box<dyn Sockets>,
     /// Hears the addresses once clients are accepted there.
     pub listening: Listening,
     /// The machine around it, if it has one of its own.
@@ -61,6 +63,7 @@ impl Start {
             kept: Kept::Not,
             store: None,
             stop: CancellationToken::new(),
+            sockets: Box::new(Own),
             listening: Box::new(|_, _| {}),
             machine: None,
             log: None,
@@ -69,33 +72,34 @@ impl Start {
 }
 
 /// Opens the listeners. Called within the runtime.
-pub(super) fn listeners(config: &Config) -> Result<Vec<(Arc<Listener>, Entry)>, String> {
+pub(super) fn listeners(
+    config: &Config,
+    sockets: &dyn Sockets,
+) -> Result<Vec<(Arc<Listener>, Entry)>, String> {
     let listen = &config.listen;
-    // A server among itself has no door for others.
-    let is_closed = config.federation.mode == FederationMode::Off;
-    let servers = |addresses: &'_ Vec<SocketAddr>| match is_closed {
-        true => Vec::new(),
-        false => addresses.clone(),
-    };
-    let opened = [
-        (listen::bind(&listen.c2s)?, Entry::StartTls),
-        (listen::bind(&listen.c2s_tls)?, Entry::Direct),
-        (listen::bind(&listen.https)?, Entry::Https),
-        (listen::bind(&servers(&listen.s2s))?, Entry::ServerStartTls),
-        (
-            listen::bind(&servers(&listen.s2s_tls))?,
-            Entry::ServerDirect,
-        ),
-    ];
-    if opened[0].0.is_empty() && opened[1].0.is_empty() {
+    if listen.c2s.is_empty() && listen.c2s_tls.is_empty() {
         tracing::warn!("no client can connect: both lists of [listen] are empty");
     }
-    let each = |(listeners, entry): (Vec<Listener>, Entry)| {
-        listeners
-            .into_iter()
-            .map(move |listener| (Arc::new(listener), entry))
+    // A server among itself has no door for others.
+    let none = Vec::new();
+    let servers = |addresses| match config.federation.mode {
+        FederationMode::Off => &none,
+        _ => addresses,
     };
-    Ok(opened.into_iter().flat_map(each).collect())
+    let lists = [
+        (&listen.c2s, Entry::StartTls),
+        (&listen.c2s_tls, Entry::Direct),
+        (&listen.https, Entry::Https),
+        (servers(&listen.s2s), Entry::ServerStartTls),
+        (servers(&listen.s2s_tls), Entry::ServerDirect),
+    ];
+    let each = lists.iter().flat_map(|(list, entry)| {
+        let each = list.iter();
+        each.map(move |address| (*address, *entry))
+    });
+    let (addresses, entries): (Vec<SocketAddr>, Vec<Entry>) = each.unzip();
+    let opened = listen::bind(&addresses, sockets)?;
+    Ok(opened.into_iter().map(Arc::new).zip(entries).collect())
 }
 
 /// The digest of the code that makes the first administrator: the configured one. A machine that

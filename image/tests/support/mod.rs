@@ -15,8 +15,10 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+pub mod load;
 pub mod qmp;
 pub mod releases;
+pub mod stub;
 pub mod wire;
 
 use qmp::{Qmp, Traffic};

@@ -4,6 +4,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, Stdio};
 
 use crate::machine::inherit;
@@ -15,6 +16,25 @@ pub const PROGRAM: &str = "/init";
 const LINE_MAX: usize = 4096;
 /// How long a server that has closed its line may take to end.
 const ENDING_MS: u64 = 20_000;
+
+/// How the server is started.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// What is executed.
+    pub path: PathBuf,
+    /// What it is told in front of its descriptors.
+    pub words: Vec<String>,
+}
+
+impl Program {
+    /// This very program, as the server.
+    pub fn own() -> Program {
+        Program {
+            path: PROGRAM.into(),
+            words: ["child", "server"].map(str::to_owned).into(),
+        }
+    }
+}
 
 /// A running server.
 #[derive(Debug)]
@@ -32,7 +52,7 @@ pub struct Server {
 
 impl Server {
     /// Starts it with the device of the store.
-    pub fn start(data: &OwnedFd) -> io::Result<Server> {
+    pub fn start(program: &Program, data: &OwnedFd) -> io::Result<Server> {
         let (line, theirs) = link::pair()?;
         let (upload, upload_theirs) = UnixStream::pair()?;
         upload.set_nonblocking(true)?;
@@ -42,10 +62,10 @@ impl Server {
             inherit::lend(&upload_theirs.into())?,
         ];
         let numbers = lent.each_ref().map(|fd| fd.as_raw_fd().to_string());
-        let mut child = Command::new(PROGRAM)
+        let mut child = Command::new(&program.path)
             .arg0("cairn-server")
             .env_clear()
-            .args(["child", "server"])
+            .args(&program.words)
             .args(numbers)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -75,6 +95,11 @@ impl Server {
     /// Says something; a server that does not listen any more is found out otherwise.
     pub fn tell(&self, message: &ToServer) -> io::Result<()> {
         self.line.send(message)
+    }
+
+    /// Says something, and hands copies of descriptors over with it.
+    pub fn hand(&self, message: &ToServer, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        self.line.send_with(message, fds)
     }
 
     /// What it says, if it says something.

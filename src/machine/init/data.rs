@@ -170,7 +170,7 @@ impl Init {
         let was_claimed = self
             .read_state()
             .is_none_or(|state| state.other(CLAIMED).is_some());
-        if self.awaited.is_some() || self.configured.is_some() || self.is_claimed || was_claimed {
+        if self.awaited.is_some() || self.was_configured || self.is_claimed || was_claimed {
             self.say("the server wants another disk for the data: it does not get one");
             return;
         }

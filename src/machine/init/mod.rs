@@ -21,23 +21,28 @@ use super::disk::Disk;
 use super::health::Health;
 use super::layout::{Partition, SystemDisk};
 use super::link::{Configured, Figures, Start, ToServer};
+use super::listeners::Listeners;
 use super::mount;
 use super::net::network::Network;
 use super::power::{self, Buttons, End};
 use super::release::{LogFormats, Release, Version};
 use super::slot::Boot;
 use super::source::Found;
+use super::status::MachineStatus;
 use super::supervise::{self, Deaths};
 use super::upgrade::Upgrade;
 use super::watchdog::Watchdog;
-use crate::service::machine::MachineStatus;
 
+#[cfg(test)]
+mod attacker_tests;
 mod child;
 mod clock;
 mod data;
 mod ends;
 mod errand;
 mod formats;
+#[cfg(test)]
+mod hostile_tests;
 mod net;
 mod page;
 mod reach;
@@ -45,7 +50,7 @@ mod sources;
 mod told;
 mod turn;
 
-use child::Server;
+use child::{Program, Server};
 use clock::Timekeeping;
 use data::Awaited;
 use reach::Reach;
@@ -79,11 +84,18 @@ struct Init {
     pinged_ms: u64,
     buttons: Buttons,
     signals: SignalFd,
+    program: Program,
+    /// See [`Parts::rules`].
+    rules: bool,
     server: Option<Server>,
+    listeners: Listeners,
     deaths: Deaths,
     restart_ms: Option<u64>,
     health: Health,
+    /// What the server that runs has said of its configuration.
     configured: Option<Configured>,
+    /// Any server of this boot has said that.
+    was_configured: bool,
     /// The server that runs has said that its store is open.
     has_opened: bool,
     /// The store holds a configuration, and somebody administers the machine.
@@ -112,11 +124,42 @@ struct Init {
     ending: Option<(End, u64)>,
 }
 
+/// What PID 1 works with.
+struct Parts {
+    cmdline: String,
+    release: Release,
+    disk: Option<SystemDisk>,
+    console: Console,
+    watchdog: Option<Watchdog>,
+    buttons: Buttons,
+    program: Program,
+    /// The machine is its own. Where it is not, in a test, nothing outside of it is changed: not the
+    /// network, not the clock; no configuration is looked for, and nothing is ended.
+    rules: bool,
+}
+
+impl Parts {
+    fn of_machine() -> Parts {
+        // Ctrl-Alt-Del is a signal then, and not the end at once.
+        let _ = nix::sys::reboot::set_cad_enabled(false);
+        Parts {
+            cmdline: fs::read_to_string("/proc/cmdline").unwrap_or_default(),
+            release: release(),
+            disk: SystemDisk::find(),
+            console: Console::open(),
+            watchdog: Watchdog::open(),
+            buttons: Buttons::open(),
+            program: Program::own(),
+            rules: true,
+        }
+    }
+}
+
 /// Runs as PID 1, for ever.
 pub fn main() -> ! {
     let since = Instant::now();
     let troubles = mount::all();
-    let mut init = match Init::new(since) {
+    let mut init = match Init::new(since, Parts::of_machine()) {
         Ok(init) => init,
         // Without signals or a console there is no way to go on.
         Err(error) => panic!("PID 1 cannot start: {error}"),
@@ -139,50 +182,50 @@ pub fn main() -> ! {
 }
 
 impl Init {
-    fn new(since: Instant) -> io::Result<Init> {
+    fn new(since: Instant, parts: Parts) -> io::Result<Init> {
         let mut mask = SigSet::empty();
         for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT] {
             mask.add(signal);
         }
         mask.thread_block()?;
         let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
-        let cmdline = fs::read_to_string("/proc/cmdline").unwrap_or_default();
-        let disk = SystemDisk::find();
-        let boot_state = disk.as_ref().and_then(|disk| {
+        let boot_state = parts.disk.as_ref().and_then(|disk| {
             OpenOptions::new()
                 .read(true)
                 .write(true)
                 .open(disk.partition(Partition::BootState))
                 .ok()
         });
-        // Ctrl-Alt-Del is a signal then, and not the end at once.
-        let _ = nix::sys::reboot::set_cad_enabled(false);
         Ok(Init {
             since,
-            boot: Boot::parse(&cmdline),
-            release: release(),
-            disk,
+            boot: Boot::parse(&parts.cmdline),
+            release: parts.release,
+            disk: parts.disk,
             boot_state,
             data: None,
             data_said: String::new(),
             awaited: None,
             data_disk: None,
             moving: false,
-            console: Console::open(),
-            watchdog: Watchdog::open(),
+            console: parts.console,
+            watchdog: parts.watchdog,
             pinged_ms: 0,
-            buttons: Buttons::open(),
+            buttons: parts.buttons,
             signals,
+            program: parts.program,
+            rules: parts.rules,
             server: None,
+            listeners: Listeners::default(),
             deaths: Deaths::default(),
             restart_ms: None,
             health: Health::default(),
             configured: None,
+            was_configured: false,
             has_opened: false,
             is_claimed: false,
             given_up: None,
             by_hand: false,
-            root_hash: root_hash(&cmdline),
+            root_hash: root_hash(&parts.cmdline),
             told_status: None,
             waits: None,
             figures: Figures::default(),
@@ -227,18 +270,22 @@ impl Init {
     }
 
     fn start_server(&mut self) {
+        // What the last one said of its store may not be true of this one's.
         self.has_opened = false;
+        self.is_claimed = false;
+        self.configured = None;
         self.waits = None;
         self.search = Search::Over;
+        self.search_until_ms = None;
         let Some(data) = &self.data else {
             return;
         };
         let now_ms = self.now_ms();
         self.restart_ms = None;
+        self.listeners.server_started();
         self.deaths.started(now_ms);
-        let server = Server::start(data);
         let writes = self.may_write();
-        match server {
+        match Server::start(&self.program, data) {
             Ok(server) => {
                 let start = Start {
                     release: self.release.clone(),
@@ -381,6 +428,7 @@ impl Init {
             End::Reboot => "starting again",
             End::PowerOff => "switching off",
         });
+        assert!(self.rules, "only PID 1 ends its machine");
         nix::unistd::sync();
         let errno = power::end(how);
         panic!("the kernel does not end the machine: {errno}");

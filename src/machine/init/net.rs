@@ -15,6 +15,10 @@ impl Init {
         if self.network.is_some() && *self.reach.wanted() == plan {
             return;
         }
+        if !self.rules {
+            self.plan = plan;
+            return;
+        }
         if let Some(hostname) = &plan.hostname
             && let Err(error) = nix::unistd::sethostname(hostname)
         {

@@ -41,6 +41,9 @@ pub(super) enum Search {
 impl Init {
     /// What was found goes to the server, which takes it where nobody has claimed the machine.
     pub(super) fn look_for_configuration(&mut self) {
+        if !self.rules {
+            return;
+        }
         let now_ms = self.now_ms();
         self.search_until_ms = Some(now_ms + PATIENCE_MS);
         self.found = None;

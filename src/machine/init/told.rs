@@ -2,6 +2,8 @@
 
 use std::fs::OpenOptions;
 use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
 
 use super::{FLOOR, Init, highest};
 use crate::machine::answer::sentence;
@@ -9,8 +11,8 @@ use crate::machine::layout::Partition;
 use crate::machine::link::{ToMachine, ToServer};
 use crate::machine::power::End;
 use crate::machine::release::Release;
+use crate::machine::status::MachineStatus;
 use crate::machine::upgrade::{Target, Upgrade};
-use crate::service::machine::MachineStatus;
 
 /// Messages that are heard in a turn: a server that never stops talking must not keep PID 1.
 const MESSAGES_A_TURN: usize = 64;
@@ -43,6 +45,7 @@ impl Init {
                 }
                 Err(error) => {
                     server.kill();
+                    self.listeners.close();
                     self.say(&format!("the server talks nonsense: {error}"));
                     return;
                 }
@@ -72,6 +75,7 @@ impl Init {
             ToMachine::Configured(configured) => {
                 self.health.waits(false);
                 self.waits = None;
+                self.was_configured = true;
                 let mut configured = *configured;
                 configured.bound();
                 // Until now it did not listen.
@@ -88,6 +92,8 @@ impl Init {
                     self.health.is_well(now_ms);
                     self.health.waits(true);
                 }
+                // Who connects is not to wait with it.
+                self.listeners.close();
                 let why = sentence(&why);
                 self.say(&why);
                 self.waits = Some(why);
@@ -97,6 +103,7 @@ impl Init {
                 self.say(&why);
                 self.waits = Some(why);
             }
+            ToMachine::Listen(addresses) => self.hand_sockets_over(&addresses),
             ToMachine::Serving => {
                 self.health.is_well(now_ms);
                 self.say("the server accepts log-ins");
@@ -121,6 +128,26 @@ impl Init {
             // its attempts.
             ToMachine::Reboot => self.end(End::Reboot),
             ToMachine::PowerOff => self.end(End::PowerOff),
+        }
+    }
+
+    /// The sockets that the server is to listen on.
+    fn hand_sockets_over(&mut self, addresses: &[SocketAddr]) {
+        let wanted = self.listeners.want(addresses);
+        let mut fds = Vec::new();
+        let outcome = wanted.map(|sockets| {
+            let each = sockets.into_iter().map(|socket| match socket {
+                Ok(socket) => {
+                    fds.push(socket.as_fd());
+                    Ok(())
+                }
+                Err(error) => Err(error.raw_os_error().unwrap_or(0)),
+            });
+            each.collect()
+        });
+        if let Some(server) = &self.server {
+            // A server that has no room for the answer asks no more.
+            drop(server.hand(&ToServer::Listening(outcome), &fds));
         }
     }
 

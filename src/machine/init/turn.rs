@@ -103,7 +103,9 @@ impl Init {
             self.say(&format!("the server (process {pid}) has ended: {how}"));
             self.server_died(now_ms);
         }
-        let is_alone = self.server.is_none()
+        // Only PID 1 inherits orphans.
+        let is_alone = self.rules
+            && self.server.is_none()
             && self.search_child().is_none()
             && self.reach.child().is_none()
             && self.time_child().is_none();

@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::machine::link::{Line, ToMachine};
-use crate::service::machine::{Machine, MachineStatus};
+use crate::machine::status::MachineStatus;
+use crate::service::machine::Machine;
 
 /// PID 1 writes the slot as a bundle comes in, and reads it back at the end.
 const DONE_WITHIN: Duration = Duration::from_secs(300);

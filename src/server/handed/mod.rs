@@ -4,6 +4,7 @@
 mod alive;
 mod around;
 mod chosen;
+mod sockets;
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -14,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::around::{Answer, Around};
 use self::chosen::{Choice, Chosen};
+use self::sockets::{Asked, Given};
 use super::{Failure, Kept, now_ms, settings};
 use crate::config::{Config, DataDisk, Machine};
 use crate::machine::link::{Line, Opened, ToMachine, ToServer};
@@ -64,37 +66,15 @@ pub fn run(handed: Handed, log: Arc<LogRing>) -> Result<(), String> {
         Some(kept) if counts => kept,
         kept => chosen::wait(&line, kept, &machine)?,
     };
-    let (chosen, serves) = match choice {
-        Choice::Stop => return Ok(()),
-        Choice::Nothing(why, plan) => {
-            let keeping = chosen::keep_network(&opened.store, &plan);
-            keeping.map_err(|error| format!("cannot keep the network: {error}"))?;
-            tell(&line, &ToMachine::Waiting(why));
-            (None, false)
-        }
-        Choice::Repair(left, why) => {
-            tell(&line, &ToMachine::Configured(Box::new(left.told())));
-            tell(&line, &ToMachine::Unusable(why));
-            (Some(*left), false)
-        }
-        Choice::Use(chosen) => {
-            if chosen.config.data == DataDisk::SecondDisk && start.on_system_disk {
-                if opened.store.read(|state| state.account_count() == 0) {
-                    tell(&line, &ToMachine::SecondDisk);
-                    return wait_to_stop(&line);
-                }
-                tracing::warn!("the data stay on the system disk: there are accounts already");
-            }
-            let keeping = chosen.keep(&opened.store);
-            keeping.map_err(|error| format!("cannot keep the configuration: {error}"))?;
-            tell(&line, &ToMachine::Configured(Box::new(chosen.told())));
-            (Some(*chosen), true)
-        }
+    let Some((chosen, serves)) = settle(choice, &line, &opened, start.on_system_disk)? else {
+        return Ok(());
     };
     let around = Around::new(line.clone(), handed.upload, start.status.clone())
         .map_err(|error| format!("cannot use the way for bundles: {error}"))?;
+    let (given, asked) = sockets::pair(line.clone());
     let served = Served {
         line,
+        given,
         around: Arc::new(around),
         chosen,
         serves,
@@ -104,12 +84,50 @@ pub fn run(handed: Handed, log: Arc<LogRing>) -> Result<(), String> {
     if start.status.clock_is_wrong {
         tell_wrong_clock();
     }
-    serve(&Arc::new(served), opened, log)
+    serve(&Arc::new(served), opened, asked, log)
+}
+
+/// Keeps what was chosen and tells PID 1. What it serves by, if by anything, and whether not only
+/// administrators are served; `None` where it is to end instead.
+fn settle(
+    choice: Choice,
+    line: &Line,
+    opened: &open::Opened,
+    on_system_disk: bool,
+) -> Result<Option<(Option<Chosen>, bool)>, String> {
+    match choice {
+        Choice::Stop => Ok(None),
+        Choice::Nothing(why, plan) => {
+            let keeping = chosen::keep_network(&opened.store, &plan);
+            keeping.map_err(|error| format!("cannot keep the network: {error}"))?;
+            tell(line, &ToMachine::Waiting(why));
+            Ok(Some((None, false)))
+        }
+        Choice::Repair(left, why) => {
+            tell(line, &ToMachine::Configured(Box::new(left.told())));
+            tell(line, &ToMachine::Unusable(why));
+            Ok(Some((Some(*left), false)))
+        }
+        Choice::Use(chosen) => {
+            if chosen.config.data == DataDisk::SecondDisk && on_system_disk {
+                if opened.store.read(|state| state.account_count() == 0) {
+                    tell(line, &ToMachine::SecondDisk);
+                    return wait_to_stop(line).map(|()| None);
+                }
+                tracing::warn!("the data stay on the system disk: there are accounts already");
+            }
+            let keeping = chosen.keep(&opened.store);
+            keeping.map_err(|error| format!("cannot keep the configuration: {error}"))?;
+            tell(line, &ToMachine::Configured(Box::new(chosen.told())));
+            Ok(Some((Some(*chosen), true)))
+        }
+    }
 }
 
 /// What a server that serves knows of where it is.
 struct Served {
     line: Arc<Line>,
+    given: Given,
     around: Arc<Around>,
     /// `None`: the machine can only be claimed.
     chosen: Option<Chosen>,
@@ -118,7 +136,12 @@ struct Served {
     machine: Machine,
 }
 
-fn serve(served: &Arc<Served>, mut opened: open::Opened, log: Arc<LogRing>) -> Result<(), String> {
+fn serve(
+    served: &Arc<Served>,
+    mut opened: open::Opened,
+    sockets: Asked,
+    log: Arc<LogRing>,
+) -> Result<(), String> {
     let config = match &served.chosen {
         Some(chosen) => chosen.config.clone(),
         None => chosen::of_nobody(&served.machine),
@@ -133,6 +156,7 @@ fn serve(served: &Arc<Served>, mut opened: open::Opened, log: Arc<LogRing>) -> R
         },
         store: Some(opened),
         stop: stop.clone(),
+        sockets: Box::new(sockets),
         listening: Box::new(move |core, addresses| {
             let (core, addresses) = (Arc::downgrade(core), addresses.to_vec());
             let reporting = move || alive::report(&line, &core, &addresses, serves);
@@ -167,15 +191,20 @@ impl Served {
     /// Hears PID 1 until it says stop. Without PID 1 there is nothing to serve for.
     fn hear(&self, operator: &Operator, stop: &CancellationToken) {
         loop {
-            match self.line.receive() {
-                Ok(ToServer::Stop) | Err(_) => break,
-                Ok(ToServer::Done(outcome)) => self.around.heard(Answer::Done(outcome)),
-                Ok(ToServer::UploadDropped) => self.around.heard(Answer::Dropped),
-                Ok(ToServer::Status(status)) => self.machine_is(*status, operator),
-                Ok(ToServer::Source(Some(found))) => self.consider(*found, operator),
-                Ok(ToServer::Source(None) | ToServer::Start(_)) => {}
+            let (message, fds) = match self.line.receive_with() {
+                Ok((ToServer::Stop, _)) | Err(_) => break,
+                Ok(heard) => heard,
+            };
+            match message {
+                ToServer::Listening(outcome) => self.given.heard(outcome, fds),
+                ToServer::Done(outcome) => self.around.heard(Answer::Done(outcome)),
+                ToServer::UploadDropped => self.around.heard(Answer::Dropped),
+                ToServer::Status(status) => self.machine_is(*status, operator),
+                ToServer::Source(Some(found)) => self.consider(*found, operator),
+                ToServer::Source(None) | ToServer::Start(_) | ToServer::Stop => {}
             }
         }
+        self.given.none();
         stop.cancel();
     }
 

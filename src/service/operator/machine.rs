@@ -4,8 +4,9 @@ use std::io::{Read, Write};
 use std::time::Duration;
 
 use super::{Operator, Refused, say};
+use crate::machine::status::MachineStatus;
 use crate::service::log_ring::Tail;
-use crate::service::machine::{Machine, MachineStatus};
+use crate::service::machine::Machine;
 
 impl Operator {
     /// How the machine is.

@@ -21,6 +21,7 @@ use crate::machine::source::Found;
 use crate::service::log_ring::LogRing;
 use crate::service::open;
 use crate::service::operator::Operator;
+use crate::store::State;
 use crate::store::disk::FileDevice;
 
 /// What PID 1 hands over.
@@ -78,7 +79,8 @@ pub fn run(handed: Handed, log: Arc<LogRing>) -> Result<(), String> {
         }
         Choice::Use(chosen) => {
             if chosen.config.data == DataDisk::SecondDisk && start.on_system_disk {
-                if opened.store.read(|state| state.account_count() == 0) {
+                let is_empty = |state: &State| state.account_count() == 0 || state.is_restoring();
+                if opened.store.read(is_empty) {
                     tell(&line, &ToMachine::SecondDisk);
                     return wait_to_stop(&line);
                 }

@@ -12,7 +12,7 @@ const NAME: &str = "restoring";
 
 /// Why something has to wait.
 pub const RESTORING: &str = "a backup is being restored, or was and is not complete: try again when \
-                             it is, or start again to forget what there is of it";
+                             it is, or start the server again to forget what there is of it";
 
 impl State {
     /// Whether what is there is part of a backup, and does not count.
@@ -47,4 +47,43 @@ impl Tx<'_> {
 /// Whether a value is the mark, which belongs to this store alone.
 pub fn is_mark(name: &str) -> bool {
     name == NAME
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::crypto::Credentials;
+    use crate::store::log::Options;
+    use crate::store::sim::SimDevice;
+    use crate::store::{Store, StoreLimits};
+
+    #[test]
+    fn a_restore_begins_in_an_empty_store_once_and_refuses_other_accounts() {
+        let device = Arc::new(SimDevice::new(64 << 20, 64 << 20));
+        let limits = StoreLimits::default();
+        let opened = Store::open(device, Options::default(), limits, 0);
+        let (store, _) = opened.expect("a new store");
+        let put = |owner: &str| {
+            let credentials = Credentials::Argon2id { phc: String::new() };
+            store.update(|tx| {
+                tx.require_no_restore()?;
+                tx.put_account(owner, &credentials, 0)
+            })
+        };
+        store.update(|tx| tx.begin_restore()).expect("it is empty");
+        assert!(store.read(State::is_restoring));
+        let refused = put("a@b").map(drop);
+        assert_eq!(refused, Err(StoreError::Invalid(RESTORING)));
+        store
+            .update(|tx| tx.begin_restore())
+            .expect_err("one is under way");
+        store.update(|tx| tx.end_restore()).expect("room");
+        put("a@b").expect("room");
+        store
+            .update(|tx| tx.begin_restore())
+            .expect_err("there is an account");
+        assert!(!store.read(State::is_restoring));
+    }
 }

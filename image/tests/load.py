@@ -2,7 +2,9 @@
 """Messages to an account that is offline: load.py send HOST:PORT ROUND prints the name of every
 message whose stanza was acknowledged (XEP-0198); load.py fill does the same with 40 kB each until one
 is refused, whose error it prints; load.py receive HOST:PORT NAME logs in as the recipient and says
-whether every message of NAME's round up to NAME is there; load.py register makes the accounts."""
+whether every message of NAME's round up to NAME is there; load.py register makes the accounts;
+load.py befriend HOST:PORT NAME puts bob into the recipient's roster under that name, and load.py
+roster tells under which he is there."""
 
 import asyncio
 import ssl
@@ -98,12 +100,27 @@ async def register(where, _):
     print("registered")
 
 
+async def befriend(where, name):
+    alice = Client("alice")
+    await alice.log_in(where)
+    await alice.update_roster("bob@chat.example", name=name, groups=["Friends"])
+    await alice.disconnect()
+    print("befriended")
+
+
+async def roster(where, _):
+    alice = Client("alice")
+    await alice.log_in(where)
+    await alice.get_roster()
+    print(alice.client_roster["bob@chat.example"]["name"])
+    await alice.disconnect()
+
+
 async def fill(where, round_):
     # The last word is refused a little after the last acknowledgement.
     await send(where, round_, " " + "x" * 40_000)
 
 
 what, where, word = sys.argv[1:]
-asyncio.run(
-    {"register": register, "send": send, "fill": fill, "receive": receive}[what](where, word)
-)
+done_by = [befriend, fill, receive, register, roster, send]
+asyncio.run({each.__name__: each for each in done_by}[what](where, word))

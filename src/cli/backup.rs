@@ -1,33 +1,36 @@
 //! `cairn backup` and `cairn restore`.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufReader, BufWriter, IsTerminal, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::File;
+use std::io::{self, BufReader, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
 
+use super::part::Part;
 use super::user::first_line;
 use super::{Cli, Failure, reach, remote};
-use crate::crypto::sealed::{Opener, Sealer};
+use crate::crypto::sealed::Opener;
 
 pub(super) const EXAMPLES: &str = "\
 Holds accounts, rosters, waiting messages, vCards, certificates, administrators and the configuration,
 encrypted before it leaves for the file: keep the passphrase, nobody can open it otherwise. Each
-account is as it is at its moment.
+account is as it is at its moment. A backup that was broken off is in FILE.part, and the same command
+with the same passphrase goes on with it, within a day; what changed in accounts that it has already
+is not in it.
 
 Examples:
   cairn backup cairn.backup
   cairn --server https://chat.example --token-file token backup --passphrase-file phrase cairn.backup";
 
 pub(super) const RESTORE_EXAMPLES: &str = "\
-The domain of the configuration has to be that of the backup.
+All of it, or nothing: a restore that is broken off leaves the store empty, and is begun again. A
+machine that has no configuration gets the one of the backup and starts again with it; its network
+stays as it is. Otherwise the domain of the configuration has to be that of the backup.
 
 Examples:
   cairn --config /etc/cairn/cairn.toml restore cairn.backup
-  cairn --server https://chat.example restore --code K7QM-2XWA-PD4T-9HRB cairn.backup";
+  cairn --server https://192.0.2.7 --pin 5F:3A:… restore --code K7QM-2XWA-PD4T-9HRB cairn.backup";
 
 #[derive(Debug, Args)]
 pub(super) struct Backup {
@@ -43,7 +46,7 @@ pub(super) struct Restore {
     /// The backup
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// The one-time code of the machine, with --server
+    /// The one-time code that the machine shows, with --server
     #[arg(long)]
     code: Option<String>,
     #[command(flatten)]
@@ -68,51 +71,37 @@ pub(super) fn run(cli: &Cli, backup: &Backup) -> Result<(), Failure> {
             path.display()
         )));
     }
-    let phrase = backup.phrase.read(true)?;
+    let part = Part::path_of(path);
+    let phrase = backup.phrase.read(!part.exists())?;
     if phrase.chars().count() < PHRASE_CHARS_MIN {
         return Err(Failure::refused(format!(
             "choose a passphrase of {PHRASE_CHARS_MIN} characters or more: it is all that protects \
              the backup"
         )));
     }
-    let mut part = path.clone().into_os_string();
-    part.push(".part");
-    let part = PathBuf::from(part);
-    let written = write(cli, &part, &phrase);
-    let written =
-        written.and_then(|()| fs::rename(&part, path).map_err(|error| cannot_write(path, &error)));
-    if written.is_err() {
-        drop(fs::remove_file(&part));
+    let mut part = Part::open(part, phrase)?;
+    if part.is_whole() {
+        return part.finish(path);
     }
-    written
+    match take(cli, &mut part) {
+        Ok(()) => part.finish(path),
+        Err(failure) => Err(part.break_off(failure)),
+    }
 }
 
-fn write(cli: &Cli, part: &Path, phrase: &str) -> Result<(), Failure> {
-    let cannot = |error: io::Error| cannot_write(part, &error);
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(part)
-        .map_err(cannot)?;
-    let mut salt = [0; 16];
-    SystemRandom::new()
-        .fill(&mut salt)
-        .map_err(|_| Failure::refused("the kernel gives no random bytes"))?;
-    let mut sealer = Sealer::new(BufWriter::new(file), phrase, salt).map_err(cannot)?;
-    match cli.remote.server {
-        Some(_) => remote::back_up(&cli.remote, &mut sealer)?,
-        None => {
-            let words = ["backup".to_owned()];
-            reach::perform_here(cli, &words, &mut io::empty(), &mut sealer)?;
-        }
+fn take(cli: &Cli, part: &mut Part) -> Result<(), Failure> {
+    if cli.remote.server.is_some() {
+        return remote::back_up(&cli.remote, part);
     }
-    let file = sealer.finish().map_err(cannot)?;
-    let file = file
-        .into_inner()
-        .map_err(|error| cannot(error.into_error()))?;
-    file.sync_all().map_err(cannot)
+    let mut words = vec!["backup".to_owned()];
+    if let Some(so_far) = part.so_far() {
+        words.extend([so_far.last, so_far.store, so_far.begun_ms.to_string()]);
+    }
+    reach::perform_here(cli, &words, &mut io::empty(), part)?;
+    match part.is_whole() {
+        true => Ok(()),
+        false => Err(Failure::refused("the backup ends before it is complete")),
+    }
 }
 
 pub(super) fn restore(cli: &Cli, restore: &Restore) -> Result<(), Failure> {
@@ -164,10 +153,6 @@ impl Phrase {
         }
         Ok(first)
     }
-}
-
-fn cannot_write(path: &Path, error: &io::Error) -> Failure {
-    Failure::refused(format!("cannot write {}: {error}", path.display()))
 }
 
 fn cannot_read(path: &Path, error: &io::Error) -> Failure {

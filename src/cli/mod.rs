@@ -20,6 +20,7 @@ mod claim;
 mod configuration;
 mod log;
 mod machine;
+mod part;
 mod reach;
 mod remote;
 mod serve;

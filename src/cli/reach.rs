@@ -38,12 +38,13 @@ pub(super) fn perform_here(
     let config = load(cli)?;
     let access = access_for(words);
     let socket = control::socket_path(&config.store.path);
+    let is_list = words.len() > 1 && words[..2] == ["user", "list"];
     let since = Instant::now();
     let office = loop {
         match Office::open(config.clone(), access) {
             Ok(office) => break office,
             // Nobody is there, and that is no error.
-            Err(OpenFailure::Missing) if words[..2] == ["user", "list"] => return Ok(()),
+            Err(OpenFailure::Missing) if is_list => return Ok(()),
             Err(OpenFailure::Locked) => {}
             Err(failure) => return Err(Failure::store(failure.to_string())),
         }

@@ -1,33 +1,55 @@
 //! Files that only a passphrase opens: backups.
 //!
 //! ```text
-//!  0  8  "CAIRNBK1"
+//!  0  8  "CAIRNBK2"
 //!  8  4  argon2id: memory, KiB      (numbers are big-endian)
 //! 12  4  argon2id: passes
 //! 16  4  argon2id: lanes
 //! 20 16  salt
-//! 36     chunks
+//! 36     pieces: a byte that says which, then
+//!        0  a full chunk: 64 KiB of content, encrypted, and 16 bytes of tag
+//!        1  the last chunk, which ends the file: up to as much
+//!        2  a new section: 32 random bytes
 //! ```
 //!
-//! A chunk is up to 64 KiB of content, encrypted with ChaCha20-Poly1305, and 16 bytes of tag. The
-//! key is argon2id's (RFC 9106) of the passphrase and the salt, 32 bytes. The nonce is the chunk's
-//! number (8 bytes), three zeros, and 1 for the last chunk, else 0: the STREAM construction, in
-//! which chunks cannot be reordered, left out, or cut off at the end. Each chunk authenticates the
-//! head. All chunks but the last are full; there is always a last one, perhaps empty.
+//! The master key is argon2id's (RFC 9106) of the passphrase and the salt, 32 bytes. Chunks are
+//! encrypted with ChaCha20-Poly1305. The nonce is the chunk's number (8 bytes), three zeros, and 1
+//! for the last chunk, else 0: the STREAM construction, in which chunks cannot be reordered, left
+//! out, or cut off at the end. Each chunk authenticates the head.
+//!
+//! A file that was not finished can be gone on with ([`Opener::unfinished`], [`Sealer::go_on`]): it
+//! is cut off in front of the chunk that holds the last byte that is wanted, and a new section
+//! begins there. The key of a section is HKDF-SHA256's (RFC 5869) of the master key, with the
+//! random bytes as its salt and the number of its first chunk and the tag of the chunk before as
+//! its info (zeros in front of the first chunk of all). So no nonce is used twice with a key,
+//! though the cut off chunks may have been seen by somebody, and they fit in nowhere again.
 
 use std::fmt;
 use std::io::{self, Read, Write};
+use std::rc::Rc;
 
 use argon2::{Algorithm, Argon2, Params, Version};
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::hkdf::{HKDF_SHA256, Salt};
 use zeroize::Zeroizing;
 
 /// Random bytes of a new file.
 pub const SALT_BYTES: usize = 16;
 
-const MAGIC: &[u8; 8] = b"CAIRNBK1";
+/// Random bytes of a section.
+pub const SECTION_BYTES: usize = 32;
+
+/// Content of a full chunk.
+pub const CHUNK_BYTES: usize = 64 * 1024;
+
+const MAGIC: &[u8; 8] = b"CAIRNBK2";
 const HEAD_BYTES: usize = 36;
-const CHUNK_BYTES: usize = 64 * 1024;
+const TAG_BYTES: usize = 16;
+
+/// What the byte in front of a piece says.
+const FULL: u8 = 0;
+const LAST: u8 = 1;
+const SECTION: u8 = 2;
 
 /// What new files are made with: 64 MiB, three passes (RFC 9106 §4, the second recommendation, with
 /// one lane).
@@ -88,36 +110,65 @@ pub struct Sealer<W: Write> {
 pub struct Opener<R: Read> {
     inner: R,
     cipher: Cipher,
-    /// Decrypted and not taken yet.
-    plain: Zeroizing<Vec<u8>>,
+    /// Of the last chunk that was read.
+    plain: Rc<Zeroizing<Vec<u8>>>,
     at: usize,
-    /// The beginning of the next chunk, read to know whether there is one.
-    ahead: Vec<u8>,
     is_over: bool,
+    /// What cannot be opened is the end.
+    is_unfinished: bool,
+    /// That end was met.
+    is_broken_off: bool,
+    /// Where that chunk begins, for who goes on there.
+    before: Before,
+    /// Bytes of the file that were read.
+    read: u64,
+}
+
+/// A place in a file from which it can be gone on with.
+#[derive(Clone)]
+pub struct Mark {
+    /// Bytes of the file to keep.
+    pub file_bytes: u64,
+    before: Before,
+    master: Rc<Master>,
+    plain: Rc<Zeroizing<Vec<u8>>>,
+    at: usize,
+}
+
+/// What stands in front of a chunk.
+#[derive(Clone, Copy)]
+struct Before {
+    file_bytes: u64,
+    number: u64,
+    tag: [u8; TAG_BYTES],
+}
+
+/// What the passphrase and the head give.
+struct Master {
+    key: Zeroizing<[u8; 32]>,
+    head: [u8; HEAD_BYTES],
 }
 
 struct Cipher {
+    master: Rc<Master>,
     key: LessSafeKey,
-    head: [u8; HEAD_BYTES],
     number: u64,
+    /// Of the chunk before.
+    tag: [u8; TAG_BYTES],
 }
 
 impl<W: Write> Sealer<W> {
     /// Begins a file. It takes tenths of a second, on purpose.
-    pub fn new(mut inner: W, passphrase: &str, salt: [u8; SALT_BYTES]) -> io::Result<Sealer<W>> {
-        Sealer::with_cost(&mut inner, passphrase, salt, NEW).map(|cipher| Sealer {
-            inner,
-            cipher,
-            plain: Zeroizing::new(Vec::with_capacity(CHUNK_BYTES)),
-        })
+    pub fn new(inner: W, passphrase: &str, salt: [u8; SALT_BYTES]) -> io::Result<Sealer<W>> {
+        Sealer::with_cost(inner, passphrase, salt, NEW)
     }
 
     fn with_cost(
-        inner: &mut W,
+        mut inner: W,
         passphrase: &str,
         salt: [u8; SALT_BYTES],
         cost: Cost,
-    ) -> io::Result<Cipher> {
+    ) -> io::Result<Sealer<W>> {
         let mut head = [0; HEAD_BYTES];
         head[..8].copy_from_slice(MAGIC);
         for (at, number) in [(8, cost.memory_kib), (12, cost.passes), (16, cost.lanes)] {
@@ -125,7 +176,26 @@ impl<W: Write> Sealer<W> {
         }
         head[20..].copy_from_slice(&salt);
         inner.write_all(&head)?;
-        Ok(Cipher::new(passphrase, head, cost)?)
+        let master = Master::new(passphrase, head, cost)?;
+        Ok(Sealer {
+            inner,
+            cipher: Cipher::first(Rc::new(master))?,
+            plain: Zeroizing::new(Vec::with_capacity(CHUNK_BYTES)),
+        })
+    }
+
+    /// Goes on with a file behind a mark. `inner` writes behind [`Mark::file_bytes`], where the
+    /// file ends now; `random` is drawn for this.
+    pub fn go_on(mut inner: W, mark: &Mark, random: [u8; SECTION_BYTES]) -> io::Result<Sealer<W>> {
+        inner.write_all(&[SECTION])?;
+        inner.write_all(&random)?;
+        let mut plain = Zeroizing::new(Vec::with_capacity(CHUNK_BYTES));
+        plain.extend_from_slice(&mark.plain[..mark.at]);
+        Ok(Sealer {
+            inner,
+            cipher: Cipher::section(mark.master.clone(), &random, &mark.before)?,
+            plain,
+        })
     }
 
     /// Writes the last chunk. Without it the file does not open.
@@ -136,10 +206,11 @@ impl<W: Write> Sealer<W> {
     }
 
     fn chunk(&mut self, is_last: bool) -> io::Result<()> {
-        let mut chunk = Vec::with_capacity(self.plain.len() + CHACHA20_POLY1305.tag_len());
+        let mut chunk = Vec::with_capacity(self.plain.len() + TAG_BYTES);
         chunk.extend_from_slice(&self.plain);
         self.cipher.seal(&mut chunk, is_last)?;
         self.plain.clear();
+        self.inner.write_all(&[if is_last { LAST } else { FULL }])?;
         self.inner.write_all(&chunk)
     }
 }
@@ -162,7 +233,18 @@ impl<W: Write> Write for Sealer<W> {
 
 impl<R: Read> Opener<R> {
     /// Reads the head of a file. That takes as long as its maker wanted, within bounds.
-    pub fn new(mut inner: R, passphrase: &str) -> io::Result<Opener<R>> {
+    pub fn new(inner: R, passphrase: &str) -> io::Result<Opener<R>> {
+        Opener::with(inner, passphrase, false)
+    }
+
+    /// The same of a file that may not have been finished: the content ends in front of the first
+    /// chunk that is not whole. Where that is the first of all, nothing tells whether the
+    /// passphrase is right.
+    pub fn unfinished(inner: R, passphrase: &str) -> io::Result<Opener<R>> {
+        Opener::with(inner, passphrase, true)
+    }
+
+    fn with(mut inner: R, passphrase: &str, is_unfinished: bool) -> io::Result<Opener<R>> {
         let mut head = [0; HEAD_BYTES];
         inner
             .read_exact(&mut head)
@@ -186,30 +268,88 @@ impl<R: Read> Opener<R> {
         if !is_ours {
             return Err(SealedError::Foreign.into());
         }
+        let master = Rc::new(Master::new(passphrase, head, cost)?);
+        let read = HEAD_BYTES as u64;
         Ok(Opener {
-            cipher: Cipher::new(passphrase, head, cost)?,
             inner,
-            plain: Zeroizing::new(Vec::new()),
+            cipher: Cipher::first(master)?,
+            plain: Rc::default(),
             at: 0,
-            ahead: Vec::new(),
             is_over: false,
+            is_unfinished,
+            is_broken_off: false,
+            before: Before {
+                file_bytes: read,
+                number: 0,
+                tag: [0; TAG_BYTES],
+            },
+            read,
         })
     }
 
-    /// Reads a chunk, and as much of the next as tells whether this is the last.
+    /// The place behind what was read so far.
+    pub fn mark(&self) -> Mark {
+        Mark {
+            file_bytes: self.before.file_bytes,
+            before: self.before,
+            master: self.cipher.master.clone(),
+            plain: self.plain.clone(),
+            at: self.at,
+        }
+    }
+
+    /// Whether the last chunk was read.
+    pub fn is_finished(&self) -> bool {
+        self.is_over
+    }
+
     fn next_chunk(&mut self) -> io::Result<()> {
-        let whole = CHUNK_BYTES + CHACHA20_POLY1305.tag_len();
-        let mut chunk = std::mem::take(&mut self.ahead);
-        let room = (whole + 1 - chunk.len()) as u64;
-        (&mut self.inner).take(room).read_to_end(&mut chunk)?;
-        let is_last = chunk.len() <= whole;
-        if !is_last {
-            self.ahead = chunk.split_off(whole);
+        let before = Before {
+            file_bytes: self.read,
+            number: self.cipher.number,
+            tag: self.cipher.tag,
+        };
+        let kind = loop {
+            let mut kind = [0];
+            self.take_whole(&mut kind)?;
+            if kind[0] != SECTION {
+                break kind[0];
+            }
+            let mut random = [0; SECTION_BYTES];
+            self.take_whole(&mut random)?;
+            self.cipher = Cipher::section(self.cipher.master.clone(), &random, &before)?;
+        };
+        let (whole, is_last) = match kind {
+            FULL => (CHUNK_BYTES + TAG_BYTES, false),
+            // One more tells whether something follows.
+            LAST => (CHUNK_BYTES + TAG_BYTES + 1, true),
+            _ => return Err(SealedError::Wrong.into()),
+        };
+        let mut chunk = Vec::with_capacity(whole);
+        (&mut self.inner)
+            .take(whole as u64)
+            .read_to_end(&mut chunk)?;
+        self.read += chunk.len() as u64;
+        if chunk.len() > CHUNK_BYTES + TAG_BYTES || (!is_last && chunk.len() < whole) {
+            return Err(SealedError::Wrong.into());
         }
         self.cipher.open(&mut chunk, is_last)?;
-        self.plain = Zeroizing::new(chunk);
+        debug_assert!(is_last || chunk.len() == CHUNK_BYTES, "it was read whole");
+        self.plain = Rc::new(Zeroizing::new(chunk));
         self.at = 0;
+        self.before = before;
         self.is_over = is_last;
+        Ok(())
+    }
+
+    fn take_whole(&mut self, into: &mut [u8]) -> io::Result<()> {
+        self.inner
+            .read_exact(into)
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::UnexpectedEof => SealedError::Wrong.into(),
+                _ => error,
+            })?;
+        self.read += into.len() as u64;
         Ok(())
     }
 }
@@ -217,10 +357,15 @@ impl<R: Read> Opener<R> {
 impl<R: Read> Read for Opener<R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         while self.at == self.plain.len() {
-            if self.is_over {
+            if self.is_over || self.is_broken_off {
                 return Ok(0);
             }
-            self.next_chunk()?;
+            match self.next_chunk() {
+                Ok(()) => {}
+                // A write that was cut off, by the end of a process or of the power.
+                Err(error) if self.is_unfinished && is_wrong(&error) => self.is_broken_off = true,
+                Err(error) => return Err(error),
+            }
         }
         let taken = into.len().min(self.plain.len() - self.at);
         into[..taken].copy_from_slice(&self.plain[self.at..self.at + taken]);
@@ -229,8 +374,14 @@ impl<R: Read> Read for Opener<R> {
     }
 }
 
-impl Cipher {
-    fn new(passphrase: &str, head: [u8; HEAD_BYTES], cost: Cost) -> Result<Cipher, SealedError> {
+/// Whether an error of an [`Opener`] is about the content.
+fn is_wrong(error: &io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+    inner == Some(&SealedError::Wrong)
+}
+
+impl Master {
+    fn new(passphrase: &str, head: [u8; HEAD_BYTES], cost: Cost) -> Result<Master, SealedError> {
         let foreign = SealedError::Foreign;
         let mut key = Zeroizing::new([0; 32]);
         let params = Params::new(cost.memory_kib, cost.passes, cost.lanes, Some(key.len()));
@@ -238,129 +389,84 @@ impl Cipher {
         Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
             .hash_password_into(passphrase.as_bytes(), &head[20..], &mut *key)
             .map_err(|_| foreign)?;
-        let key = UnboundKey::new(&CHACHA20_POLY1305, &*key).map_err(|_| foreign)?;
-        Ok(Cipher {
-            key: LessSafeKey::new(key),
-            head,
+        Ok(Master { key, head })
+    }
+}
+
+impl Cipher {
+    /// The section that every file begins with.
+    fn first(master: Rc<Master>) -> Result<Cipher, SealedError> {
+        let nothing = Before {
+            file_bytes: 0,
             number: 0,
+            tag: [0; TAG_BYTES],
+        };
+        Cipher::section(master, &[0; SECTION_BYTES], &nothing)
+    }
+
+    fn section(
+        master: Rc<Master>,
+        random: &[u8; SECTION_BYTES],
+        before: &Before,
+    ) -> Result<Cipher, SealedError> {
+        let number = before.number.to_be_bytes();
+        let info = [&b"cairn backup section"[..], &number, &before.tag];
+        let mut key = Zeroizing::new([0; 32]);
+        Salt::new(HKDF_SHA256, random)
+            .extract(&*master.key)
+            .expand(&info, HKDF_SHA256)
+            .and_then(|okm| okm.fill(&mut *key))
+            .map_err(|_| SealedError::Foreign)?;
+        let key = UnboundKey::new(&CHACHA20_POLY1305, &*key).map_err(|_| SealedError::Foreign)?;
+        Ok(Cipher {
+            master,
+            key: LessSafeKey::new(key),
+            number: before.number,
+            tag: before.tag,
         })
     }
 
     fn seal(&mut self, chunk: &mut Vec<u8>, is_last: bool) -> io::Result<()> {
         let nonce = self.nonce(is_last);
         self.key
-            .seal_in_place_append_tag(nonce, Aad::from(&self.head), chunk)
-            .map_err(|_| io::Error::other("this cannot be encrypted"))
+            .seal_in_place_append_tag(nonce, Aad::from(&self.master.head), chunk)
+            .map_err(|_| io::Error::other("this cannot be encrypted"))?;
+        let mut tag = [0; TAG_BYTES];
+        tag.copy_from_slice(&chunk[chunk.len() - TAG_BYTES..]);
+        self.passed(tag);
+        Ok(())
     }
 
     fn open(&mut self, chunk: &mut Vec<u8>, is_last: bool) -> Result<(), SealedError> {
         let nonce = self.nonce(is_last);
+        let mut tag = [0; TAG_BYTES];
+        let at = chunk.len().checked_sub(TAG_BYTES);
+        tag.copy_from_slice(&chunk[at.ok_or(SealedError::Wrong)?..]);
         let opened = self
             .key
-            .open_in_place(nonce, Aad::from(&self.head), chunk)
+            .open_in_place(nonce, Aad::from(&self.master.head), chunk)
             .map_err(|_| SealedError::Wrong)?
             .len();
         chunk.truncate(opened);
+        self.passed(tag);
         Ok(())
     }
 
-    /// The next nonce; none is used twice with a key, which the salt makes a key of one file.
-    fn nonce(&mut self, is_last: bool) -> Nonce {
+    /// Remembers the tag of a chunk, and counts it.
+    fn passed(&mut self, tag: [u8; TAG_BYTES]) {
+        self.tag = tag;
+        self.number += 1;
+    }
+
+    /// The next nonce.
+    fn nonce(&self, is_last: bool) -> Nonce {
         let mut nonce = [0; NONCE_LEN];
         nonce[..8].copy_from_slice(&self.number.to_be_bytes());
         nonce[NONCE_LEN - 1] = u8::from(is_last);
-        self.number += 1;
         Nonce::assume_unique_for_key(nonce)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const CHEAP: Cost = Cost {
-        memory_kib: 8,
-        passes: 1,
-        lanes: 1,
-    };
-
-    fn sealed(content: &[u8]) -> Vec<u8> {
-        let mut file = Vec::new();
-        let cipher = Sealer::with_cost(&mut file, "open sesame", [7; 16], CHEAP).expect("memory");
-        let mut sealer = Sealer {
-            inner: file,
-            cipher,
-            plain: Zeroizing::default(),
-        };
-        sealer.write_all(content).expect("memory");
-        sealer.finish().expect("memory")
-    }
-
-    fn opened(file: &[u8], passphrase: &str) -> Result<Vec<u8>, SealedError> {
-        let mut content = Vec::new();
-        let read =
-            Opener::new(file, passphrase).and_then(|mut opener| opener.read_to_end(&mut content));
-        read.map(|_| content).map_err(|error| {
-            let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
-            *inner.expect("an error of ours")
-        })
-    }
-
-    fn content(bytes: usize) -> Vec<u8> {
-        (0..bytes).map(|n| (n / 7) as u8).collect()
-    }
-
-    #[test]
-    fn what_was_sealed_is_opened() {
-        for bytes in [
-            0,
-            1,
-            CHUNK_BYTES - 1,
-            CHUNK_BYTES,
-            CHUNK_BYTES + 1,
-            3 * CHUNK_BYTES,
-        ] {
-            let content = content(bytes);
-            let file = sealed(&content);
-            assert!(opened(&file, "open sesame") == Ok(content), "{bytes}");
-            assert_eq!(opened(&file, "open barley"), Err(SealedError::Wrong));
-        }
-    }
-
-    #[test]
-    fn what_was_changed_cut_off_or_reordered_is_refused() {
-        let content = content(3 * CHUNK_BYTES + 9);
-        let file = sealed(&content);
-        let whole = CHUNK_BYTES + 16;
-        for at in [8, 15, 20, 36, 36 + whole, file.len() - 1] {
-            let mut changed = file.clone();
-            changed[at] ^= 1;
-            assert!(opened(&changed, "open sesame").is_err(), "{at}");
-        }
-        for cut in [0, 20, 36, 37, 36 + whole, 36 + 3 * whole, file.len() - 1] {
-            assert!(opened(&file[..cut], "open sesame").is_err(), "{cut}");
-        }
-        let (head, chunks) = file.split_at(36);
-        let swapped = [
-            head,
-            &chunks[whole..2 * whole],
-            &chunks[..whole],
-            &chunks[2 * whole..],
-        ];
-        assert_eq!(
-            opened(&swapped.concat(), "open sesame"),
-            Err(SealedError::Wrong)
-        );
-        let longer = [&file[..], &[0]].concat();
-        assert_eq!(opened(&longer, "open sesame"), Err(SealedError::Wrong));
-    }
-
-    #[test]
-    fn a_head_that_asks_for_too_much_is_refused_before_it_gets_it() {
-        let mut file = sealed(b"x");
-        file[8..12].copy_from_slice(&u32::MAX.to_be_bytes());
-        assert_eq!(opened(&file, "open sesame"), Err(SealedError::Foreign));
-        assert_eq!(opened(b"", "x"), Err(SealedError::Foreign));
-        assert_eq!(opened(&[0; 100], "x"), Err(SealedError::Foreign));
-    }
-}
+#[path = "sealed_tests.rs"]
+mod tests;

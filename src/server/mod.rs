@@ -192,7 +192,7 @@ impl Server {
         };
         opened.report();
         #[cfg(debug_assertions)]
-        let machine = machine.or_else(pretend::machine);
+        let (machine, kept) = (machine.or_else(pretend::machine), pretend::kept(kept));
         let config = match &kept {
             Kept::Beside(source) => {
                 let machine = config::Machine::measure();
@@ -238,6 +238,7 @@ impl Server {
             claim,
         };
         let operator = Arc::new(Operator::with(core.clone(), around));
+        operator.forget_restore()?;
         // Before it says that it listens: who reads that may go on with a command at once.
         control(&operator)?;
         let listeners = {

@@ -7,6 +7,7 @@ use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::Kept;
 use crate::machine::status::MachineStatus;
 use crate::service::machine::Machine;
 
@@ -14,6 +15,17 @@ use crate::service::machine::Machine;
 compile_error!("a server that people use has no pretended machine");
 
 const SWITCH: &str = "CAIRN_TEST_MACHINE";
+
+/// Where this is set too, nothing was found that says how the machine is configured.
+const UNCONFIGURED: &str = "CAIRN_TEST_UNCONFIGURED";
+
+/// What the store has to do with the configuration there.
+pub(super) fn kept(kept: Kept) -> Kept {
+    match std::env::var_os(UNCONFIGURED) {
+        Some(_) => Kept::Nowhere,
+        None => kept,
+    }
+}
 
 struct Pretended {
     folder: PathBuf,

@@ -1,18 +1,25 @@
 //! The content of a backup: frames of a tag, a length (four bytes, big-endian) and that many bytes.
 //!
-//! First a head in JSON, then the values of the server itself (certificates, its secret,
-//! administrators, tokens, the configuration), then the accounts in the order of their addresses,
-//! each as its `<user/>` of XEP-0227 in pieces between a beginning and an end, and an end of it
-//! all. Each account is as it is at its moment. A reader knows by the end that it has everything,
-//! and a writer that was broken off goes on behind the last account that was whole.
+//! First a head in JSON, then the accounts in the order of their addresses, each as its `<user/>`
+//! of XEP-0227 in pieces between a beginning and an end, then the values of the server itself
+//! (certificates, its secret, administrators, tokens, the configuration), and an end of it all. A
+//! reader knows by the end that it has everything.
+//!
+//! Each account is whole and as it was at its moment, between the beginning and the end; the values
+//! of the server are those of the end, so that nothing comes back that was revoked meanwhile. A
+//! writer that was broken off goes on behind the last account that was whole: a [`Tag::Again`] then
+//! stands there. It goes on only with what the same store has begun within a day. No segment of the
+//! log is held meanwhile, so compaction may do what it likes.
 
 use std::io::{self, Read, Write};
 
 use serde::{Deserialize, Serialize};
 
 use crate::service::configuration;
-use crate::store::Store;
+use crate::stanza::id::hex;
+use crate::store::restoring::is_mark;
 use crate::store::xep0227::{self, NS};
+use crate::store::{Store, StoreError, Tx};
 use crate::xml::Writer;
 
 /// Bytes of a frame: one value of the server at most.
@@ -24,11 +31,18 @@ const PIECE_BYTES: usize = 64 * 1024;
 /// Accounts whose names are looked up at once.
 const PAGE: usize = 1_000;
 
-/// Bytes of all values of the server that a restore holds in memory.
-const SETTINGS_BYTES_MAX: usize = 32 << 20;
+/// Bytes of all values of the server that a restore holds in memory, and their number.
+const SETTINGS_BYTES_MAX: usize = 4 << 20;
+const SETTINGS_MAX: usize = 1_024;
+
+/// Accounts that are removed in one transaction.
+const REMOVED_AT_ONCE: usize = 100;
+
+/// After so much time nobody wants the end of a backup beside its beginning.
+const GO_ON_WITHIN_MS: u64 = 24 * 3_600 * 1_000;
 
 /// The version of this format.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// What a frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,15 +50,19 @@ pub const FORMAT: u32 = 1;
 pub enum Tag {
     /// [`Head`] in JSON.
     Head = b'h',
+    /// [`Again`] in JSON.
+    Again = b'r',
     /// A value of the server: its name, a zero, the value.
     Setting = b's',
     /// An account begins: its address.
     Account = b'a',
     /// A piece of it.
     Piece = b'p',
+    /// What of it could not be read, in words.
+    Missing = b'm',
     /// The account ends: its address.
     AccountEnd = b'z',
-    /// [`End`] in JSON.
+    /// That was all; empty.
     End = b'e',
 }
 
@@ -55,17 +73,36 @@ pub struct Head {
     pub format: u32,
     /// The domain whose accounts they are.
     pub domain: String,
+    /// The name of the store, in hex.
+    pub store: String,
     /// When it was begun, ms since 1970.
+    pub begun_ms: u64,
+    /// Why it is begun, where another one was to be gone on with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instead: Option<String>,
+}
+
+/// A backup that was broken off, and how far it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SoFar {
+    /// Its last account that is whole.
+    pub last: String,
+    /// The name of its store.
+    pub store: String,
+    /// When it was begun.
     pub begun_ms: u64,
 }
 
-/// What is said at the end.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct End {
-    /// What could not be read, in words; the first hundred.
-    pub missing: Vec<String>,
+/// What stands where a backup was gone on with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Again {
+    /// Behind which account.
+    pub behind: String,
+    /// When, ms since 1970.
+    pub at_ms: u64,
 }
 
+/// What could not be read is told for the first ones.
 const MISSING_MAX: usize = 100;
 
 /// Writes one frame.
@@ -92,35 +129,40 @@ pub fn read_frame(input: &mut dyn Read) -> io::Result<(Tag, Vec<u8>)> {
     Ok((tag, bytes))
 }
 
-/// Writes a backup of the store, or, with `after`, what stands behind that account in it. Returns
-/// what could not be read.
+/// Writes a backup of the store, or the rest of one, if it is one of this store and not too old.
+/// Returns what could not be read.
 pub fn write(
     store: &Store,
     domain: &str,
     now_ms: u64,
-    after: Option<&str>,
+    so_far: Option<&SoFar>,
     out: &mut dyn Write,
-) -> Result<End, String> {
+) -> Result<Vec<String>, String> {
     let cannot = |error: io::Error| format!("the backup cannot be written: {error}");
-    if after.is_none() {
-        let head = Head {
-            format: FORMAT,
-            domain: domain.to_owned(),
-            begun_ms: now_ms,
-        };
-        write_frame(out, Tag::Head, &json(&head)).map_err(cannot)?;
-        let settings: Vec<Vec<u8>> = store.read(|state| {
-            let each = |(name, value): (&str, &[u8])| [name.as_bytes(), b"\0", value].concat();
-            // A machine that this is restored to has a network of its own.
-            let goes_along = |(name, _): &(&str, &[u8])| *name != configuration::NETWORK;
-            state.settings().filter(goes_along).map(each).collect()
-        });
-        for setting in settings {
-            write_frame(out, Tag::Setting, &setting).map_err(cannot)?;
+    let name = hex(&store.id());
+    let instead = so_far.and_then(|so_far| so_far.why_not(&name, now_ms));
+    let mut last = match so_far.filter(|_| instead.is_none()) {
+        Some(so_far) => {
+            let again = Again {
+                behind: so_far.last.clone(),
+                at_ms: now_ms,
+            };
+            write_frame(out, Tag::Again, &json(&again)).map_err(cannot)?;
+            so_far.last.clone()
         }
-    }
-    let mut end = End::default();
-    let mut last = after.unwrap_or_default().to_owned();
+        None => {
+            let head = Head {
+                format: FORMAT,
+                domain: domain.to_owned(),
+                store: name,
+                begun_ms: now_ms,
+                instead,
+            };
+            write_frame(out, Tag::Head, &json(&head)).map_err(cannot)?;
+            String::new()
+        }
+    };
+    let mut missing = Vec::new();
     loop {
         let owners = store.read(|state| state.accounts_behind(&last, PAGE));
         let Some(furthest) = owners.last() else {
@@ -128,19 +170,73 @@ pub fn write(
         };
         last.clone_from(furthest);
         for owner in owners {
-            write_account(store, &owner, &mut end, out)?;
+            write_account(store, &owner, &mut missing, out)?;
         }
     }
-    write_frame(out, Tag::End, &json(&end)).map_err(cannot)?;
+    let settings: Vec<Vec<u8>> = store.read(|state| {
+        let each = |(name, value): (&str, &[u8])| [name.as_bytes(), b"\0", value].concat();
+        let goes_along = |(name, _): &(&str, &[u8])| goes_along(name);
+        state.settings().filter(goes_along).map(each).collect()
+    });
+    for setting in settings {
+        write_frame(out, Tag::Setting, &setting).map_err(cannot)?;
+    }
+    write_frame(out, Tag::End, b"").map_err(cannot)?;
     out.flush().map_err(cannot)?;
-    Ok(end)
+    Ok(missing)
+}
+
+/// A machine that this is restored to has a network of its own, and a restore of its own under way.
+fn goes_along(name: &str) -> bool {
+    name != configuration::NETWORK && !is_mark(name)
+}
+
+impl SoFar {
+    /// Why it cannot be gone on with; a sentence.
+    fn why_not(&self, store: &str, now_ms: u64) -> Option<String> {
+        if self.store != store {
+            return Some("it is of another store".to_owned());
+        }
+        let is_old = now_ms.saturating_sub(self.begun_ms) > GO_ON_WITHIN_MS;
+        is_old.then(|| "it was begun more than a day ago".to_owned())
+    }
+}
+
+/// Forgets the accounts of a restore that was not completed; how many there were. `pause` lets what
+/// waits be written, when the store takes no more before that.
+pub fn forget(
+    store: &Store,
+    pause: &mut dyn FnMut() -> Result<(), StoreError>,
+) -> Result<usize, StoreError> {
+    let mut update = |change: &dyn Fn(&mut Tx<'_>) -> Result<(), StoreError>| {
+        loop {
+            match store.update(change) {
+                Ok(_) => return Ok(()),
+                Err(StoreError::Overloaded) => pause()?,
+                Err(error) => return Err(error),
+            }
+        }
+    };
+    let mut forgotten = 0;
+    loop {
+        let owners = store.read(|state| state.accounts_behind("", PAGE));
+        if owners.is_empty() {
+            break;
+        }
+        for owners in owners.chunks(REMOVED_AT_ONCE) {
+            update(&|tx| owners.iter().try_for_each(|owner| tx.remove_account(owner)))?;
+        }
+        forgotten += owners.len();
+    }
+    update(&|tx| tx.end_restore())?;
+    Ok(forgotten)
 }
 
 /// One that was removed meanwhile is empty.
 fn write_account(
     store: &Store,
     owner: &str,
-    end: &mut End,
+    missing: &mut Vec<String>,
     out: &mut dyn Write,
 ) -> Result<(), String> {
     let cannot = |error: io::Error| format!("the backup cannot be written: {error}");
@@ -152,11 +248,12 @@ fn write_account(
     let exported = xep0227::export_account(store, owner, &mut pieces);
     let exported = exported.map_err(|error| error.to_string())?;
     pieces.flush().map_err(cannot)?;
-    let missing = exported
-        .map(|exported| exported.missing)
-        .unwrap_or_default();
-    let room = MISSING_MAX - end.missing.len().min(MISSING_MAX);
-    end.missing.extend(missing.into_iter().take(room));
+    let room = MISSING_MAX.saturating_sub(missing.len());
+    let lacks = exported.map(|exported| exported.missing);
+    for what in lacks.unwrap_or_default().into_iter().take(room) {
+        write_frame(out, Tag::Missing, what.as_bytes()).map_err(cannot)?;
+        missing.push(what);
+    }
     write_frame(out, Tag::AccountEnd, owner.as_bytes()).map_err(cannot)
 }
 
@@ -200,22 +297,34 @@ pub struct Document<'a> {
 pub struct Aside {
     /// The values of the server.
     pub settings: Vec<(String, Vec<u8>)>,
-    /// What was said at the end; `None` before it was read.
-    pub end: Option<End>,
+    /// The last time that it was gone on with.
+    pub again: Option<Again>,
+    /// What could not be read when it was taken, in words; the first hundred.
+    pub missing: Vec<String>,
+    /// The end was read.
+    pub is_whole: bool,
 }
 
 /// Reads the head of a backup.
 pub fn read_head(input: &mut dyn Read) -> io::Result<Head> {
     match read_frame(input)? {
-        (Tag::Head, bytes) => {
-            let head: Head =
-                serde_json::from_slice(&bytes).map_err(|_| broken("its head is none"))?;
-            match head.format {
-                FORMAT => Ok(head),
-                _ => Err(broken("it was made by a later version of Cairn")),
-            }
-        }
+        (Tag::Head, bytes) => parse_head(&bytes),
         _ => Err(broken("it has no head")),
+    }
+}
+
+/// The content of a [`Tag::Head`].
+pub fn parse_head(bytes: &[u8]) -> io::Result<Head> {
+    #[derive(Deserialize)]
+    struct Version {
+        format: u32,
+    }
+    let none = |_| broken("its head is none");
+    let Version { format } = serde_json::from_slice(bytes).map_err(none)?;
+    match format {
+        FORMAT => serde_json::from_slice(bytes).map_err(none),
+        0..FORMAT => Err(broken("it was made before the first release of Cairn")),
+        _ => Err(broken("it was made by a later version of Cairn")),
     }
 }
 
@@ -253,10 +362,19 @@ impl<'a> Document<'a> {
                 }
             }
             Tag::Piece => self.text = bytes,
+            Tag::Missing if self.aside.missing.len() < MISSING_MAX => {
+                let what = String::from_utf8_lossy(&bytes).into_owned();
+                self.aside.missing.push(what);
+            }
+            Tag::Missing => {}
             Tag::End => {
-                let end = serde_json::from_slice(&bytes).map_err(|_| broken("its end is none"))?;
-                self.aside.end = Some(end);
+                self.aside.is_whole = true;
                 self.text.extend_from_slice(b"</host></server-data>");
+            }
+            Tag::Again => {
+                let again =
+                    serde_json::from_slice(&bytes).map_err(|_| broken("it goes on nowhere"))?;
+                self.aside.again = Some(again);
             }
             Tag::Head => return Err(broken("it has two heads")),
         }
@@ -272,10 +390,12 @@ impl<'a> Document<'a> {
             .iter()
             .map(|(name, value)| name.len() + value.len())
             .sum();
-        if held + bytes.len() > SETTINGS_BYTES_MAX {
+        if held + bytes.len() > SETTINGS_BYTES_MAX || settings.len() == SETTINGS_MAX {
             return Err(broken("it has too many values"));
         }
-        settings.push((name.to_owned(), value[1..].to_vec()));
+        if goes_along(name) {
+            settings.push((name.to_owned(), value[1..].to_vec()));
+        }
         Ok(())
     }
 }
@@ -283,7 +403,7 @@ impl<'a> Document<'a> {
 impl Read for Document<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         while self.at == self.text.len() {
-            if self.aside.end.is_some() {
+            if self.aside.is_whole {
                 return Ok(0);
             }
             self.next()?;
@@ -299,9 +419,11 @@ impl Tag {
     fn of(byte: u8) -> Option<Tag> {
         [
             Tag::Head,
+            Tag::Again,
             Tag::Setting,
             Tag::Account,
             Tag::Piece,
+            Tag::Missing,
             Tag::AccountEnd,
             Tag::End,
         ]
@@ -343,15 +465,20 @@ mod tests {
         let head = Head {
             format: FORMAT,
             domain: "chat.example".to_owned(),
+            store: "00".to_owned(),
             begun_ms: 0,
+            instead: None,
         };
         let mut frames = Vec::new();
         for (tag, bytes) in [
-            (Tag::Setting, &b"name\0val\0ue"[..]),
-            (Tag::Account, b"a@chat.example"),
+            (Tag::Account, &b"a@chat.example"[..]),
             (Tag::Piece, b"<user name='a'/>"),
             (Tag::AccountEnd, b"a@chat.example"),
-            (Tag::End, b"{\"missing\":[]}"),
+            (Tag::Again, b"{\"behind\":\"a@chat.example\",\"at_ms\":7}"),
+            (Tag::Setting, b"name\0val\0ue"),
+            (Tag::Setting, b"configuration-network\0{}"),
+            (Tag::Setting, b"restoring\0"),
+            (Tag::End, b""),
         ] {
             write_frame(&mut frames, tag, bytes).expect("memory");
         }
@@ -365,9 +492,24 @@ mod tests {
             text.ends_with("<user name='a'/></host></server-data>"),
             "{text}"
         );
+        // The network of the machine is its own.
         assert_eq!(aside.settings, [("name".to_owned(), b"val\0ue".to_vec())]);
+        assert_eq!(aside.again.map(|again| again.at_ms), Some(7));
         assert!(read(&frames[..frames.len() - 1]).is_err());
         let other = String::from_utf8_lossy(&frames).replace("chat.", "char.");
         assert!(read(other.as_bytes()).is_err());
+    }
+    #[test]
+    fn only_what_the_same_store_has_begun_lately_is_gone_on_with() {
+        let so_far = SoFar {
+            last: "a@chat.example".to_owned(),
+            store: "ab".to_owned(),
+            begun_ms: 1_000,
+        };
+        assert_eq!(so_far.why_not("ab", 1_000 + GO_ON_WITHIN_MS), None);
+        // A clock that was set back does no harm.
+        assert_eq!(so_far.why_not("ab", 0), None);
+        assert!(so_far.why_not("ab", 1_001 + GO_ON_WITHIN_MS).is_some());
+        assert!(so_far.why_not("ac", 1_000).is_some());
     }
 }

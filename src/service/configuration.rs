@@ -1,13 +1,15 @@
 //! The configuration in the store: on a machine it is the one that counts, once somebody has
 //! claimed the machine (DESIGN §8).
 
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, Machine};
 use crate::store::{State, Store, StoreError, Tx};
 
 /// The name of the value.
-const NAME: &str = "configuration";
+pub const NAME: &str = "configuration";
 /// The name of another one: how the network of this very machine is reached.
 pub const NETWORK: &str = "configuration-network";
 
@@ -33,6 +35,45 @@ impl Source {
             origin: "`cairn claim`".to_owned(),
         }
         .of_machine()
+    }
+
+    /// As a machine elsewhere can use it: without what names files or addresses of the one where it
+    /// was. Those keys are returned too.
+    #[must_use]
+    pub fn elsewhere(self) -> (Source, Vec<String>) {
+        let Ok(mut table) = self.toml.parse::<toml::Table>() else {
+            return (self, Vec::new());
+        };
+        let mut left_out = Vec::new();
+        let mut leave_out = |section: &str, is_of_there: &dyn Fn(&str, &toml::Value) -> bool| {
+            let section_table = table.get_mut(section).and_then(toml::Value::as_table_mut);
+            section_table.into_iter().for_each(|table| {
+                table.retain(|key, value| {
+                    let goes = is_of_there(key, value);
+                    if goes {
+                        left_out.push(format!("{section}.{key}"));
+                    }
+                    !goes
+                });
+            });
+        };
+        leave_out("tls", &|key, _| matches!(key, "certificate" | "key"));
+        leave_out("store", &|key, _| key == "path");
+        leave_out("listen", &|_, value| {
+            let addresses = value.as_array().into_iter().flatten();
+            let mut addresses = addresses.filter_map(|address| address.as_str()?.parse().ok());
+            addresses.any(|address: SocketAddr| !address.ip().is_unspecified())
+        });
+        match left_out.is_empty() {
+            true => (self, left_out),
+            false => (
+                Source {
+                    toml: table.to_string(),
+                    ..self
+                },
+                left_out,
+            ),
+        }
     }
 
     /// As a machine uses it: without `[listen] https` nobody could administer it.
@@ -151,6 +192,29 @@ pub fn changed(toml: &str, key: &str, value: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_names_a_place_of_the_old_machine_does_not_move_to_a_new_one() {
+        let source = |toml: &str| Source {
+            toml: toml.to_owned(),
+            origin: "a test".to_owned(),
+        };
+        let there = "domain = \"a.example\"\n[listen]\nc2s = [\"192.0.2.1:5222\"]\nhttps = \
+                     [\"[::]:443\"]\n[tls]\ncertificate = \"a.pem\"\nkey = \"b.pem\"\n[limits]\n\
+                     ping_s = 60\n[store]\npath = \"x\"\n";
+        let (here, left_out) = source(there).elsewhere();
+        assert_eq!(
+            left_out,
+            ["tls.certificate", "tls.key", "store.path", "listen.c2s"]
+        );
+        let config = Config::parse(&here.toml, &Machine::of_memory(1 << 30)).expect("valid");
+        assert_eq!(config.limits.ping_s, 60);
+        assert!(config.listen.c2s[0].ip().is_unspecified());
+        assert_eq!(config.tls.certificate, None);
+        for same in ["domain = \"a.example\"\n", "no toml"] {
+            assert_eq!(source(same).elsewhere(), (source(same), Vec::new()));
+        }
+    }
 
     #[test]
     fn one_key_is_changed_and_the_others_stay() {

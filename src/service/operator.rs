@@ -14,7 +14,7 @@ mod refused;
 mod tokens;
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -26,8 +26,9 @@ use super::report;
 use crate::addr::Jid;
 use crate::crypto::{Credentials, Password};
 use crate::router::Core;
+use crate::store::restoring::RESTORING;
 use crate::store::xep0227::{self, Existing, ImportOptions};
-use crate::store::{Position, Recovery, Step, StoreError, Tx};
+use crate::store::{Position, Recovery, State, Step, StoreError, Tx};
 use crate::xep::account::{self, NewPassword};
 
 pub use administrators::LogIn;
@@ -66,6 +67,8 @@ const NOTES_MAX: usize = 50;
 pub struct Operator {
     core: Arc<Core>,
     around: Around,
+    /// Held by whoever restores a backup.
+    restoring: Mutex<()>,
 }
 
 /// What there is around a server that runs, for the commands that need it.
@@ -95,7 +98,11 @@ impl Operator {
     /// The same in a server that runs.
     #[must_use]
     pub fn with(core: Arc<Core>, around: Around) -> Self {
-        Self { core, around }
+        Self {
+            core,
+            around,
+            restoring: Mutex::new(()),
+        }
     }
 
     /// The server's parts.
@@ -140,8 +147,11 @@ impl Operator {
             ["cert", "show"] => self.show_certificate(output),
             ["cert", "set"] => self.set_certificate(input, output),
             ["backup"] => self.back_up(None, output),
-            ["backup", after] => self.back_up(Some(after), output),
-            ["restore"] => self.restore(input, output),
+            ["backup", last, store, begun_ms] => {
+                self.back_up(Some([last, store, begun_ms]), output)
+            }
+            ["restore"] => self.restore(backup::By::Operator, input, output),
+            ["restore", "by-code"] => self.restore(backup::By::Code, input, output),
             ["claim", jid] => self.claim(jid, input, output),
             ["reboot"] => self.reboot(output),
             ["rollback"] => self.roll_back(output),
@@ -324,6 +334,9 @@ impl Operator {
     }
 
     fn import(&self, input: &mut dyn Read, output: &mut dyn Write) -> Result<(), String> {
+        if self.core.store.read(State::is_restoring) {
+            return Err(RESTORING.to_owned());
+        }
         let imported = xep0227::import(
             &self.core.store,
             Box::new(input),
@@ -343,6 +356,7 @@ impl Operator {
                     thread::sleep(LOOK_EVERY);
                     Ok(())
                 },
+                limits: None,
                 now_ms: self.now_ms(),
             },
         );

@@ -33,6 +33,26 @@ pub struct StoreLimits {
     pub setting_bytes_max: usize,
 }
 
+impl StoreLimits {
+    /// The same for the server, and none on what one account may keep: for what was kept under
+    /// other limits elsewhere.
+    #[must_use]
+    pub fn of_the_server_alone(&self) -> StoreLimits {
+        StoreLimits {
+            messages_max: usize::MAX,
+            message_bytes_max: u64::MAX,
+            roster_items_max: usize::MAX,
+            roster_item_bytes_max: usize::MAX,
+            subscription_requests_max: usize::MAX,
+            subscription_request_bytes_max: usize::MAX,
+            vcard_bytes_max: usize::MAX,
+            private_elements_max: usize::MAX,
+            private_bytes_max: usize::MAX,
+            ..self.clone()
+        }
+    }
+}
+
 impl Default for StoreLimits {
     fn default() -> StoreLimits {
         StoreLimits {

@@ -17,6 +17,7 @@ pub mod log;
 pub mod read;
 pub mod records;
 pub mod report;
+pub mod restoring;
 pub mod sim;
 pub mod state;
 pub mod superblock;

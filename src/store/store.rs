@@ -223,6 +223,18 @@ impl Store {
         Ok(result)
     }
 
+    /// Like [`update`](Store::update), within other limits than the store's own: for what was kept
+    /// within others elsewhere.
+    pub fn update_within<R, E: From<StoreError>>(
+        &self,
+        limits: &StoreLimits,
+        change: impl FnOnce(&mut Tx<'_>) -> Result<R, E>,
+    ) -> Result<(R, Position), E> {
+        let result = self.gather(limits, change)?;
+        self.commit_soon();
+        Ok(result)
+    }
+
     /// Like [`update`](Store::update), but the commit begins only at
     /// [`commit_soon`](Store::commit_soon): whoever has more to append first lets
     /// one commit carry all of it.
@@ -230,8 +242,16 @@ impl Store {
         &self,
         change: impl FnOnce(&mut Tx<'_>) -> Result<R, E>,
     ) -> Result<(R, Position), E> {
+        self.gather(&self.limits, change)
+    }
+
+    fn gather<R, E: From<StoreError>>(
+        &self,
+        limits: &StoreLimits,
+        change: impl FnOnce(&mut Tx<'_>) -> Result<R, E>,
+    ) -> Result<(R, Position), E> {
         self.change(|inner| {
-            let result = inner.apply(&self.limits, change)?;
+            let result = inner.apply(limits, change)?;
             if result.1 > inner.awaited {
                 inner.awaited = result.1;
                 inner.due = true;
@@ -297,6 +317,11 @@ impl Store {
     /// What the store allows.
     pub fn limits(&self) -> &StoreLimits {
         &self.limits
+    }
+
+    /// The random name that the store got when it was made.
+    pub fn id(&self) -> [u8; 16] {
+        self.lock().log.identity().store_id
     }
 
     /// Other limits from now on: the configuration may be in the store itself. What is held already

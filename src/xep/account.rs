@@ -174,6 +174,7 @@ impl NewPassword {
 
     /// Makes the account.
     pub fn create(&self, tx: &mut Tx<'_>, owner: &str, now_ms: u64) -> Result<(), StoreError> {
+        tx.require_no_restore()?;
         tx.put_account(owner, &self.credentials, now_ms)?;
         match &self.administrator {
             Some(hash) => tx.put_administrator(owner, hash),
@@ -256,7 +257,10 @@ pub fn create(
     now_ms: u64,
 ) -> Result<Position, Refusal> {
     debug_assert!(address.is_bare() && address.local().is_some());
-    let created = store.update(|tx| tx.put_account(address.as_str(), credentials, now_ms));
+    let created = store.update(|tx| {
+        tx.require_no_restore()?;
+        tx.put_account(address.as_str(), credentials, now_ms)
+    });
     match created {
         Ok(((), position)) => Ok(position),
         Err(StoreError::AccountExists) => Err(Refusal::Taken),

@@ -7,12 +7,18 @@ use crate::support::http::{basic, bearer};
 use crate::support::server::PASSWORD;
 use crate::support::*;
 
-const ALICE: &str = "alice@cairn.example";
-const PHRASE: &str = "a long passphrase\n";
+pub const ALICE: &str = "alice@cairn.example";
+pub const PHRASE: &str = "a long passphrase\n";
 
 /// What is kept of `alice` and `bob`: a roster, a waiting message.
 fn filled() -> Server {
     let server = server();
+    fill(&server);
+    server
+}
+
+/// Makes it.
+pub fn fill(server: &Server) {
     server.add("bob");
     let mut alice = server.online("alice", "a");
     let item = "<query xmlns='jabber:iq:roster'><item jid='bob@cairn.example' name='Bob &amp; co'>\
@@ -20,11 +26,10 @@ fn filled() -> Server {
     alice.iq_ok("set", None, item);
     alice.say("bob@cairn.example", "read this after the restore");
     alice.settle();
-    server
 }
 
 /// A file with the passphrase, and the path of the backup, both as arguments.
-fn files(server: &Server, phrase: &str) -> [String; 2] {
+pub fn files(server: &Server, phrase: &str) -> [String; 2] {
     let file = |name: &str| {
         server
             .directory()
@@ -40,7 +45,7 @@ fn files(server: &Server, phrase: &str) -> [String; 2] {
 
 /// Everything that `filled` made is there.
 #[track_caller]
-fn is_whole(server: &Server) {
+pub fn is_whole(server: &Server) {
     let mut bob = Client::authenticate(server.tls_wire(), "bob", PASSWORD);
     bob.bind(None);
     bob.present(0);
@@ -165,22 +170,36 @@ fn a_version_of_the_roster_from_before_a_restore_means_nothing_afterwards() {
 }
 
 #[test]
-fn a_backup_goes_on_behind_an_account() {
+fn a_backup_goes_on_behind_an_account_of_the_same_store() {
     let server = filled();
     let token = token(&server);
     let mut http = server.http();
     let mut frames = |path: &str| http.stream("GET", path, &bearer(&token));
-    let all = frames("/admin/backup");
-    let rest = frames("/admin/backup?after=alice%40cairn.example");
     let holds = |frames: &[u8], text: &str| {
         frames
             .windows(text.len())
             .any(|part| part == text.as_bytes())
     };
+    let all = frames("/admin/backup");
     assert!(holds(&all, "<user name='alice'") && holds(&all, "self-signed-key"));
-    assert!(!holds(&rest, "<user name='alice'") && !holds(&rest, "self-signed-key"));
-    assert!(holds(&rest, "<user name='bob'") && holds(&rest, "\"missing\""));
-    assert!(all.ends_with(&rest));
+    let length = all[1..5]
+        .iter()
+        .fold(0, |sum, byte| sum << 8 | usize::from(*byte));
+    let head: serde_json::Value = serde_json::from_slice(&all[5..5 + length]).expect("JSON");
+    let (store, begun) = (&head["store"].as_str().expect("a name"), &head["begun_ms"]);
+    let behind = "/admin/backup?after=alice%40cairn.example";
+    let rest = frames(&format!("{behind}&store={store}&begun={begun}"));
+    assert_eq!(rest[0], b'r', "it goes on");
+    assert!(!holds(&rest, "<user name='alice'") && holds(&rest, "<user name='bob'"));
+    // What the server keeps for itself is that of the end.
+    assert!(holds(&rest, "self-signed-key"));
+    for (other, why) in [
+        (format!("{behind}&store=ab&begun={begun}"), "another store"),
+        (format!("{behind}&store={store}&begun=1"), "more than a day"),
+    ] {
+        let anew = frames(&other);
+        assert!(holds(&anew, why) && holds(&anew, "<user name='alice'"));
+    }
     assert_eq!(
         server.http().ask("GET", "/admin/backup", "", "").status,
         401

@@ -32,6 +32,9 @@ mod presence;
 mod quotas;
 mod real_clients;
 mod restart;
+// A release has no pretended machine.
+#[cfg(debug_assertions)]
+mod restore;
 mod room;
 mod roster;
 mod sasl;

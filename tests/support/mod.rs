@@ -4,6 +4,7 @@
 
 pub mod client;
 pub mod element;
+pub mod gate;
 pub mod http;
 pub mod python;
 pub mod scram;

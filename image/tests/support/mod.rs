@@ -127,6 +127,13 @@ impl Disk {
         self.take_seed();
     }
 
+    /// Gives the store that it is to have what stands in an export of XEP-0227.
+    pub fn seed_export(&self, text: &str) {
+        let file = self.file("export.xml");
+        fs::write(&file, text).expect("it is written");
+        succeeds(self.seeding().args(["store", "import"]).arg(&file));
+    }
+
     /// `cairn` on the store that the disk is to have.
     fn seeding(&self) -> Command {
         let config = self.file("seed.toml");

@@ -14,11 +14,12 @@ use zeroize::Zeroizing;
 use super::Failure;
 use super::user::{Asked, ask, first_line};
 use crate::net::tls::{Entry, Pin, TlsClient};
-use crate::service::backup::{Tag, read_frame, write_frame};
 use crate::service::operator::PASSWORD_LINE_BYTES_MAX;
+pub(super) use backup::{back_up, restore};
 pub(super) use http::Client;
 use http::{Body, Reply};
 
+mod backup;
 mod http;
 
 /// How long the server may be silent: it may read all of its store for an answer.
@@ -140,95 +141,6 @@ fn request<'a>(
             )));
         }
     })
-}
-
-/// How often a backup is gone on with that was broken off at the same place.
-const TRIES: u32 = 5;
-
-/// Between two of them.
-const PAUSE: Duration = Duration::from_secs(2);
-
-/// Takes a backup: its frames go to `sink`, an account as soon as it is there whole. A connection
-/// that breaks is made anew, and the backup goes on behind the last account.
-pub(super) fn back_up(remote: &Remote, sink: &mut dyn Write) -> Result<(), Failure> {
-    let authorization = remote.authorization()?;
-    let mut progress = Progress::default();
-    let mut tries = 0;
-    loop {
-        let before = progress.clone();
-        let mut client = remote.connect(Some(authorization.clone()))?;
-        let Err(error) = back_up_on(&mut client, &mut progress, sink)? else {
-            return Ok(());
-        };
-        tries = match progress == before {
-            true => tries + 1,
-            false => 0,
-        };
-        if tries >= TRIES {
-            return Err(broken(&error));
-        }
-        std::thread::sleep(PAUSE);
-    }
-}
-
-/// How far a backup is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Progress {
-    /// What stands before the accounts is written.
-    began: bool,
-    /// The last account that is written.
-    last: String,
-}
-
-/// The inner error is that of a connection that broke.
-fn back_up_on(
-    client: &mut Client,
-    progress: &mut Progress,
-    sink: &mut dyn Write,
-) -> Result<io::Result<()>, Failure> {
-    let path = match progress.began {
-        false => "/admin/backup".to_owned(),
-        true => format!("/admin/backup?after={}", encoded(&progress.last)),
-    };
-    let mut reply = client.request("GET", &path, Body::None)?;
-    if reply.status != 200 {
-        return tell(reply).map(|_| Ok(()));
-    }
-    let mut waiting = Vec::new();
-    loop {
-        let (tag, bytes) = match read_frame(&mut reply) {
-            Ok(frame) => frame,
-            Err(error) => return Ok(Err(error)),
-        };
-        // What stands before the first account goes with it, or not at all.
-        write_frame(&mut waiting, tag, &bytes)?;
-        if matches!(tag, Tag::AccountEnd | Tag::End) {
-            sink.write_all(&waiting)?;
-            waiting.clear();
-            progress.began = true;
-        }
-        match tag {
-            Tag::AccountEnd => progress.last = String::from_utf8_lossy(&bytes).into_owned(),
-            Tag::End => return Ok(Ok(())),
-            _ => {}
-        }
-    }
-}
-
-/// Restores a backup of so many bytes on a server that nobody has claimed.
-pub(super) fn restore(
-    remote: &Remote,
-    code: &str,
-    input: &mut dyn Read,
-    bytes: u64,
-    output: &mut dyn Write,
-) -> Result<(), Failure> {
-    let authorization = Zeroizing::new(format!("Claim {code}"));
-    let mut client = remote.connect(Some(authorization))?;
-    say(
-        client.request("PUT", "/restore", Body::Bytes(input, bytes))?,
-        output,
-    )
 }
 
 /// One request of which the answer is wanted as it is.

@@ -16,11 +16,13 @@ use crate::http::body;
 use crate::http::routes::{Asked, parameter};
 use crate::http::serve::Visitor;
 
-/// `GET backup`, or `GET backup?after=JID` to go on behind an account.
+/// `GET backup`, or `GET backup?after=JID&store=NAME&begun=MS` to go on with one behind an account.
 pub(in crate::http) fn take(asked: &Asked) -> Result<Answer, Answer> {
-    let after = parameter(&asked.request, "after");
+    let so_far = ["after", "store", "begun"].map(|name| parameter(&asked.request, name));
     let mut words = vec!["backup"];
-    words.extend(after.as_deref());
+    if let [Some(after), Some(store), Some(begun)] = &so_far {
+        words.extend([after.as_str(), store, begun]);
+    }
     let (mut writer, pieces) = body::answer_pieces();
     // It goes on by itself as long as somebody reads the answer.
     drop(on_a_thread(
@@ -52,5 +54,5 @@ pub(in crate::http) async fn restore(
             answer::error(StatusCode::FORBIDDEN, why)
         })?;
     check_code(site, visitor, code)?;
-    perform_streaming(site, &["restore"], request.into_body()).await
+    perform_streaming(site, &["restore", "by-code"], request.into_body()).await
 }

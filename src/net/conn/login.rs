@@ -17,7 +17,7 @@ use crate::router::{
 use crate::stanza::{
     Condition, SaslCondition, SaslFailure, Stanza, StanzaError, StreamErrorCondition,
 };
-use crate::store::{Account, Position};
+use crate::store::{Account, Position, State};
 use crate::stream::Action;
 use crate::stream::c2s::C2s;
 use crate::stream::sasl::Mechanism;
@@ -216,6 +216,12 @@ impl Connection {
     }
 
     fn look_up(&mut self, account: Jid, mechanism: Mechanism) {
+        if self.front.core.store.read(State::is_restoring) {
+            let why = "a backup is being restored: try again later";
+            let failure = SaslFailure::new(SaslCondition::TemporaryAuthFailure, why);
+            self.stream.refuse_authentication(failure, "restoring");
+            return;
+        }
         let now_ms = self.now_ms();
         let owner = account.as_str();
         let throttle = &self.front.throttle;

@@ -21,9 +21,10 @@ use crate::config::{Config, DataDisk, Machine};
 use crate::machine::link::{Line, Opened, ToMachine, ToServer};
 use crate::machine::source::Found;
 use crate::service::log_ring::LogRing;
-use crate::service::machine::MachineStatus;
+use crate::machine::status::MachineStatus;
 use crate::service::open;
 use crate::service::operator::Operator;
+use crate::store::State;
 use crate::store::disk::FileDevice;
 
 /// What PID 1 hands over.
@@ -110,7 +111,8 @@ fn settle(
         }
         Choice::Use(chosen) => {
             if chosen.config.data == DataDisk::SecondDisk && on_system_disk {
-                if opened.store.read(|state| state.account_count() == 0) {
+                let is_empty = |state: &State| state.account_count() == 0 || state.is_restoring();
+                if opened.store.read(is_empty) {
                     tell(line, &ToMachine::SecondDisk);
                     return wait_to_stop(line).map(|()| None);
                 }

@@ -11,11 +11,11 @@ use crate::addr::Jid;
 use crate::crypto::constant_time_eq;
 use crate::crypto::token::token_digest;
 use crate::service::configuration::{self, Source};
-use crate::store::StoreError;
+use crate::store::{StoreError, Tx};
 use crate::xep::account::{self, NewPassword};
 
 /// The value that keeps the digests of codes that were used.
-const USED: &str = "claimed";
+pub(super) const USED: &str = "claimed";
 
 /// Letters and digits that nobody mistakes for another.
 const ALPHABET: &[u8; 32] = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789";
@@ -89,7 +89,7 @@ impl Operator {
                 configuration::keep(tx, &Source::of_domain(jid.domain()))?;
             }
             new.create(tx, jid.as_str(), self.now_ms())?;
-            tx.put_setting(USED, &[&used[..], &digest].concat())
+            use_up(tx, &used, &digest)
         })?;
         if let Some(machine) = &self.around.machine {
             machine.show_claim_code(None);
@@ -116,6 +116,11 @@ fn account_anywhere(jid: &str) -> Result<Jid, Refused> {
             "{jid} is no account: give one such as alice@chat.example"
         ))),
     }
+}
+
+/// A code is not good again, beside those that were used before.
+pub(super) fn use_up(tx: &mut Tx<'_>, used: &[u8], digest: &[u8; 32]) -> Result<(), StoreError> {
+    tx.put_setting(USED, &[used, digest].concat())
 }
 
 fn is_used(used: Option<&[u8]>, digest: &[u8; 32]) -> bool {

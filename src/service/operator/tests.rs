@@ -168,7 +168,7 @@ fn what_was_done_is_there_after_the_store_was_opened_again() {
     office.close().expect("in order");
     let office = Office::open(config(&folder), Access::Write).expect("it is there");
     assert!(office.recovery.clean);
-    let is_there = |state: &crate::store::State| state.account("alice@chat.example").is_some();
+    let is_there = |state: &State| state.account("alice@chat.example").is_some();
     assert!(office.core.store.read(is_there));
     let locked = Office::open(config(&folder), Access::Write);
     assert!(matches!(locked, Err(OpenFailure::Locked)));

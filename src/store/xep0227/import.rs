@@ -10,7 +10,7 @@ use super::{NS, NS_XINCLUDE};
 use crate::addr::Jid;
 use crate::crypto::Credentials;
 use crate::store::state::RosterEntry;
-use crate::store::{Store, StoreError, Tx};
+use crate::store::{Store, StoreError, StoreLimits, Tx};
 use crate::xml::Element;
 
 /// How a document is taken over.
@@ -27,6 +27,8 @@ pub struct ImportOptions<'a> {
     /// Lets what waits be written and the file grow, when the store takes no
     /// more before that: [`Store::tidy`] where no loop runs, else a short sleep.
     pub pause: &'a mut dyn FnMut() -> Result<(), StoreError>,
+    /// Limits instead of the store's own.
+    pub limits: Option<StoreLimits>,
     /// Unix time in milliseconds: when accounts and messages of unknown age came.
     pub now_ms: u64,
 }
@@ -494,7 +496,11 @@ impl Import<'_> {
     ) -> Result<Result<(), StoreError>, Stop> {
         let mut tries_left = FULL_TRIES;
         loop {
-            match self.store.update(&change) {
+            let updated = match &self.options.limits {
+                None => self.store.update(&change),
+                Some(limits) => self.store.update_within(limits, &change),
+            };
+            match updated {
                 Ok(((), _)) => return Ok(Ok(())),
                 Err(StoreError::Overloaded) => (self.options.pause)().map_err(Stop::Store)?,
                 // A file is full as well when it has not grown yet.

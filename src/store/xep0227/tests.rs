@@ -125,6 +125,7 @@ fn imported_with(
         new_credentials: &mut new_credentials,
         include: &mut include,
         pause: &mut pause,
+        limits: None,
         now_ms: NOW_MS,
     };
     // Byte by byte, because a file comes in pieces that nobody chooses.

@@ -16,7 +16,7 @@ use crate::addr::Jid;
 
 pub use admission::Admission;
 pub use keys::{
-    Admin, Auth, Config, Contact, CredentialKind, DataDisk, DialbackMode, Dns, Federation,
+    Acme, Admin, Auth, Config, Contact, CredentialKind, DataDisk, DialbackMode, Dns, Federation,
     FederationMode, Limits, Listen, Log, LogFormat, LogLevel, Registration, RegistrationMode,
     Store, Tls,
 };
@@ -174,6 +174,7 @@ impl Config {
             ("store.path", Some(&self.store.path)),
             ("tls.certificate", self.tls.certificate.as_ref()),
             ("tls.key", self.tls.key.as_ref()),
+            ("acme.trust", self.acme.trust.as_ref()),
             ("federation.trust", self.federation.trust.as_ref()),
             ("dns.trust_anchor", self.dns.trust_anchor.as_ref()),
         ];
@@ -201,6 +202,9 @@ impl Config {
                     "{entry:?} is no domain; write \"example.org\", or \".example.org\" for its subdomains"
                 ),
             );
+        }
+        if let Err((key, message)) = self.acme.check() {
+            return fail(&format!("acme.{key}"), message);
         }
         if let Some(server) = self.dns.unreadable() {
             return fail(
@@ -235,6 +239,7 @@ impl Config {
         let paths = [
             &mut self.tls.certificate,
             &mut self.tls.key,
+            &mut self.acme.trust,
             &mut self.federation.trust,
             &mut self.dns.trust_anchor,
         ];

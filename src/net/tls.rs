@@ -36,6 +36,7 @@ pub use carrier::Carrier;
 pub use client::{ClientError, Pin, TlsClient};
 pub use connector::{Connect, OwnKey, ServerStream};
 pub use peer::{Authorities, Dane, PeerCertificate};
+pub use web::connect_web;
 
 mod acceptor;
 mod carrier;
@@ -43,6 +44,7 @@ mod client;
 mod connector;
 mod learnt;
 mod peer;
+mod web;
 
 /// Largest TLS record on the wire that rustls accepts.
 const RECORD_BYTES_MAX: usize = 16_384 + 2_048 + 5;

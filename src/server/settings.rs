@@ -39,8 +39,8 @@ pub(super) fn certificate(config: &Config, store: &Store) -> Result<Pem, String>
     if let Some((pem, source)) = current {
         let complaints = pem.complaints(&config.domain, SystemTime::now());
         match source {
-            Source::SelfSigned => tell_self_signed(),
-            Source::Files | Source::Store => {
+            Source::SelfSigned => tell_self_signed(config),
+            Source::Files | Source::Store | Source::Acme => {
                 for complaint in complaints {
                     tracing::warn!("{complaint}: clients will not trust it");
                 }
@@ -48,7 +48,7 @@ pub(super) fn certificate(config: &Config, store: &Store) -> Result<Pem, String>
         }
         return Ok(pem);
     }
-    tell_self_signed();
+    tell_self_signed(config);
     let pem = Pem::self_signed(&config.domain, SystemTime::now())?;
     store
         .update(|tx| certificates::keep(tx, &config.domain, Source::SelfSigned, &pem))
@@ -56,6 +56,11 @@ pub(super) fn certificate(config: &Config, store: &Store) -> Result<Pem, String>
     Ok(pem)
 }
 
-fn tell_self_signed() {
-    tracing::warn!("the certificate is self-signed: set [tls] certificate and key");
+fn tell_self_signed(config: &Config) {
+    match config.acme.url() {
+        Some(_) => tracing::warn!("the certificate is self-signed until the authority gives one"),
+        None => tracing::warn!(
+            "the certificate is self-signed: set [acme] directory, or [tls] certificate and key"
+        ),
+    }
 }

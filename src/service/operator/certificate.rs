@@ -24,6 +24,7 @@ impl Operator {
         let from = match source {
             Source::Files => "the files that [tls] names",
             Source::Store => "the store, by `cairn cert set`",
+            Source::Acme => "the authority that [acme] names",
             Source::SelfSigned => "the server itself: self-signed",
         };
         let mut text = format!("from                 {from}\n");
@@ -57,6 +58,11 @@ impl Operator {
         if config.tls.certificate.is_some() {
             return Err(Refused::conflict(
                 "[tls] names the files of the certificate: replace those, then send SIGHUP",
+            ));
+        }
+        if config.acme.url().is_some() {
+            return Err(Refused::conflict(
+                "[acme] looks after the certificate: to set one by hand, remove its directory",
             ));
         }
         let mut text = Zeroizing::new(String::new());

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rcgen::{
-    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
+    CertificateParams, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
 };
 use ring::digest;
 use x509_parser::certificate::X509Certificate;
@@ -138,6 +138,21 @@ impl Pem {
             not_before_s: certificate.validity().not_before.timestamp(),
             not_after_s: certificate.validity().not_after.timestamp(),
             identifier: issuer_key.map(|key| (key.0.to_vec(), certificate.raw_serial().to_vec())),
+        })
+    }
+
+    /// The certificate that proves `name` by TLS (RFC 8737 §3): self-signed, with the digest of a
+    /// key authorization.
+    pub fn proof(name: &str, digest: &[u8]) -> Result<Self, String> {
+        let explain = |error: rcgen::Error| format!("cannot prove {name} by TLS: {error}");
+        let mut params = CertificateParams::new([name.to_owned()]).map_err(explain)?;
+        params.distinguished_name = DistinguishedName::new();
+        params.custom_extensions = vec![CustomExtension::new_acme_identifier(digest)];
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(explain)?;
+        let certificate = params.self_signed(&key).map_err(explain)?;
+        Ok(Self {
+            chain: certificate.pem(),
+            key: Zeroizing::new(key.serialize_pem()),
         })
     }
 

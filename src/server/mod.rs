@@ -250,7 +250,7 @@ impl Server {
             (start::listeners(&core.config)?, http)
         };
         let challenges = Arc::new(Challenges::default());
-        let keeper = Keeper::new(&core, &challenges, start::reload(&core, &tls))?;
+        let keeper = Keeper::new(&core, &challenges, &tls, start::reload(&core, &tls))?;
         let front = Arc::new(Front {
             tls,
             streams: Arc::new(streams(&core, secret)),

@@ -57,7 +57,10 @@ impl Pebble {
     pub fn prepare() -> Option<Pebble> {
         let installed = |name| {
             let mut command = Command::new(name);
-            command.arg("-h").stdout(Stdio::null()).stderr(Stdio::null());
+            command
+                .arg("-h")
+                .stdout(Stdio::null())
+                .stderr(Stdio::null());
             command.status().is_ok()
         };
         if !installed("pebble") || !installed("pebble-challtestsrv") {
@@ -208,8 +211,8 @@ impl Drop for Pebble {
     }
 }
 
-/// Waits until a new certificate is in use.
+/// Waits until its first certificate is in use.
 #[track_caller]
 pub fn wait_for_certificate(server: &Server) {
-    server.wait_for_log(&["a new certificate is in use", DOMAIN]);
+    server.wait_for_log(&["the first certificate is in use", DOMAIN]);
 }

@@ -23,7 +23,7 @@ use crate::addr::domain::to_ascii;
 use crate::config::Config;
 use crate::net::certificate::{Life, Pem};
 use crate::net::dns::Resolver;
-use crate::net::tls::Authorities;
+use crate::net::tls::{Authorities, TlsAcceptor};
 use crate::router::Core;
 use crate::service::certificates::{self, Source};
 use crate::store::{State, StoreError};
@@ -53,6 +53,7 @@ pub struct Keeper {
     ways: Vec<Way>,
     client: Client,
     challenges: Arc<Challenges>,
+    tls: Arc<TlsAcceptor>,
     reload: Reload,
     wake: Notify,
 }
@@ -63,6 +64,7 @@ impl Keeper {
     pub fn new(
         core: &Arc<Core>,
         challenges: &Arc<Challenges>,
+        tls: &Arc<TlsAcceptor>,
         reload: Reload,
     ) -> Result<Option<Keeper>, String> {
         let config = &core.config;
@@ -95,6 +97,7 @@ impl Keeper {
             ways,
             client: Client::new(resolver, authorities(config)?),
             challenges: Arc::clone(challenges),
+            tls: Arc::clone(tls),
             reload,
             wake: Notify::new(),
             core: Arc::clone(core),
@@ -191,6 +194,7 @@ impl Keeper {
             names: &self.names,
             way: self.ways[turn],
             challenges: &self.challenges,
+            tls: &self.tls,
             account: self.setting(&self.account_name()),
             begun,
             replaces,
@@ -204,7 +208,7 @@ impl Keeper {
         let now_ms = (self.core.clock)();
         let place = self.place();
         let domain = &self.core.config.domain;
-        let mut record = self.remembered().0;
+        let (mut record, before) = self.remembered();
         record.succeeded(now_ms, &held, place);
         let kept = self.core.store.update(|tx| {
             certificates::keep(tx, domain, Source::Acme, pem)?;
@@ -212,7 +216,10 @@ impl Keeper {
         });
         kept.map_err(|error| format!("the certificate cannot be kept: {error}"))?;
         (self.reload)()?;
-        tracing::info!(names = ?held.names, "a new certificate is in use; sessions stay");
+        match before {
+            None => tracing::info!(names = ?held.names, "the first certificate is in use"),
+            Some(_) => tracing::info!(names = ?held.names, "the renewed certificate is in use"),
+        }
         Ok(())
     }
 
@@ -244,10 +251,7 @@ impl Keeper {
             let record = state.setting(RECORD);
             let record = record.and_then(|json| serde_json::from_slice(json).ok());
             let pem = certificates::kept(state, domain, Source::Acme);
-            (
-                record.unwrap_or_default(),
-                pem.as_ref().and_then(held),
-            )
+            (record.unwrap_or_default(), pem.as_ref().and_then(held))
         })
     }
 
@@ -321,7 +325,8 @@ fn held(pem: &Pem) -> Option<(Held, Life)> {
 fn ways(config: &Config) -> Vec<Way> {
     let listen = &config.listen;
     let by_http = (!listen.http.is_empty()).then_some(Way::Http);
-    by_http.into_iter().collect()
+    let by_tls = (!listen.https.is_empty()).then_some(Way::Tls);
+    by_http.into_iter().chain(by_tls).collect()
 }
 
 /// Names with dots, and no addresses: a domain of one label is nobody's.

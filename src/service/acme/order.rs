@@ -18,6 +18,7 @@ use super::client::Client;
 use super::plan::Failure;
 use super::words;
 use crate::net::certificate::{Life, Pem};
+use crate::net::tls::{ShownProof, TlsAcceptor};
 
 /// How long the authority may take to look, and later to sign.
 const DECIDES_WITHIN: RetryPolicy = RetryPolicy::new()
@@ -33,6 +34,14 @@ const WITHIN: Duration = Duration::from_secs(600);
 pub enum Way {
     /// By `[listen] http` (RFC 8555 §8.3).
     Http,
+    /// By `[listen] https` (RFC 8737).
+    Tls,
+}
+
+/// A proof that is shown until this is dropped.
+enum Showing {
+    Http(#[expect(dead_code, reason = "it is held")] Shown),
+    Tls(#[expect(dead_code, reason = "it is held")] ShownProof),
 }
 
 /// What an attempt needs.
@@ -44,6 +53,7 @@ pub(super) struct Attempt<'a> {
     pub(super) names: &'a [String],
     pub(super) way: Way,
     pub(super) challenges: &'a Arc<Challenges>,
+    pub(super) tls: &'a Arc<TlsAcceptor>,
     /// The account, if there is one already: the library's credentials as JSON.
     pub(super) account: Option<Zeroizing<Vec<u8>>>,
     /// An order that was begun: its URL and its key.
@@ -123,7 +133,9 @@ impl Attempt<'_> {
             .await
             .map_err(explain)?;
         let json = Zeroizing::new(serde_json::to_vec(&credentials).unwrap_or_default());
-        self.memory.keep(Keep::Account(Some(&json))).map_err(words::plain)?;
+        self.memory
+            .keep(Keep::Account(Some(&json)))
+            .map_err(words::plain)?;
         tracing::info!(account = account.id(), "the authority has given an account");
         Ok(account)
     }
@@ -146,13 +158,17 @@ impl Attempt<'_> {
             Ok(order) => order,
             Err(error) => {
                 if matches!(&error, Error::Api(it) if words::kind(it) == "accountDoesNotExist") {
-                    self.memory.keep(Keep::Account(None)).map_err(words::plain)?;
+                    self.memory
+                        .keep(Keep::Account(None))
+                        .map_err(words::plain)?;
                 }
                 return Err(self.explain(&error));
             }
         };
         let key = Pem::new_key().map_err(words::plain)?;
-        self.memory.keep(Keep::Order(order.url(), &key)).map_err(words::plain)?;
+        self.memory
+            .keep(Keep::Order(order.url(), &key))
+            .map_err(words::plain)?;
         Ok((order, key))
     }
 
@@ -191,11 +207,14 @@ impl Attempt<'_> {
             OrderStatus::Invalid => return Err((self.refusal(order).await, false)),
             _ => {}
         }
-        order.poll_certificate(&DECIDES_WITHIN).await.map_err(theirs)
+        order
+            .poll_certificate(&DECIDES_WITHIN)
+            .await
+            .map_err(theirs)
     }
 
     /// Shows what proves each name, and says that it is there (§7.5.1).
-    async fn prove(&self, order: &mut Order) -> Result<Vec<Shown>, (Failure, bool)> {
+    async fn prove(&self, order: &mut Order) -> Result<Vec<Showing>, (Failure, bool)> {
         let theirs = |error: Error| {
             let is_open = !matches!(error, Error::Api(_));
             (self.explain(&error), is_open)
@@ -210,14 +229,25 @@ impl Attempt<'_> {
             }
             let mut challenge = match self.way {
                 Way::Http => authorization.challenge(ChallengeType::Http01),
+                Way::Tls => authorization.challenge(ChallengeType::TlsAlpn01),
             }
             .ok_or_else(|| refused("the authority does not offer this way to prove a name"))?;
             let proof = challenge.key_authorization();
             let showing = match self.way {
-                Way::Http => self.challenges.show(&challenge.token, proof.as_str()),
+                Way::Http => {
+                    let showing = self.challenges.show(&challenge.token, proof.as_str());
+                    showing
+                        .map(Showing::Http)
+                        .ok_or("the authority's token is none".to_owned())
+                }
+                Way::Tls => {
+                    let name = challenge.identifier().to_string();
+                    let pem = Pem::proof(&name, proof.digest().as_ref());
+                    let showing = pem.and_then(|pem| self.tls.show_proof(&name, &pem));
+                    showing.map(Showing::Tls)
+                }
             };
-            let showing = showing.ok_or_else(|| refused("the authority's token is none"))?;
-            shown.push(showing);
+            shown.push(showing.map_err(|why| refused(&why))?);
             challenge.set_ready().await.map_err(theirs)?;
         }
         Ok(shown)

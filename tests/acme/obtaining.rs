@@ -1,5 +1,8 @@
 //! How a certificate comes, is renewed, and does not come.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
 use nix::sys::signal::Signal;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -109,11 +112,28 @@ fn an_authority_that_cannot_reach_us_is_told_in_plain_words() {
         return;
     };
     let mut server = pebble.server_with_http();
+    let administrator = format!("juliet@{DOMAIN}");
+    server.cli(
+        &["user", "add", "--admin", "--password-stdin", &administrator],
+        &format!("{}\n", server::PASSWORD),
+    );
     server.run();
     let line = server.wait_for_log(&["no certificate"]);
     for part in ["port 80", "must be open to the internet", "5 minutes"] {
         assert!(line.contains(part), "{line}");
     }
+    let told = server.cli(&["cert", "show"], "");
+    assert!(told.contains("must be open to the internet"), "{told}");
+    // The administrator hears of it, now or later.
+    let mut client = server.online("juliet", "balcony");
+    let message = client.message();
+    assert_eq!(message.attr("from"), Some(DOMAIN));
+    let body = message.body().expect("a text");
+    assert!(
+        body.contains("no new certificate for cairn.example"),
+        "{body}"
+    );
+    assert!(body.contains("must be open to the internet"), "{body}");
     // Who starts it again does not make it ask again.
     server.stop();
     server.run();
@@ -127,4 +147,36 @@ fn an_authority_that_cannot_reach_us_is_told_in_plain_words() {
     server.signal(Signal::SIGHUP);
     server.wait_for_log(&["asking for a certificate"]);
     server.wait_for_log(&["no certificate", "failures=2"]);
+}
+
+#[test]
+fn plain_http_answers_nothing_but_challenges() {
+    let server = Server::with(&[("listen.http", "[\"127.0.0.1:0\"]")]);
+    let line = server.wait_for_log(&["listening", "name=\"http\""]);
+    let address = line.split("address=").nth(1).expect("an address");
+    let ask = |request: &str| {
+        let mut tcp = TcpStream::connect(address.trim()).expect("it listens");
+        tcp.set_read_timeout(Some(wire::PATIENCE)).expect("a time");
+        // Who is refused early may not be listened to.
+        let _ = tcp.write_all(request.as_bytes());
+        let mut answer = Vec::new();
+        let _ = tcp.read_to_end(&mut answer);
+        String::from_utf8_lossy(&answer).into_owned()
+    };
+    for request in [
+        "GET / HTTP/1.1\r\nhost: a\r\n\r\n".to_owned(),
+        "GET /.well-known/acme-challenge/abc HTTP/1.1\r\nhost: a\r\n\r\n".to_owned(),
+        "GET /.well-known/acme-challenge/ HTTP/1.1\r\nhost: a\r\n\r\n".to_owned(),
+        "POST /admin/users HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nhello".to_owned(),
+    ] {
+        let answer = ask(&request);
+        assert!(answer.starts_with("HTTP/1.1 404"), "{request}{answer}");
+        assert!(answer.contains("connection: close"), "{answer}");
+    }
+    let long = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(100_000));
+    let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(200));
+    for request in [long, many, "no HTTP\r\n\r\n".to_owned()] {
+        let answer = ask(&request);
+        assert!(!answer.starts_with("HTTP/1.1 2"), "{answer}");
+    }
 }

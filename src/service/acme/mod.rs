@@ -19,12 +19,13 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 use zeroize::Zeroizing;
 
+use crate::addr::Jid;
 use crate::addr::domain::to_ascii;
 use crate::config::Config;
 use crate::net::certificate::{Life, Pem};
 use crate::net::dns::Resolver;
 use crate::net::tls::{Authorities, TlsAcceptor};
-use crate::router::Core;
+use crate::router::{self, Core};
 use crate::service::certificates::{self, Source};
 use crate::store::{State, StoreError};
 use client::Client;
@@ -237,6 +238,36 @@ impl Keeper {
             "no certificate: {}; it is tried again in {minutes} minutes, or at SIGHUP",
             failure.why
         );
+        if is_told {
+            self.tell_administrators(failure, held.map(|held| held.not_after_ms), now_ms);
+        }
+    }
+
+    /// Writes to all administrators.
+    fn tell_administrators(&self, failure: &Failure, ends_ms: Option<u64>, now_ms: u64) {
+        let names = self.names.join(", ");
+        let ends = match ends_ms {
+            None => "Clients and other servers do not trust the self-signed one.".to_owned(),
+            Some(ends_ms) if ends_ms <= now_ms => "The one that there was has ended.".to_owned(),
+            Some(ends_ms) => format!(
+                "The one that there is ends in {} hours.",
+                (ends_ms - now_ms) / 3_600_000
+            ),
+        };
+        let text = format!(
+            "This server has no new certificate for {names}: {}. {ends} It goes on trying, less and \
+             less often; once the cause is mended, `cairn cert show` will say so.",
+            failure.why
+        );
+        let administrators: Vec<Jid> = self.core.store.read(|state| {
+            let jids = state.administrators();
+            jids.filter_map(|jid| Jid::parse(jid).ok()).collect()
+        });
+        for administrator in administrators {
+            if let Err(error) = router::announce(&self.core, &administrator, &text) {
+                tracing::warn!(%administrator, condition = ?error.condition, "an administrator could not be told");
+            }
+        }
     }
 
     /// A random place in the authority's window, in thousandths.
@@ -248,8 +279,7 @@ impl Keeper {
     fn remembered(&self) -> (Record, Option<(Held, Life)>) {
         let domain = &self.core.config.domain;
         self.core.store.read(|state| {
-            let record = state.setting(RECORD);
-            let record = record.and_then(|json| serde_json::from_slice(json).ok());
+            let record = recorded(state);
             let pem = certificates::kept(state, domain, Source::Acme);
             (record.unwrap_or_default(), pem.as_ref().and_then(held))
         })
@@ -304,6 +334,11 @@ impl Memory for Keeper {
         let kept = kept.map(drop);
         kept.map_err(|error: StoreError| format!("the store does not keep the order: {error}"))
     }
+}
+
+/// How it stands with the authority, by the store.
+pub fn recorded(state: &State) -> Option<Record> {
+    serde_json::from_slice(state.setting(RECORD)?).ok()
 }
 
 fn json(record: &Record) -> Vec<u8> {

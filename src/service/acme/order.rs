@@ -287,3 +287,41 @@ pub(super) fn identifier(life: &Life) -> Option<CertificateIdentifier<'static>> 
         serial: BASE64_URL_SAFE_NO_PAD.encode(serial).into(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, Issuer, KeyIdMethod, KeyPair, SerialNumber};
+
+    use super::*;
+
+    /// The example of RFC 9773 §4.1: a serial number whose first bit is set has a zero before it.
+    #[test]
+    fn a_certificate_is_known_by_its_issuers_key_and_its_number() {
+        let key = KeyPair::generate().expect("ring makes keys");
+        let mut issuer = CertificateParams::default();
+        let issuer_key = [
+            0x69, 0x88, 0x5b, 0x6b, 0x87, 0x46, 0x40, 0x41, 0xe1, 0xb3, 0x7b, 0x84, 0x7b, 0xa0,
+            0xae, 0x2c, 0xde, 0x01, 0xc8, 0xd4,
+        ];
+        issuer.key_identifier_method = KeyIdMethod::PreSpecified(issuer_key.to_vec());
+        let issuer = Issuer::new(issuer, KeyPair::generate().expect("ring makes keys"));
+        let mut params = CertificateParams::new(["chat.example".to_owned()]).expect("a name");
+        params.serial_number = Some(SerialNumber::from(vec![0x87, 0x65, 0x43, 0x21]));
+        params.use_authority_key_identifier_extension = true;
+        let certificate = params.signed_by(&key, &issuer).expect("the issuer signs");
+        let pem = Pem {
+            chain: certificate.pem(),
+            key: Zeroizing::default(),
+        };
+        let life = pem.life().expect("it can be read");
+        assert_eq!(life.names, ["chat.example"]);
+        let identifier = identifier(&life).expect("it has both");
+        assert_eq!(
+            format!(
+                "{}.{}",
+                identifier.authority_key_identifier, identifier.serial
+            ),
+            "aYhba4dGQEHhs3uEe6CuLN4ByNQ.AIdlQyE"
+        );
+    }
+}

@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 use super::{Operator, Refused, say};
 use crate::net::certificate::Pem;
 use crate::net::tls::TlsAcceptor;
+use crate::service::acme;
 use crate::service::certificates::{self, Source};
 
 /// Bytes of a chain and its key.
@@ -41,6 +42,11 @@ impl Operator {
                 );
             }
             None => text.push_str("it cannot be read"),
+        }
+        let record = self.core.store.read(acme::recorded);
+        let record = record.filter(|_| config.acme.url().is_some());
+        if let Some(why) = record.and_then(|record| record.last_failure) {
+            let _ = write!(text, "\nno new one           {why}");
         }
         for complaint in self.complaints(&pem) {
             let _ = write!(text, "\nwarning              {complaint}");

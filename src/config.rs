@@ -206,6 +206,15 @@ impl Config {
         if let Err((key, message)) = self.acme.check() {
             return fail(&format!("acme.{key}"), message);
         }
+        let is_deaf = self.listen.http.is_empty() && self.listen.https.is_empty();
+        if self.acme.url().is_some() && is_deaf && self.tls.certificate.is_none() {
+            return fail(
+                "acme.directory",
+                "needs [listen] http at port 80 of the domain, or [listen] https at port 443, \
+                 where the authority looks"
+                    .to_owned(),
+            );
+        }
         if let Some(server) = self.dns.unreadable() {
             return fail(
                 "dns.servers",

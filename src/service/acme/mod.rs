@@ -84,13 +84,7 @@ impl Keeper {
             return Ok(None);
         };
         let ways = ways(config);
-        if ways.is_empty() {
-            return Err(
-                "[acme] needs [listen] http at port 80 of the domain, or [listen] https at port \
-                 443, where the authority looks"
-                    .to_owned(),
-            );
-        }
+        debug_assert!(!ways.is_empty(), "the configuration was checked");
         let resolver = Arc::new(Resolver::new(config.dns.addresses()));
         Ok(Some(Keeper {
             directory: directory.to_owned(),
@@ -187,13 +181,13 @@ impl Keeper {
         replaces: Option<Life>,
     ) -> Attempt<'a> {
         // Each failure lets the next way have its turn.
-        let turn = usize::try_from(record.failures).unwrap_or(0) % self.ways.len();
+        let turn = usize::try_from(record.failures).unwrap_or(0) % self.ways.len().max(1);
         Attempt {
             client: &self.client,
             directory: &self.directory,
             contact: &self.core.config.acme.contact,
             names: &self.names,
-            way: self.ways[turn],
+            way: self.ways.get(turn).copied().unwrap_or(Way::Http),
             challenges: &self.challenges,
             tls: &self.tls,
             account: self.setting(&self.account_name()),
@@ -229,15 +223,18 @@ impl Keeper {
         let mut is_told = false;
         let record = self.change(|record| {
             record.failed(now_ms, held, failure);
-            is_told = record.tells(now_ms, held);
+            is_told = record.tells(now_ms, held, failure);
         });
-        let minutes = record.not_before_ms.saturating_sub(now_ms) / 60_000;
-        tracing::error!(
-            names = ?self.names,
-            failures = record.failures,
-            "no certificate: {}; it is tried again in {minutes} minutes, or at SIGHUP",
+        let names = self.names.join(", ");
+        let wait = in_words(record.not_before_ms.saturating_sub(now_ms));
+        let sentence = format!(
+            "no certificate for {names}: {}; it is tried again in {wait}, or at SIGHUP",
             failure.why
         );
+        match record.may_pass(failure) {
+            true => tracing::warn!(failures = record.failures, "{sentence}"),
+            false => tracing::error!(failures = record.failures, "{sentence}"),
+        }
         if is_told {
             self.tell_administrators(failure, held.map(|held| held.not_after_ms), now_ms);
         }
@@ -354,6 +351,15 @@ fn held(pem: &Pem) -> Option<(Held, Life)> {
         not_after_ms: ms(life.not_after_s),
     };
     Some((held, life))
+}
+
+/// A time that is waited.
+fn in_words(ms: u64) -> String {
+    match ms.div_ceil(1_000) {
+        seconds @ 0..120 => format!("{seconds} seconds"),
+        seconds @ 120..7_200 => format!("{} minutes", seconds / 60),
+        seconds => format!("{} hours", seconds / 3_600),
+    }
 }
 
 /// The ways that this server can be looked at by, the simplest first.

@@ -10,6 +10,10 @@ const DAY_MS: u64 = 24 * HOUR_MS;
 /// Public authorities count failures by the hour: Let's Encrypt allows five for a name.
 const FIRST_WAIT_MS: u64 = 5 * MINUTE_MS;
 
+/// The same where the authority was not reached at all: it has counted nothing, and a machine that
+/// has just started may have its network in a moment.
+const FIRST_WAIT_UNREACHED_MS: u64 = 10_000;
+
 /// The longest that is waited after a failure, unless the authority asks for more.
 const LONGEST_WAIT_MS: u64 = DAY_MS;
 
@@ -26,6 +30,9 @@ const ASK_MAX_MS: u64 = DAY_MS;
 
 /// Failures in a row after which somebody is told, where the certificate still lasts.
 const PATIENT_FAILURES: u32 = 3;
+
+/// Failures in a row that may be a network that is not there yet: two minutes and a half.
+const UNREACHED_FAILURES: u32 = 5;
 
 /// What is left of a certificate's life when each failure matters, in parts of the whole.
 const SHORT_PART: u64 = 6;
@@ -106,6 +113,8 @@ pub struct Failure {
     pub retry_after_ms: Option<u64>,
     /// It refuses because of a limit.
     pub is_limited: bool,
+    /// It was not reached.
+    pub is_unreached: bool,
 }
 
 impl Held {
@@ -206,7 +215,11 @@ impl Record {
     pub fn failed(&mut self, now_ms: u64, held: Option<&Held>, failure: &Failure) {
         self.failures = self.failures.saturating_add(1);
         let doublings = (self.failures - 1).min(20);
-        let mut wait_ms = (FIRST_WAIT_MS << doublings).min(LONGEST_WAIT_MS);
+        let first_ms = match failure.is_unreached {
+            true => FIRST_WAIT_UNREACHED_MS,
+            false => FIRST_WAIT_MS,
+        };
+        let mut wait_ms = (first_ms << doublings).min(LONGEST_WAIT_MS);
         // What runs out is tried for more often: at least eight times before its end.
         if let Some(held) = held.filter(|held| held.left_ms(now_ms) > 0) {
             wait_ms = wait_ms.min((held.left_ms(now_ms) / 8).max(HOUR_MS));
@@ -259,9 +272,18 @@ impl Record {
         }
     }
 
+    /// Whether a failure, the last one, may only be a network that is not there yet.
+    #[must_use]
+    pub fn may_pass(&self, failure: &Failure) -> bool {
+        failure.is_unreached && self.failures < UNREACHED_FAILURES
+    }
+
     /// Whether the administrators are told of the last failure, which is noted: at once where there
     /// is no certificate or it runs out, then once a day; else after some failures in a row.
-    pub fn tells(&mut self, now_ms: u64, held: Option<&Held>) -> bool {
+    pub fn tells(&mut self, now_ms: u64, held: Option<&Held>, failure: &Failure) -> bool {
+        if self.may_pass(failure) {
+            return false;
+        }
         let is_urgent = held.is_none_or(|held| held.is_short(now_ms));
         let is_due = match (is_urgent, self.told_ms) {
             (true, told_ms) => now_ms.saturating_sub(told_ms) >= DAY_MS,

@@ -17,11 +17,19 @@ fn held(from_ms: u64, days: u64) -> Held {
     }
 }
 
-fn down() -> Failure {
+fn refused() -> Failure {
     Failure {
-        why: "nobody answers".to_owned(),
+        why: "it refuses".to_owned(),
         retry_after_ms: None,
         is_limited: false,
+        is_unreached: false,
+    }
+}
+
+fn down() -> Failure {
+    Failure {
+        is_unreached: true,
+        ..refused()
     }
 }
 
@@ -168,8 +176,14 @@ fn failures_for_other_names_do_not_count() {
     assert_eq!(record.failures, 1, "for the same they add up");
 }
 
-/// The attempts from `now` until `end`, all of which fail.
-fn attempts(record: &mut Record, held: Option<&Held>, mut now: u64, end: u64) -> Vec<u64> {
+/// The attempts from `now` until `end`, all of which fail in this way.
+fn attempts(
+    record: &mut Record,
+    held: Option<&Held>,
+    failure: &Failure,
+    mut now: u64,
+    end: u64,
+) -> Vec<u64> {
     let mut attempts = Vec::new();
     while now < end {
         match record.next(now, held, DIRECTORY, &names()) {
@@ -178,17 +192,22 @@ fn attempts(record: &mut Record, held: Option<&Held>, mut now: u64, end: u64) ->
             Next::Obtain => {
                 attempts.push(now);
                 record.begin(DIRECTORY, &names());
-                record.failed(now, held, &down());
+                record.failed(now, held, failure);
             }
         }
     }
     attempts
 }
 
+fn waits(attempts: &[u64]) -> Vec<u64> {
+    attempts.windows(2).map(|two| two[1] - two[0]).collect()
+}
+
 #[test]
-fn an_authority_that_is_down_for_days_is_tried_less_and_less() {
-    let attempts = attempts(&mut begun(), None, START, START + 10 * DAY_MS);
-    let waits: Vec<u64> = attempts.windows(2).map(|two| two[1] - two[0]).collect();
+fn an_authority_that_refuses_is_asked_less_and_less() {
+    let end = START + 10 * DAY_MS;
+    let attempts = attempts(&mut begun(), None, &refused(), START, end);
+    let waits = waits(&attempts);
     assert_eq!(waits[..3], [5, 10, 20].map(|minutes| minutes * MINUTE_MS));
     assert!(waits.is_sorted(), "{waits:?}");
     assert_eq!(waits.last(), Some(&DAY_MS));
@@ -198,11 +217,38 @@ fn an_authority_that_is_down_for_days_is_tried_less_and_less() {
 }
 
 #[test]
+fn an_authority_that_is_down_for_days_is_tried_less_and_less() {
+    let end = START + 10 * DAY_MS;
+    let attempts = attempts(&mut begun(), None, &down(), START, end);
+    let waits = waits(&attempts);
+    // Soon at first: the network of a machine may come in a moment.
+    assert_eq!(waits[..3], [10_000, 20_000, 40_000]);
+    assert!(waits.is_sorted(), "{waits:?}");
+    assert_eq!(waits.last(), Some(&DAY_MS));
+    assert!((15..30).contains(&attempts.len()), "{}", attempts.len());
+}
+
+#[test]
+fn a_network_that_is_not_there_yet_disturbs_nobody() {
+    let mut record = begun();
+    let mut now = START;
+    let mut told = Vec::new();
+    for failure in 1..=7 {
+        record.failed(now, None, &down());
+        if record.tells(now, None, &down()) {
+            told.push(failure);
+        }
+        now = record.not_before_ms;
+    }
+    assert_eq!(told, [UNREACHED_FAILURES]);
+}
+
+#[test]
 fn what_runs_out_is_tried_for_more_often() {
     let held = held(START, 6);
     let mut record = obtained(&held);
     let end = held.not_after_ms;
-    let attempts = attempts(&mut record, Some(&held), START, end);
+    let attempts = attempts(&mut record, Some(&held), &refused(), START, end);
     assert_eq!(attempts.first(), Some(&(START + 4 * DAY_MS)));
     let last_day = attempts.iter().filter(|at| **at > end - DAY_MS).count();
     assert!(last_day >= 8, "{last_day}");
@@ -213,7 +259,7 @@ fn an_authority_that_comes_back_is_believed() {
     let old = held(START, 90);
     let mut record = obtained(&old);
     let from = START + 60 * DAY_MS;
-    let tried = attempts(&mut record, Some(&old), from, from + 5 * DAY_MS);
+    let tried = attempts(&mut record, Some(&old), &down(), from, from + 5 * DAY_MS);
     let now = tried[tried.len() - 1] + DAY_MS;
     assert!(record.failures > 3);
     let new = held(now, 90);
@@ -300,26 +346,26 @@ fn a_wrong_clock_does_not_order_again_and_again() {
 fn the_administrators_are_told_when_it_matters() {
     // There is none yet: at once, then daily.
     let mut record = begun();
-    record.failed(START, None, &down());
-    assert!(record.tells(START, None));
-    assert!(!record.tells(START + HOUR_MS, None));
-    assert!(record.tells(START + DAY_MS, None));
+    record.failed(START, None, &refused());
+    assert!(record.tells(START, None, &refused()));
+    assert!(!record.tells(START + HOUR_MS, None, &refused()));
+    assert!(record.tells(START + DAY_MS, None, &refused()));
     // It still lasts: once, when it is no passing trouble.
     let held = held(START, 90);
     let mut record = obtained(&held);
     let now = START + 60 * DAY_MS;
     let mut told = Vec::new();
     for failure in 1..=8 {
-        record.failed(now, Some(&held), &down());
-        if record.tells(now, Some(&held)) {
+        record.failed(now, Some(&held), &refused());
+        if record.tells(now, Some(&held), &refused()) {
             told.push(failure);
         }
     }
     assert_eq!(told, [PATIENT_FAILURES]);
     // It runs out: daily.
     let late = held.not_after_ms - DAY_MS;
-    assert!(record.tells(late, Some(&held)));
-    assert!(record.tells(late + DAY_MS, Some(&held)));
+    assert!(record.tells(late, Some(&held), &refused()));
+    assert!(record.tells(late + DAY_MS, Some(&held), &refused()));
 }
 
 #[test]

@@ -35,12 +35,14 @@ pub(super) fn explain(error: &Error, seen: &Seen) -> Failure {
             )
         },
         error => {
+            let is_unreached = unanswered.is_some();
             let why = unanswered.unwrap_or_else(|| match error.source() {
                 Some(source) => format!("{error}: {source}"),
                 None => error.to_string(),
             });
             Failure {
                 retry_after_ms,
+                is_unreached,
                 ..plain(printable(&why))
             }
         }
@@ -53,6 +55,7 @@ pub(super) fn plain(why: String) -> Failure {
         why,
         retry_after_ms: None,
         is_limited: false,
+        is_unreached: false,
     }
 }
 
@@ -94,6 +97,7 @@ pub(super) fn of_problem(problem: &Problem) -> Failure {
         },
         retry_after_ms: None,
         is_limited: kind == "rateLimited",
+        is_unreached: false,
     }
 }
 

@@ -23,7 +23,7 @@ use crate::addr::Jid;
 use crate::addr::domain::to_ascii;
 use crate::config::Config;
 use crate::net::certificate::{Life, Pem};
-use crate::net::dns::Resolver;
+use crate::net::dns::{Anchor, Resolver};
 use crate::net::tls::{Authorities, TlsAcceptor};
 use crate::router::{self, Core};
 use crate::service::certificates::{self, Source};
@@ -85,7 +85,11 @@ impl Keeper {
         };
         let ways = ways(config);
         debug_assert!(!ways.is_empty(), "the configuration was checked");
-        let resolver = Arc::new(Resolver::new(config.dns.addresses()));
+        let anchor = match &config.dns.trust_anchor {
+            Some(path) => Anchor::of_file(path)?,
+            None => Anchor::public(),
+        };
+        let resolver = Arc::new(Resolver::new(config.dns.addresses(), anchor));
         Ok(Some(Keeper {
             directory: directory.to_owned(),
             names: vec![name.into_owned()],

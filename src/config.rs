@@ -16,7 +16,7 @@ use crate::addr::Jid;
 
 pub use admission::Admission;
 pub use keys::{
-    Admin, Auth, Config, Contact, CredentialKind, DataDisk, DialbackMode, Dns, Federation,
+    Acme, Admin, Auth, Config, Contact, CredentialKind, DataDisk, DialbackMode, Dns, Federation,
     FederationMode, Limits, Listen, Log, LogFormat, LogLevel, Network, Registration,
     RegistrationMode, Store, Time, Tls,
 };
@@ -175,6 +175,7 @@ impl Config {
             ("store.path", Some(&self.store.path)),
             ("tls.certificate", self.tls.certificate.as_ref()),
             ("tls.key", self.tls.key.as_ref()),
+            ("acme.trust", self.acme.trust.as_ref()),
             ("federation.trust", self.federation.trust.as_ref()),
             ("dns.trust_anchor", self.dns.trust_anchor.as_ref()),
         ];
@@ -201,6 +202,18 @@ impl Config {
                 format!(
                     "{entry:?} is no domain; write \"example.org\", or \".example.org\" for its subdomains"
                 ),
+            );
+        }
+        if let Err((key, message)) = self.acme.check() {
+            return fail(&format!("acme.{key}"), message);
+        }
+        let is_deaf = self.listen.http.is_empty() && self.listen.https.is_empty();
+        if self.acme.url().is_some() && is_deaf && self.tls.certificate.is_none() {
+            return fail(
+                "acme.directory",
+                "needs [listen] http at port 80 of the domain, or [listen] https at port 443, \
+                 where the authority looks"
+                    .to_owned(),
             );
         }
         if let Some(server) = self.dns.unreadable() {
@@ -242,6 +255,7 @@ impl Config {
         let paths = [
             &mut self.tls.certificate,
             &mut self.tls.key,
+            &mut self.acme.trust,
             &mut self.federation.trust,
             &mut self.dns.trust_anchor,
         ];

@@ -15,6 +15,9 @@ use super::admission::Shares;
 use crate::addr::Jid;
 use crate::stream::s2s::{Dialback, Mode, Policy};
 
+/// The directory that "letsencrypt" stands for.
+const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
+
 /// Keys outside of all sections.
 pub(super) const TOP: &[&str] = &["domain", "revision", "data"];
 
@@ -141,6 +144,8 @@ sections! { machine,
         s2s_tls: Vec<SocketAddr> = addresses(5270);
         /// Administration from outside, `cairn … --server`: "[::]:443".
         https: Vec<SocketAddr> = Vec::new();
+        /// Answers to an authority of [acme], and nothing else: "[::]:80".
+        http: Vec<SocketAddr> = Vec::new();
     }
 
     /// How a machine reaches the network. Without addresses that is what another
@@ -179,6 +184,21 @@ sections! { machine,
         certificate: Option<PathBuf> = None;
         /// PEM private key: "key.pem".
         key: Option<PathBuf> = None;
+    }
+
+    /// A certificate that looks after itself (ACME, RFC 8555). It needs [listen] http
+    /// at port 80 of the domain, or [listen] https at port 443. Files of [tls] count
+    /// instead.
+    [acme] Acme {
+        /// "": none; "letsencrypt"; or the URL of an authority's directory. Whoever
+        /// sets it agrees to the authority's terms of service.
+        directory: String = String::new();
+        /// Whom the authority may write to: "mailto:admin@chat.example". A machine
+        /// that is given one, and no directory, uses "letsencrypt".
+        contact: String = String::new();
+        /// PEM file with authorities beside the public ones that the directory's own
+        /// certificate may be from: "private-ca.pem".
+        trust: Option<PathBuf> = None;
     }
 
     /// The one place where everything is kept.
@@ -377,6 +397,45 @@ pub enum FederationMode {
     AllowList,
     /// To nobody.
     Off,
+}
+
+impl Acme {
+    /// The URL of the authority's directory, if there is to be one.
+    #[must_use]
+    pub fn url(&self) -> Option<&str> {
+        match &*self.directory {
+            "" => None,
+            "letsencrypt" => Some(LETS_ENCRYPT),
+            url => Some(url),
+        }
+    }
+
+    /// A sentence about the key that is wrong.
+    pub(super) fn check(&self) -> Result<(), (&'static str, String)> {
+        let is_https = |url: &str| {
+            let rest = url.strip_prefix("https://");
+            rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(char::is_whitespace))
+        };
+        if self.url().is_some_and(|url| !is_https(url)) {
+            let message = format!(
+                "{:?} is no directory: write \"letsencrypt\", or a URL with https",
+                self.directory
+            );
+            return Err(("directory", message));
+        }
+        let address = self.contact.strip_prefix("mailto:");
+        let is_address = address.is_some_and(|address| {
+            address.contains('@') && !address.contains(|c: char| c.is_whitespace() || c == ',')
+        });
+        if !self.contact.is_empty() && !is_address {
+            let message = format!(
+                "{:?} is none: write \"mailto:\" and one address",
+                self.contact
+            );
+            return Err(("contact", message));
+        }
+        Ok(())
+    }
 }
 
 /// Whether dialling back makes up for a certificate.

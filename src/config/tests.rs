@@ -337,3 +337,34 @@ fn too_much_for_the_machine_is_refused_in_one_sentence() {
     let derived = Config::of_domain("a.example", &machine);
     assert_eq!(derived.limits.connections, 960);
 }
+
+#[test]
+fn an_authority_needs_a_place_to_look_at() {
+    let machine = Machine::of_memory(1 << 30);
+    let of = |text: &str| Config::parse(&format!("domain = \"a.example\"\n{text}"), &machine);
+    let url = |text: &str| of(text).map(|config| config.acme.url().map(str::to_owned));
+    let http = "[listen]\nhttp = [\"[::]:80\"]\n[acme]\n";
+    let url_of = |key: &str| url(&format!("{http}{key}"));
+    assert_eq!(url(""), Ok(None));
+    let lets_encrypt = url_of("directory = \"letsencrypt\"").expect("valid");
+    assert!(lets_encrypt.is_some_and(|url| url.starts_with("https://")));
+    for (wrong, why) in [
+        (
+            "[acme]\ndirectory = \"letsencrypt\"".to_owned(),
+            "needs [listen] http",
+        ),
+        (
+            format!("{http}directory = \"http://ca.example/\""),
+            "no directory",
+        ),
+        (format!("{http}directory = \"https://\""), "no directory"),
+        (format!("{http}contact = \"admin@a.example\""), "mailto:"),
+        (
+            format!("{http}contact = \"mailto:a@a.example,b@a.example\""),
+            "mailto:",
+        ),
+    ] {
+        let error = of(&wrong).expect_err("it is refused").to_string();
+        assert!(error.contains(why), "{wrong}: {error}");
+    }
+}

@@ -22,9 +22,11 @@ mod admin;
 mod answer;
 mod auth;
 mod body;
+mod challenge;
 mod routes;
 mod serve;
 
+pub use challenge::serve as serve_challenges;
 pub use serve::serve;
 
 /// Connections to this interface at once. What they hold is counted in `config::Admission`.

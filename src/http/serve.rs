@@ -77,6 +77,10 @@ pub async fn serve(site: Arc<Site>, arrival: Arrival) {
     async {
         let handshake = TlsStream::accept(tcp, &site.front.tls, Entry::Https);
         match timeout(limit, handshake).await {
+            Ok(Ok((mut stream, _))) if stream.is_proof() => {
+                tracing::info!("an authority has looked at a proof");
+                drop(stream.close_notify().and_then(|()| stream.try_flush()));
+            }
             Ok(Ok((stream, _))) => talk(&site, &visitor, Carrier::new(stream), limit).await,
             Ok(Err(error)) => tracing::info!(%error, "the TLS handshake failed"),
             Err(_) => tracing::info!("the TLS handshake took too long"),

@@ -5,12 +5,12 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rcgen::{
-    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
+    CertificateParams, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
 };
 use ring::digest;
 use x509_parser::certificate::X509Certificate;
-use x509_parser::extensions::GeneralName;
+use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::FromDer;
 use x509_parser::signature_algorithm::SignatureAlgorithm;
 use zeroize::Zeroizing;
@@ -37,6 +37,20 @@ pub struct Facts {
     pub not_after: String,
     /// Its SHA-256, by which a client may know the server (`--pin`).
     pub fingerprint: Pin,
+}
+
+/// What the renewal of a certificate goes by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Life {
+    /// The domains that it is for.
+    pub names: Vec<String>,
+    /// When it begins, in seconds since 1970.
+    pub not_before_s: i64,
+    /// When it ends.
+    pub not_after_s: i64,
+    /// The identifier of its issuer's key and its serial number, by which an authority knows it
+    /// (RFC 9773 §4.1).
+    pub identifier: Option<(Vec<u8>, Vec<u8>)>,
 }
 
 /// How long a generated certificate is valid.
@@ -107,6 +121,57 @@ impl Pem {
             complaints.push(format!("the certificate is not for {domain}"));
         }
         complaints
+    }
+
+    /// What the renewal of the server's own certificate goes by; `None` where it cannot be read.
+    #[must_use]
+    pub fn life(&self) -> Option<Life> {
+        let (_, pem) = x509_parser::pem::parse_x509_pem(self.chain.as_bytes()).ok()?;
+        let certificate = pem.parse_x509().ok()?;
+        let issuer_key = certificate.extensions().iter().find_map(|extension| {
+            match extension.parsed_extension() {
+                ParsedExtension::AuthorityKeyIdentifier(key) => key.key_identifier.as_ref(),
+                _ => None,
+            }
+        });
+        Some(Life {
+            names: names(&certificate).map(str::to_owned).collect(),
+            not_before_s: certificate.validity().not_before.timestamp(),
+            not_after_s: certificate.validity().not_after.timestamp(),
+            identifier: issuer_key.map(|key| (key.0.to_vec(), certificate.raw_serial().to_vec())),
+        })
+    }
+
+    /// The certificate that proves `name` by TLS (RFC 8737 §3): self-signed, with the digest of a
+    /// key authorization.
+    pub fn proof(name: &str, digest: &[u8]) -> Result<Self, String> {
+        let explain = |error: rcgen::Error| format!("cannot prove {name} by TLS: {error}");
+        let mut params = CertificateParams::new([name.to_owned()]).map_err(explain)?;
+        params.distinguished_name = DistinguishedName::new();
+        params.custom_extensions = vec![CustomExtension::new_acme_identifier(digest)];
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(explain)?;
+        let certificate = params.self_signed(&key).map_err(explain)?;
+        Ok(Self {
+            chain: certificate.pem(),
+            key: Zeroizing::new(key.serialize_pem()),
+        })
+    }
+
+    /// Asks for a certificate for `names` with a private key in PEM (PKCS#10, in DER).
+    pub fn request(names: &[String], key: &str) -> Result<Vec<u8>, String> {
+        let explain = |error: rcgen::Error| format!("cannot ask for a certificate: {error}");
+        let key = KeyPair::from_pem(key).map_err(explain)?;
+        let mut params = CertificateParams::new(names).map_err(explain)?;
+        params.distinguished_name = DistinguishedName::new();
+        let request = params.serialize_request(&key).map_err(explain)?;
+        Ok(request.der().to_vec())
+    }
+
+    /// A new private key, in PEM: ECDSA on P-256, as for a self-signed certificate.
+    pub fn new_key() -> Result<Zeroizing<String>, String> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)
+            .map_err(|error| format!("cannot generate a key: {error}"))?;
+        Ok(Zeroizing::new(key.serialize_pem()))
     }
 
     /// Generates a self-signed certificate for `domain`: ECDSA on P-256, which

@@ -31,11 +31,12 @@ use crate::stream::TlsInfo;
 use acceptor::Epoch;
 use learnt::{Learnt, capture};
 
-pub use acceptor::{Entry, TlsAcceptor};
+pub use acceptor::{Entry, ShownProof, TlsAcceptor};
 pub use carrier::Carrier;
 pub use client::{ClientError, Pin, TlsClient};
 pub use connector::{Connect, OwnKey, ServerStream};
 pub use peer::{Authorities, Dane, PeerCertificate};
+pub use web::connect_web;
 
 mod acceptor;
 mod carrier;
@@ -43,6 +44,7 @@ mod client;
 mod connector;
 mod learnt;
 mod peer;
+mod web;
 
 /// Largest TLS record on the wire that rustls accepts.
 const RECORD_BYTES_MAX: usize = 16_384 + 2_048 + 5;
@@ -105,7 +107,7 @@ impl TlsStream {
         acceptor: &TlsAcceptor,
         entry: Entry,
     ) -> Result<(Box<Self>, TlsInfo), HandshakeError> {
-        Box::pin(handshake(tcp, acceptor.epoch(), entry)).await
+        Box::pin(handshake(tcp, acceptor, entry)).await
     }
 
     /// What the peer has shown of itself, where it was asked ([`Entry::ServerStartTls`],
@@ -118,6 +120,11 @@ impl TlsStream {
     /// The connection beneath.
     pub fn tcp(&self) -> &TcpStream {
         &self.tcp
+    }
+
+    /// An authority has looked at a proof: nothing more is said (RFC 8737 §3).
+    pub fn is_proof(&self) -> bool {
+        self.connection.alpn_protocol() == Some(acceptor::ALPN_PROOF)
     }
 
     /// The session continues an earlier one by its ticket.
@@ -261,18 +268,12 @@ impl TlsStream {
 
 async fn handshake(
     tcp: TcpStream,
-    epoch: Arc<Epoch>,
+    acceptor: &TlsAcceptor,
     entry: Entry,
 ) -> Result<(Box<TlsStream>, TlsInfo), HandshakeError> {
-    let config = match entry {
-        Entry::StartTls => &epoch.start_tls,
-        Entry::Direct => &epoch.direct,
-        Entry::Https => &epoch.https,
-        Entry::ServerStartTls => &epoch.server_start_tls,
-        Entry::ServerDirect => &epoch.server_direct,
-    };
-    let connection =
-        UnbufferedServerConnection::new(Arc::clone(config)).map_err(HandshakeError::Refused)?;
+    let epoch = acceptor.epoch();
+    let config = acceptor.config(&epoch, entry);
+    let connection = UnbufferedServerConnection::new(config).map_err(HandshakeError::Refused)?;
     let mut stream = Box::new(TlsStream {
         tcp,
         connection,

@@ -4,6 +4,7 @@
 //! The router knows no extension: what answers an IQ and what hears of presence is in the
 //! [`Registry`] that it is given.
 
+mod announce;
 mod backlog;
 mod budget;
 mod core;
@@ -22,6 +23,7 @@ mod session;
 mod table;
 
 pub use self::core::{Core, Cx, Parts, ticks_ms};
+pub use announce::announce;
 pub use deliver::{missing, stored_message, wrapped_value};
 pub use fate::landed;
 pub use gates::Gates;

@@ -70,7 +70,7 @@ fn authorities(config: &Config) -> Result<Arc<Authorities>, String> {
         ),
         None => None,
     };
-    Authorities::load(extra.as_deref())
+    Authorities::load("[federation] trust", extra.as_deref())
 }
 
 fn anchor(config: &Config) -> Result<Anchor, String> {

@@ -28,11 +28,12 @@ use crate::config::{self, Config, RegistrationMode};
 use crate::http::{self, Site};
 use crate::net::admit::Admissions;
 use crate::net::conn::{self, Front, Inbound, Passwords};
-use crate::net::listen::Listener;
+use crate::net::listen::{self, Listener};
 use crate::net::s2s::{self, Peers};
 use crate::net::throttle::{Throttle, ThrottleLimits};
 use crate::net::tls::{Entry, TlsAcceptor};
 use crate::router::{self, Core, Ending, Module, OutboxLimits, Parts, Registry};
+use crate::service::acme::{Challenges, Keeper};
 use crate::service::configuration;
 use crate::service::open;
 use crate::service::operator::{Around, Operator};
@@ -81,7 +82,7 @@ pub fn run(
             .map_err(|error| format!("cannot listen for signals: {error}"))?
     };
     let listening = std::mem::replace(&mut start.listening, Box::new(|_, _| {}));
-    let Some(server) = Server::start(start, &runtime, &mut signals, control)? else {
+    let Some(mut server) = Server::start(start, &runtime, &mut signals, control)? else {
         tracing::info!("stopped before it was ready");
         return Ok(());
     };
@@ -162,6 +163,11 @@ struct Server {
     /// Other servers, if any are talked with, and the room for their connections.
     peers: Option<(Arc<Peers>, Arc<Admissions>)>,
     listeners: Vec<(Arc<Listener>, Entry)>,
+    /// Where an authority looks for what it has asked for.
+    challenges: Arc<Challenges>,
+    http: Vec<Listener>,
+    /// Looks after the certificate, if somebody is to.
+    keeper: Option<Arc<Keeper>>,
     threads: Vec<JoinHandle<()>>,
     failed: watch::Receiver<Option<String>>,
     /// Connections hold a copy; all are gone when its last one is.
@@ -241,10 +247,12 @@ impl Server {
         operator.forget_restore()?;
         // Before it says that it listens: who reads that may go on with a command at once.
         control(&operator)?;
-        let listeners = {
+        let (listeners, http) = {
             let _entered = runtime.enter();
             start::listeners(&core.config, &*sockets)?
         };
+        let challenges = Arc::new(Challenges::default());
+        let keeper = Keeper::new(&core, &challenges, &tls, start::reload(&core, &tls))?;
         let front = Arc::new(Front {
             tls,
             streams: Arc::new(streams(&core, secret)),
@@ -270,6 +278,9 @@ impl Server {
             peers.begin();
         }
         Ok(Some(Server {
+            challenges,
+            http,
+            keeper: keeper.map(Arc::new),
             peers,
             admissions: Admissions::new(&core.config.limits),
             core,
@@ -292,7 +303,7 @@ impl Server {
     }
 
     /// Serves until there is a reason to stop; the error is why it has to.
-    async fn serve(&self, signals: Signals) -> Result<(), String> {
+    async fn serve(&mut self, signals: Signals) -> Result<(), String> {
         let stopping = CancellationToken::new();
         for (listener, entry) in &self.listeners {
             // Told last: whoever waits for it finds everything in place, the operator's socket too.
@@ -334,12 +345,33 @@ impl Server {
                 }
             });
         }
+        self.keep_certificate(&stopping);
         let keeping = housekeeping::run(self.core.clone());
         let ticking = stopping.clone();
         tokio::spawn(async move { ticking.run_until_cancelled(keeping).await });
         let ended = self.wait(signals).await;
         stopping.cancel();
         ended
+    }
+
+    /// Answers an authority, and looks after the certificate.
+    fn keep_certificate(&mut self, stopping: &CancellationToken) {
+        for listener in self.http.drain(..) {
+            if let Ok(address) = listener.local_addr() {
+                tracing::info!(name = "http", %address, "listening");
+            }
+            let challenges = self.challenges.clone();
+            let admissions = self.admissions.clone();
+            let stopping = stopping.clone();
+            tokio::spawn(async move {
+                let accepting = accept_http(&listener, challenges, admissions);
+                stopping.run_until_cancelled(accepting).await
+            });
+        }
+        if let Some(keeper) = self.keeper.clone() {
+            let stopping = stopping.clone();
+            tokio::spawn(async move { stopping.run_until_cancelled(keeper.run()).await });
+        }
     }
 
     async fn wait(&self, mut signals: Signals) -> Result<(), String> {
@@ -359,6 +391,9 @@ impl Server {
 
     /// Reads the certificate again (SIGHUP). Sessions stay; an unusable one changes nothing.
     fn reload(&self) {
+        if let Some(keeper) = &self.keeper {
+            keeper.hurry();
+        }
         match self.operator.reload_certificate() {
             Ok(()) => tracing::info!("the certificate was read again"),
             Err(error) => tracing::error!(%error, "the certificate stays as it was"),
@@ -534,6 +569,17 @@ async fn accept(
             }
             drop(alive);
         });
+    }
+}
+
+async fn accept_http(
+    listener: &Listener,
+    challenges: Arc<Challenges>,
+    admissions: Arc<Admissions>,
+) {
+    loop {
+        let arrival = listener.accept(&admissions).await;
+        tokio::spawn(http::serve_challenges(challenges.clone(), arrival));
     }
 }
 

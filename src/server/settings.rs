@@ -58,12 +58,12 @@ pub(super) fn certificate(config: &Config, store: &Store, clock: Clock) -> Resul
     let current = certificates::current(config, store)?;
     if let Some((pem, source)) = current {
         match source {
-            Source::SelfSigned => tell_self_signed(),
-            Source::Files | Source::Store => complain(&pem, config, clock),
+            Source::SelfSigned => tell_self_signed(config),
+            Source::Files | Source::Store | Source::Acme => complain(&pem, config, clock),
         }
         return Ok(pem);
     }
-    tell_self_signed();
+    tell_self_signed(config);
     let pem = Pem::self_signed(&config.domain, SystemTime::now())?;
     store
         .update(|tx| certificates::keep(tx, &config.domain, Source::SelfSigned, &pem))
@@ -81,11 +81,18 @@ pub(super) fn complain(pem: &Pem, config: &Config, clock: Clock) {
 
 /// The clock is right at last: what was not judged before is.
 pub(super) fn judge_certificate(config: &Config, store: &Store) {
-    if let Ok(Some((pem, Source::Files | Source::Store))) = certificates::current(config, store) {
+    if let Ok(Some((pem, source))) = certificates::current(config, store)
+        && source != Source::SelfSigned
+    {
         complain(&pem, config, Clock::Usable);
     }
 }
 
-fn tell_self_signed() {
-    tracing::warn!("the certificate is self-signed: set [tls] certificate and key");
+fn tell_self_signed(config: &Config) {
+    match config.acme.url() {
+        Some(_) => tracing::warn!("the certificate is self-signed until the authority gives one"),
+        None => tracing::warn!(
+            "the certificate is self-signed: set [acme] directory, or [tls] certificate and key"
+        ),
+    }
 }

@@ -71,11 +71,12 @@ impl Start {
     }
 }
 
-/// Opens the listeners. Called within the runtime.
-pub(super) fn listeners(
-    config: &Config,
-    sockets: &dyn Sockets,
-) -> Result<Vec<(Arc<Listener>, Entry)>, String> {
+/// Listeners for TLS, in one way or another, and those of plain HTTP.
+pub(super) type Opened = (Vec<(Arc<Listener>, Entry)>, Vec<Listener>);
+
+/// Opens all listeners at once: whoever opens them for us closes what is not named. Called within
+/// the runtime.
+pub(super) fn listeners(config: &Config, sockets: &dyn Sockets) -> Result<Opened, String> {
     let listen = &config.listen;
     if listen.c2s.is_empty() && listen.c2s_tls.is_empty() {
         tracing::warn!("no client can connect: both lists of [listen] are empty");
@@ -97,9 +98,12 @@ pub(super) fn listeners(
         let each = list.iter();
         each.map(move |address| (*address, *entry))
     });
-    let (addresses, entries): (Vec<SocketAddr>, Vec<Entry>) = each.unzip();
-    let opened = listen::bind(&addresses, sockets)?;
-    Ok(opened.into_iter().map(Arc::new).zip(entries).collect())
+    let (mut addresses, entries): (Vec<SocketAddr>, Vec<Entry>) = each.unzip();
+    addresses.extend(&listen.http);
+    let mut opened = listen::bind(&addresses, sockets)?;
+    let http = opened.split_off(entries.len());
+    let for_tls = opened.into_iter().map(Arc::new).zip(entries);
+    Ok((for_tls.collect(), http))
 }
 
 /// The digest of the code that makes the first administrator: the configured one. A machine that

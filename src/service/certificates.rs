@@ -1,5 +1,6 @@
 //! Which certificate the server shows: the configured files, the one that `cairn cert set` has put
-//! into the store, or the self-signed one that is there.
+//! into the store, the one that an authority has given by `[acme]`, or the self-signed one that is
+//! there.
 
 use zeroize::Zeroizing;
 
@@ -14,6 +15,8 @@ pub enum Source {
     Files,
     /// The store, by `cairn cert set`.
     Store,
+    /// The store, from the authority that `[acme]` names.
+    Acme,
     /// The store, made by the server itself.
     SelfSigned,
 }
@@ -28,8 +31,14 @@ pub fn current(config: &Config, store: &Store) -> Result<Option<(Pem, Source)>, 
         (None, None) => {}
         _ => return Err("[tls] needs both `certificate` and `key`, or neither".to_owned()),
     }
+    // Where the authority is asked no more, its last certificate is still better than a
+    // self-signed one.
+    let in_store = match config.acme.url() {
+        Some(_) => [Source::Acme, Source::Store, Source::SelfSigned],
+        None => [Source::Store, Source::Acme, Source::SelfSigned],
+    };
     Ok(store.read(|state| {
-        [Source::Store, Source::SelfSigned]
+        in_store
             .into_iter()
             .find_map(|source| Some((kept(state, &config.domain, source)?, source)))
     }))
@@ -42,7 +51,8 @@ pub fn keep(tx: &mut Tx<'_>, domain: &str, source: Source, pem: &Pem) -> Result<
     tx.put_setting(&format!("{key}:{domain}"), pem.key.as_bytes())
 }
 
-fn kept(state: &State, domain: &str, source: Source) -> Option<Pem> {
+/// The certificate of one kind that the store keeps.
+pub fn kept(state: &State, domain: &str, source: Source) -> Option<Pem> {
     let (chain, key) = names(source);
     let text = |name: &str| {
         let value = state.setting(&format!("{name}:{domain}"))?;
@@ -57,6 +67,7 @@ fn kept(state: &State, domain: &str, source: Source) -> Option<Pem> {
 fn names(source: Source) -> (&'static str, &'static str) {
     match source {
         Source::SelfSigned => ("self-signed-certificate", "self-signed-key"),
+        Source::Acme => ("acme-certificate", "acme-key"),
         Source::Files | Source::Store => ("certificate", "certificate-key"),
     }
 }

@@ -25,6 +25,12 @@ pub struct Source {
 /// Where a machine is administered unless its configuration says so otherwise.
 const HTTPS_OF_A_MACHINE: &str = "[\"[::]:443\"]";
 
+/// Where an authority looks for what it has asked for, if there is one.
+const HTTP_OF_A_MACHINE: &str = "[\"[::]:80\"]";
+
+/// The authority of a machine that knows whom it may write to.
+const DIRECTORY_OF_A_MACHINE: &str = "letsencrypt";
+
 impl Source {
     /// The smallest: a domain, for whoever claims a machine that has none.
     #[must_use]
@@ -76,21 +82,35 @@ impl Source {
         }
     }
 
-    /// As a machine uses it: without `[listen] https` nobody could administer it.
+    /// As a machine uses it: without `[listen] https` nobody could administer it, and where there
+    /// is somebody to write to, its certificate looks after itself.
     #[must_use]
     pub fn of_machine(self) -> Source {
-        let table: Option<toml::Table> = self.toml.parse().ok();
-        let says = |table: &toml::Table| {
-            let listen = table.get("listen").and_then(toml::Value::as_table);
-            listen.is_some_and(|listen| listen.contains_key("https"))
-        };
-        if table.as_ref().is_none_or(says) {
+        let Ok(table) = self.toml.parse::<toml::Table>() else {
             return self;
+        };
+        let said = |section: &str, key: &str| {
+            let section = table.get(section).and_then(toml::Value::as_table);
+            section.and_then(|section| section.get(key))
+        };
+        let has_contact = said("acme", "contact")
+            .and_then(toml::Value::as_str)
+            .is_some_and(|contact| !contact.is_empty());
+        let is_off = said("acme", "directory").and_then(toml::Value::as_str) == Some("");
+        let is_certified = said("acme", "directory").is_some() || has_contact;
+        let defaults = [
+            ("listen", "https", HTTPS_OF_A_MACHINE, true),
+            ("acme", "directory", DIRECTORY_OF_A_MACHINE, has_contact),
+            ("listen", "http", HTTP_OF_A_MACHINE, is_certified && !is_off),
+        ];
+        let mut toml = self.toml.clone();
+        for (section, key, value, applies) in defaults {
+            if applies && said(section, key).is_none() {
+                // What is no section is told when it is read.
+                toml = changed(&toml, &format!("{section}.{key}"), value).unwrap_or(toml);
+            }
         }
-        match changed(&self.toml, "listen.https", HTTPS_OF_A_MACHINE) {
-            Ok(toml) => Source { toml, ..self },
-            Err(_) => self,
-        }
+        Source { toml, ..self }
     }
 }
 
@@ -214,6 +234,29 @@ mod tests {
         for same in ["domain = \"a.example\"\n", "no toml"] {
             assert_eq!(source(same).elsewhere(), (source(same), Vec::new()));
         }
+    }
+
+    #[test]
+    fn a_machine_with_a_contact_has_its_certificate_looked_after() {
+        let machine = Machine::of_memory(1 << 30);
+        let of = |toml: &str| {
+            let toml = format!("domain = \"a.example\"\n{toml}");
+            let origin = "a test".to_owned();
+            let source = Source { toml, origin }.of_machine();
+            Config::parse(&source.toml, &machine).expect("valid")
+        };
+        let with = of("[acme]\ncontact = \"mailto:admin@a.example\"\n");
+        assert_eq!(with.acme.directory, "letsencrypt");
+        assert_eq!((with.listen.http.len(), with.listen.https.len()), (1, 1));
+        let without = of("");
+        assert_eq!(without.acme.url(), None);
+        assert!(without.listen.http.is_empty());
+        let off = of("[acme]\ndirectory = \"\"\ncontact = \"mailto:admin@a.example\"\n");
+        assert_eq!(off.acme.url(), None);
+        assert!(off.listen.http.is_empty());
+        let other = of("[listen]\nhttp = []\n[acme]\ndirectory = \"https://ca.example/\"\n");
+        assert_eq!(other.acme.url(), Some("https://ca.example/"));
+        assert!(other.listen.http.is_empty(), "what is said counts");
     }
 
     #[test]

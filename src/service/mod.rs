@@ -1,5 +1,6 @@
 //! What serves the operator beside the clients (L6).
 
+pub mod acme;
 pub mod backup;
 pub mod certificates;
 pub mod configuration;

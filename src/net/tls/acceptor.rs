@@ -1,6 +1,6 @@
 //! The server's side of the configuration: certificate, versions, tickets.
 
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring as provider};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -11,7 +11,7 @@ use tokio_rustls::rustls::version::{TLS12, TLS13};
 
 use super::super::certificate::{self, Pem};
 use super::connector::OwnKey;
-use super::learnt::{CaptureSecret, Resolver};
+use super::learnt::{CaptureSecret, ProofResolver, Proofs, Resolver};
 use super::peer::TakesAny;
 
 /// The ALPN protocol of a client stream over direct TLS (XEP-0368 §4).
@@ -22,6 +22,12 @@ pub(super) const ALPN_SERVER: &[u8] = b"xmpp-server";
 
 /// The ALPN protocol of HTTP/1.1 (RFC 7301 §6).
 pub(super) const ALPN_HTTP: &[u8] = b"http/1.1";
+
+/// The ALPN protocol by which an authority looks for a proof (RFC 8737 §6.2).
+pub(super) const ALPN_PROOF: &[u8] = b"acme-tls/1";
+
+/// Names that are proved at once.
+const PROOFS_MAX: usize = 128;
 
 /// How a client comes to TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +65,14 @@ pub(super) struct Epoch {
 /// Accepts TLS sessions; shared by all listeners.
 pub struct TlsAcceptor {
     epoch: RwLock<Arc<Epoch>>,
+    /// Certificates that prove to an authority whose a name is, by name.
+    proofs: Mutex<Proofs>,
+}
+
+/// A proof that is shown to an authority until this is dropped (RFC 8737).
+pub struct ShownProof {
+    acceptor: Arc<TlsAcceptor>,
+    name: String,
 }
 
 impl TlsAcceptor {
@@ -66,6 +80,7 @@ impl TlsAcceptor {
     pub fn new(pem: &Pem) -> Result<Self, String> {
         Ok(Self {
             epoch: RwLock::new(Arc::new(Epoch::new(pem)?)),
+            proofs: Mutex::default(),
         })
     }
 
@@ -83,6 +98,57 @@ impl TlsAcceptor {
         OwnKey(Arc::clone(&self.epoch().key))
     }
 
+    /// From now on shows a certificate on [`Entry::Https`] to whoever asks for `name` with the
+    /// protocol of RFC 8737 alone. The error is a sentence for the operator.
+    pub fn show_proof(self: &Arc<Self>, name: &str, pem: &Pem) -> Result<ShownProof, String> {
+        let (chain, key) = parts(pem)?;
+        // That both fit together is not looked at as usual: rustls does not know the extension that
+        // makes the proof, and refuses to look.
+        let key = crypto().key_provider.load_private_key(key);
+        let key = key.map_err(|error| format!("the key of a proof cannot be used: {error}"))?;
+        let key = CertifiedKey::new(chain, key);
+        let mut proofs = self.proofs();
+        if proofs.len() >= PROOFS_MAX {
+            return Err("too many names are proved at once".to_owned());
+        }
+        proofs.insert(name.to_ascii_lowercase(), Arc::new(key));
+        Ok(ShownProof {
+            acceptor: Arc::clone(self),
+            name: name.to_ascii_lowercase(),
+        })
+    }
+
+    fn proofs(&self) -> MutexGuard<'_, Proofs> {
+        self.proofs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a session of a kind goes by.
+    pub(super) fn config(&self, epoch: &Epoch, entry: Entry) -> Arc<ServerConfig> {
+        match entry {
+            Entry::StartTls => Arc::clone(&epoch.start_tls),
+            Entry::Direct => Arc::clone(&epoch.direct),
+            Entry::Https => self.https(epoch),
+            Entry::ServerStartTls => Arc::clone(&epoch.server_start_tls),
+            Entry::ServerDirect => Arc::clone(&epoch.server_direct),
+        }
+    }
+
+    fn https(&self, epoch: &Epoch) -> Arc<ServerConfig> {
+        let proofs = self.proofs();
+        if proofs.is_empty() {
+            return Arc::clone(&epoch.https);
+        }
+        let mut config = ServerConfig::clone(&epoch.https);
+        config.alpn_protocols.push(ALPN_PROOF.to_vec());
+        config.cert_resolver = Arc::new(ProofResolver {
+            proofs: proofs.clone(),
+            otherwise: Resolver(Arc::clone(&epoch.key)),
+        });
+        // What an authority has seen is not to be come back to.
+        config.send_tls13_tickets = 0;
+        Arc::new(config)
+    }
+
     pub(super) fn epoch(&self) -> Arc<Epoch> {
         Arc::clone(&self.epoch.read().expect("nothing panics under this lock"))
     }
@@ -91,17 +157,9 @@ impl TlsAcceptor {
 impl Epoch {
     fn new(pem: &Pem) -> Result<Self, String> {
         let provider = Arc::new(crypto());
-        let chain = CertificateDer::pem_slice_iter(pem.chain.as_bytes())
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| format!("[tls] certificate is not PEM: {error}"))?;
-        let Some(own) = chain.first() else {
-            return Err("[tls] certificate holds no certificate; give a PEM chain".to_owned());
-        };
-        let server_end_point = certificate::server_end_point(own);
-        let key = PrivateKeyDer::from_pem_slice(pem.key.as_bytes())
-            .map_err(|error| format!("[tls] key holds no private key in PEM: {error}"))?;
-        let certified = CertifiedKey::from_der(chain, key, &provider)
-            .map_err(|error| format!("[tls] certificate and key do not fit together: {error}"))?;
+        let certified = certified(pem, &provider)?;
+        let own = certified.cert.first();
+        let server_end_point = own.and_then(|own| certificate::server_end_point(own));
         let key = Arc::new(certified);
         let between_servers = between_servers(&provider, &key)?;
         let mut config = ServerConfig::builder_with_provider(provider)
@@ -133,6 +191,32 @@ impl Epoch {
             server_end_point,
         })
     }
+}
+
+impl Drop for ShownProof {
+    fn drop(&mut self) {
+        self.acceptor.proofs().remove(&self.name);
+    }
+}
+
+/// A chain of at least one certificate, and a key.
+fn parts(pem: &Pem) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), String> {
+    let chain = CertificateDer::pem_slice_iter(pem.chain.as_bytes())
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| format!("[tls] certificate is not PEM: {error}"))?;
+    if chain.is_empty() {
+        return Err("[tls] certificate holds no certificate; give a PEM chain".to_owned());
+    }
+    let key = PrivateKeyDer::from_pem_slice(pem.key.as_bytes())
+        .map_err(|error| format!("[tls] key holds no private key in PEM: {error}"))?;
+    Ok((chain, key))
+}
+
+/// Both, after a look at whether they fit together.
+fn certified(pem: &Pem, provider: &CryptoProvider) -> Result<CertifiedKey, String> {
+    let (chain, key) = parts(pem)?;
+    CertifiedKey::from_der(chain, key, provider)
+        .map_err(|error| format!("[tls] certificate and key do not fit together: {error}"))
 }
 
 /// For other servers, which are asked for a certificate and may have none. No tickets: whom a

@@ -6,6 +6,7 @@
 //! call receives it, for exactly this connection. Nothing is ever logged.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio_rustls::rustls::KeyLog;
@@ -14,6 +15,7 @@ use tokio_rustls::rustls::sign::CertifiedKey;
 use zeroize::Zeroizing;
 
 use super::super::exporter::SECRET_BYTES_MAX;
+use super::acceptor::ALPN_PROOF;
 
 /// What the callbacks of one handshake said.
 #[derive(Default)]
@@ -81,6 +83,29 @@ impl ResolvesServerCert for Resolver {
             }
         });
         Some(Arc::clone(&self.0))
+    }
+}
+
+/// Certificates that prove names, by name.
+pub(super) type Proofs = HashMap<String, Arc<CertifiedKey>>;
+
+/// The proof of a name for whoever speaks RFC 8737 and nothing else, for all others the usual
+/// certificate.
+#[derive(Debug)]
+pub(super) struct ProofResolver {
+    pub(super) proofs: Proofs,
+    pub(super) otherwise: Resolver,
+}
+
+impl ResolvesServerCert for ProofResolver {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        // RFC 8737 §3: one protocol, and a name of which we have a proof.
+        let is_authority = hello.alpn().is_some_and(|offered| offered.eq([ALPN_PROOF]));
+        if !is_authority {
+            return self.otherwise.resolve(hello);
+        }
+        let name = hello.server_name()?.to_ascii_lowercase();
+        self.proofs.get(&name).cloned()
     }
 }
 

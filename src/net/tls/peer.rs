@@ -44,22 +44,26 @@ pub struct Authorities {
 }
 
 impl Authorities {
-    /// Those that the system trusts, and those of `extra`, in PEM. The error is a sentence for the
-    /// operator.
-    pub fn load(extra: Option<&[u8]>) -> Result<Arc<Authorities>, String> {
+    /// Those that the system trusts, and those of `extra`, in PEM, which the key `named` gives. The
+    /// error is a sentence for the operator.
+    pub fn load(named: &str, extra: Option<&[u8]>) -> Result<Arc<Authorities>, String> {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         for certificate in CertificateDer::pem_slice_iter(extra.unwrap_or_default()) {
             let certificate =
-                certificate.map_err(|error| format!("[federation] trust is not PEM: {error}"))?;
+                certificate.map_err(|error| format!("{named} is not PEM: {error}"))?;
             roots
                 .add(certificate)
-                .map_err(|error| format!("[federation] trust holds no authority: {error}"))?;
+                .map_err(|error| format!("{named} holds no authority: {error}"))?;
         }
         Ok(Arc::new(Authorities {
             roots,
             algorithms: crypto().signature_verification_algorithms,
         }))
+    }
+
+    pub(super) fn roots(&self) -> &RootCertStore {
+        &self.roots
     }
 
     /// How many there are.

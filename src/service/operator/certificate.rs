@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 use super::{Operator, Refused, say};
 use crate::net::certificate::Pem;
 use crate::net::tls::TlsAcceptor;
+use crate::service::acme;
 use crate::service::certificates::{self, Source};
 
 /// Bytes of a chain and its key.
@@ -24,6 +25,7 @@ impl Operator {
         let from = match source {
             Source::Files => "the files that [tls] names",
             Source::Store => "the store, by `cairn cert set`",
+            Source::Acme => "the authority that [acme] names",
             Source::SelfSigned => "the server itself: self-signed",
         };
         let mut text = format!("from                 {from}\n");
@@ -41,6 +43,11 @@ impl Operator {
             }
             None => text.push_str("it cannot be read"),
         }
+        let record = self.core.store.read(acme::recorded);
+        let record = record.filter(|_| config.acme.url().is_some());
+        if let Some(why) = record.and_then(|record| record.last_failure) {
+            let _ = write!(text, "\nno new one           {why}");
+        }
         for complaint in self.complaints(&pem) {
             let _ = write!(text, "\nwarning              {complaint}");
         }
@@ -57,6 +64,11 @@ impl Operator {
         if config.tls.certificate.is_some() {
             return Err(Refused::conflict(
                 "[tls] names the files of the certificate: replace those, then send SIGHUP",
+            ));
+        }
+        if config.acme.url().is_some() {
+            return Err(Refused::conflict(
+                "[acme] looks after the certificate: to set one by hand, remove its directory",
             ));
         }
         let mut text = Zeroizing::new(String::new());

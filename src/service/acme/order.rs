@@ -1,0 +1,327 @@
+//! One order, from the account to the chain (RFC 8555 §7.1): every step starts from the state that
+//! the authority says, so an order that was broken off goes on where it was.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use instant_acme::{
+    Account, AccountCredentials, AuthorizationStatus, CertificateIdentifier, ChallengeType, Error,
+    Identifier, NewAccount, NewOrder, Order, OrderStatus, RetryPolicy,
+};
+use tokio::time::timeout;
+use zeroize::Zeroizing;
+
+use super::challenges::{Challenges, Shown};
+use super::client::Client;
+use super::plan::Failure;
+use super::words;
+use crate::net::certificate::{Life, Pem};
+use crate::net::tls::{ShownProof, TlsAcceptor};
+
+/// How long the authority may take to look, and later to sign.
+const DECIDES_WITHIN: RetryPolicy = RetryPolicy::new()
+    .initial_delay(Duration::from_millis(500))
+    .backoff(1.5)
+    .timeout(Duration::from_secs(120));
+
+/// How long one attempt may take in all.
+const WITHIN: Duration = Duration::from_secs(600);
+
+/// How a name is proved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// By `[listen] http` (RFC 8555 §8.3).
+    Http,
+    /// By `[listen] https` (RFC 8737).
+    Tls,
+}
+
+/// A proof that is shown until this is dropped.
+enum Showing {
+    Http(#[expect(dead_code, reason = "it is held")] Shown),
+    Tls(#[expect(dead_code, reason = "it is held")] ShownProof),
+}
+
+/// What an attempt needs.
+pub(super) struct Attempt<'a> {
+    pub(super) client: &'a Client,
+    pub(super) directory: &'a str,
+    pub(super) contact: &'a str,
+    /// In the spelling of the DNS.
+    pub(super) names: &'a [String],
+    pub(super) way: Way,
+    pub(super) challenges: &'a Arc<Challenges>,
+    pub(super) tls: &'a Arc<TlsAcceptor>,
+    /// The account, if there is one already: the library's credentials as JSON.
+    pub(super) account: Option<Zeroizing<Vec<u8>>>,
+    /// An order that was begun: its URL and its key.
+    pub(super) begun: Option<(String, Zeroizing<String>)>,
+    /// The certificate that is to be replaced, where the authority wants to know (RFC 9773 §5).
+    pub(super) replaces: Option<Life>,
+    /// Keeps what must not be lost on the way.
+    pub(super) memory: &'a dyn Memory,
+}
+
+/// Where an attempt keeps what must not be lost.
+pub(super) trait Memory: Send + Sync {
+    /// The error is a sentence for the operator.
+    fn keep(&self, what: Keep<'_>) -> Result<(), String>;
+}
+
+/// What is kept while an attempt goes on.
+pub(super) enum Keep<'a> {
+    /// The account, or none any more.
+    Account(Option<&'a [u8]>),
+    /// The order's URL and its key.
+    Order(&'a str, &'a str),
+    /// There is no order any more.
+    NoOrder,
+}
+
+impl Attempt<'_> {
+    /// Obtains a certificate.
+    pub(super) async fn run(&self) -> Result<Pem, Failure> {
+        match timeout(WITHIN, self.obtain()).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(words::plain(
+                "the authority takes too long: it is asked again later".to_owned(),
+            )),
+        }
+    }
+
+    async fn obtain(&self) -> Result<Pem, Failure> {
+        let account = self.account().await?;
+        let (mut order, key) = self.order(&account).await?;
+        let chain = self.chain(&mut order, &key).await;
+        // Whatever became of it, it is over; only one that nobody could ask about goes on.
+        let is_unknown = matches!(&chain, Err((_, true)));
+        if !is_unknown {
+            self.memory.keep(Keep::NoOrder).map_err(words::plain)?;
+        }
+        chain
+            .map(|chain| Pem { chain, key })
+            .map_err(|(failure, _)| failure)
+    }
+
+    fn explain(&self, error: &Error) -> Failure {
+        words::explain(error, self.client.seen())
+    }
+
+    /// The account that there is, or a new one (§7.3).
+    pub(super) async fn account(&self) -> Result<Account, Failure> {
+        let explain = |error| self.explain(&error);
+        let http = || Box::new(self.client.clone());
+        let kept = self.account.as_ref();
+        let kept = kept.and_then(|json| serde_json::from_slice::<AccountCredentials>(json).ok());
+        if let Some(credentials) = kept {
+            let account = Account::builder_with_http(http());
+            return account.from_credentials(credentials).await.map_err(explain);
+        }
+        let contact = match self.contact {
+            "" => &[][..],
+            _ => &[self.contact],
+        };
+        let wanted = NewAccount {
+            contact,
+            terms_of_service_agreed: true,
+            only_return_existing: false,
+        };
+        let (account, credentials) = Account::builder_with_http(http())
+            .create(&wanted, self.directory.to_owned(), None)
+            .await
+            .map_err(explain)?;
+        let json = Zeroizing::new(serde_json::to_vec(&credentials).unwrap_or_default());
+        self.memory
+            .keep(Keep::Account(Some(&json)))
+            .map_err(words::plain)?;
+        tracing::info!(account = account.id(), "the authority has given an account");
+        Ok(account)
+    }
+
+    /// The order that was begun, else a new one (§7.4).
+    async fn order(&self, account: &Account) -> Result<(Order, Zeroizing<String>), Failure> {
+        if let Some((url, key)) = &self.begun {
+            match account.order(url.clone()).await {
+                Ok(order) => return Ok((order, key.clone())),
+                Err(Error::Api(_)) => {}
+                Err(error) => return Err(self.explain(&error)),
+            }
+        }
+        let names: Vec<Identifier> = self.names.iter().cloned().map(Identifier::Dns).collect();
+        let mut wanted = NewOrder::new(&names);
+        if let Some(identifier) = self.replaces.as_ref().and_then(identifier) {
+            wanted = wanted.replaces(identifier);
+        }
+        let order = match account.new_order(&wanted).await {
+            Ok(order) => order,
+            Err(error) => {
+                if matches!(&error, Error::Api(it) if words::kind(it) == "accountDoesNotExist") {
+                    self.memory
+                        .keep(Keep::Account(None))
+                        .map_err(words::plain)?;
+                }
+                return Err(self.explain(&error));
+            }
+        };
+        let key = Pem::new_key().map_err(words::plain)?;
+        self.memory
+            .keep(Keep::Order(order.url(), &key))
+            .map_err(words::plain)?;
+        Ok((order, key))
+    }
+
+    /// Takes an order to its certificate. With the failure goes whether the order may still come
+    /// to something.
+    async fn chain(&self, order: &mut Order, key: &str) -> Result<String, (Failure, bool)> {
+        let ours = |failure: Failure| (failure, true);
+        let theirs = |error: Error| {
+            let is_open = !matches!(error, Error::Api(_));
+            (self.explain(&error), is_open)
+        };
+        if order.state().status == OrderStatus::Pending {
+            // Shown until the authority has decided.
+            let shown = self.prove(order).await?;
+            let decided = order.poll_ready(&DECIDES_WITHIN).await;
+            drop(shown);
+            match decided {
+                Ok(OrderStatus::Invalid) => return Err((self.refusal(order).await, false)),
+                Err(Error::Api(problem)) => {
+                    let failure = match self.refusal_of_a_challenge(order).await {
+                        Some(failure) => failure,
+                        None => self.explain(&Error::Api(problem)),
+                    };
+                    return Err((failure, false));
+                }
+                Err(error) => return Err(theirs(error)),
+                Ok(_) => {}
+            }
+        }
+        match order.state().status {
+            OrderStatus::Ready => {
+                let request = Pem::request(self.names, key);
+                let request = request.map_err(|why| ours(words::plain(why)))?;
+                order.finalize_csr(&request).await.map_err(theirs)?;
+            }
+            OrderStatus::Invalid => return Err((self.refusal(order).await, false)),
+            _ => {}
+        }
+        order
+            .poll_certificate(&DECIDES_WITHIN)
+            .await
+            .map_err(theirs)
+    }
+
+    /// Shows what proves each name, and says that it is there (§7.5.1).
+    async fn prove(&self, order: &mut Order) -> Result<Vec<Showing>, (Failure, bool)> {
+        let theirs = |error: Error| {
+            let is_open = !matches!(error, Error::Api(_));
+            (self.explain(&error), is_open)
+        };
+        let refused = |why: &str| (words::plain(why.to_owned()), false);
+        let mut shown = Vec::new();
+        let mut authorizations = order.authorizations();
+        while let Some(authorization) = authorizations.next().await {
+            let mut authorization = authorization.map_err(theirs)?;
+            if authorization.status != AuthorizationStatus::Pending {
+                continue;
+            }
+            let mut challenge = match self.way {
+                Way::Http => authorization.challenge(ChallengeType::Http01),
+                Way::Tls => authorization.challenge(ChallengeType::TlsAlpn01),
+            }
+            .ok_or_else(|| refused("the authority does not offer this way to prove a name"))?;
+            let proof = challenge.key_authorization();
+            let showing = match self.way {
+                Way::Http => {
+                    let showing = self.challenges.show(&challenge.token, proof.as_str());
+                    showing
+                        .map(Showing::Http)
+                        .ok_or("the authority's token is none".to_owned())
+                }
+                Way::Tls => {
+                    let name = challenge.identifier().to_string();
+                    let pem = Pem::proof(&name, proof.digest().as_ref());
+                    let showing = pem.and_then(|pem| self.tls.show_proof(&name, &pem));
+                    showing.map(Showing::Tls)
+                }
+            };
+            shown.push(showing.map_err(|why| refused(&why))?);
+            challenge.set_ready().await.map_err(theirs)?;
+        }
+        Ok(shown)
+    }
+
+    /// Why an order came to nothing.
+    async fn refusal(&self, order: &mut Order) -> Failure {
+        if let Some(failure) = self.refusal_of_a_challenge(order).await {
+            return failure;
+        }
+        match &order.state().error {
+            Some(problem) => words::of_problem(problem),
+            None => words::plain("the authority refuses and does not say why".to_owned()),
+        }
+    }
+
+    /// The authority notes with the challenge why it did not take it (§8).
+    async fn refusal_of_a_challenge(&self, order: &mut Order) -> Option<Failure> {
+        let mut authorizations = order.authorizations();
+        while let Some(authorization) = authorizations.next().await {
+            let mut authorization = authorization.ok()?;
+            let state = authorization.refresh().await.ok()?;
+            let mut challenges = state.challenges.iter();
+            if let Some(problem) = challenges.find_map(|challenge| challenge.error.as_ref()) {
+                return Some(words::of_problem(problem));
+            }
+        }
+        None
+    }
+}
+
+/// By which the authority knows a certificate (RFC 9773 §4.1).
+pub(super) fn identifier(life: &Life) -> Option<CertificateIdentifier<'static>> {
+    let (issuer_key, serial) = life.identifier.as_ref()?;
+    Some(CertificateIdentifier {
+        authority_key_identifier: BASE64_URL_SAFE_NO_PAD.encode(issuer_key).into(),
+        serial: BASE64_URL_SAFE_NO_PAD.encode(serial).into(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, Issuer, KeyIdMethod, KeyPair, SerialNumber};
+
+    use super::*;
+
+    /// The example of RFC 9773 §4.1: a serial number whose first bit is set has a zero before it.
+    #[test]
+    fn a_certificate_is_known_by_its_issuers_key_and_its_number() {
+        let key = KeyPair::generate().expect("ring makes keys");
+        let mut issuer = CertificateParams::default();
+        let issuer_key = [
+            0x69, 0x88, 0x5b, 0x6b, 0x87, 0x46, 0x40, 0x41, 0xe1, 0xb3, 0x7b, 0x84, 0x7b, 0xa0,
+            0xae, 0x2c, 0xde, 0x01, 0xc8, 0xd4,
+        ];
+        issuer.key_identifier_method = KeyIdMethod::PreSpecified(issuer_key.to_vec());
+        let issuer = Issuer::new(issuer, KeyPair::generate().expect("ring makes keys"));
+        let mut params = CertificateParams::new(["chat.example".to_owned()]).expect("a name");
+        params.serial_number = Some(SerialNumber::from(vec![0x87, 0x65, 0x43, 0x21]));
+        params.use_authority_key_identifier_extension = true;
+        let certificate = params.signed_by(&key, &issuer).expect("the issuer signs");
+        let pem = Pem {
+            chain: certificate.pem(),
+            key: Zeroizing::default(),
+        };
+        let life = pem.life().expect("it can be read");
+        assert_eq!(life.names, ["chat.example"]);
+        let identifier = identifier(&life).expect("it has both");
+        assert_eq!(
+            format!(
+                "{}.{}",
+                identifier.authority_key_identifier, identifier.serial
+            ),
+            "aYhba4dGQEHhs3uEe6CuLN4ByNQ.AIdlQyE"
+        );
+    }
+}

@@ -1,0 +1,153 @@
+//! What went wrong with the authority, in plain words, and what to do.
+
+use std::error::Error as _;
+
+use instant_acme::{Error, Problem};
+
+use super::client::Seen;
+use super::plan::Failure;
+
+/// What all types of problems begin with (RFC 8555 §6.7).
+const PREFIX: &str = "urn:ietf:params:acme:error:";
+
+/// Characters of an authority's own words that are told.
+const DETAIL_CHARS_MAX: usize = 400;
+
+/// A failure of the library, with what the client has seen.
+pub(super) fn explain(error: &Error, seen: &Seen) -> Failure {
+    let retry_after_ms = seen.take_retry_after_ms();
+    let unanswered = seen.take_failure();
+    match error {
+        Error::Api(problem) => Failure {
+            retry_after_ms,
+            ..of_problem(problem)
+        },
+        Error::Timeout(_) => Failure {
+            retry_after_ms,
+            ..plain("the authority has not decided in time".to_owned())
+        },
+        Error::Json(_) => Failure {
+            retry_after_ms,
+            ..plain(
+                "the authority's answer is none of ACME: check [acme] directory, or wait until it \
+                 works again"
+                    .to_owned(),
+            )
+        },
+        error => {
+            let is_unreached = unanswered.is_some();
+            let why = unanswered.unwrap_or_else(|| match error.source() {
+                Some(source) => format!("{error}: {source}"),
+                None => error.to_string(),
+            });
+            Failure {
+                retry_after_ms,
+                is_unreached,
+                ..plain(printable(&why))
+            }
+        }
+    }
+}
+
+/// A failure that is not the authority's.
+pub(super) fn plain(why: String) -> Failure {
+    Failure {
+        why,
+        retry_after_ms: None,
+        is_limited: false,
+        is_unreached: false,
+    }
+}
+
+/// A refusal of the authority.
+pub(super) fn of_problem(problem: &Problem) -> Failure {
+    let kind = kind(problem);
+    let advice = match kind {
+        "connection" => {
+            "it cannot reach this server: port 80 for [listen] http, or port 443 for [listen] \
+             https, must be open to the internet"
+        }
+        "dns" => "it finds no address of the domain: its A and AAAA records must be this server's",
+        "unauthorized" | "incorrectResponse" | "tls" => {
+            "it reached another server than this one, or something between: the domain's A and \
+             AAAA records must be this server's"
+        }
+        "caa" => "the domain's CAA records do not let it: add it to them",
+        "rateLimited" => "it has a limit that is reached: it is asked again later",
+        "rejectedIdentifier" | "unsupportedIdentifier" => {
+            "it gives no certificates for this name: use a public domain, or another authority"
+        }
+        "invalidContact" | "unsupportedContact" => "it does not take [acme] contact",
+        "userActionRequired" | "externalAccountRequired" => {
+            "it wants something from a person first: use another authority"
+        }
+        "serverInternal" => "it has a fault of its own: it is asked again later",
+        _ => "it refuses",
+    };
+    let details = std::iter::once(problem.detail.as_deref())
+        .chain(problem.subproblems.iter().map(|sub| sub.detail.as_deref()));
+    let details: Vec<String> = details.flatten().map(printable).collect();
+    Failure {
+        why: match details.is_empty() {
+            true => format!("the authority gives no certificate: {advice}"),
+            false => format!(
+                "the authority gives no certificate: {advice} (it says: {})",
+                details.join("; ")
+            ),
+        },
+        retry_after_ms: None,
+        is_limited: kind == "rateLimited",
+        is_unreached: false,
+    }
+}
+
+/// The type of a problem without what all have in common.
+pub(super) fn kind(problem: &Problem) -> &str {
+    let kind = problem.r#type.as_deref().unwrap_or_default();
+    kind.strip_prefix(PREFIX).unwrap_or(kind)
+}
+
+/// An authority's own words, in bounds and without control characters.
+fn printable(text: impl AsRef<str>) -> String {
+    let chars = text.as_ref().chars().filter(|c| !c.is_control());
+    chars.take(DETAIL_CHARS_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(json: &str) -> Problem {
+        serde_json::from_str(json).expect("a problem")
+    }
+
+    #[test]
+    fn a_refusal_says_what_to_do() {
+        for (kind, word) in [
+            ("connection", "port 80"),
+            ("dns", "A and AAAA"),
+            ("unauthorized", "another server"),
+            ("caa", "CAA"),
+            ("rejectedIdentifier", "public domain"),
+            ("neverHeardOf", "refuses"),
+        ] {
+            let text = format!("{{\"type\":\"{PREFIX}{kind}\",\"detail\":\"no\\u0007 way\"}}");
+            let failure = of_problem(&problem(&text));
+            assert!(failure.why.contains(word), "{}", failure.why);
+            assert!(failure.why.contains("it says: no way"), "{}", failure.why);
+            assert!(!failure.is_limited);
+        }
+    }
+
+    #[test]
+    fn a_limit_is_known() {
+        let text = format!("{{\"type\":\"{PREFIX}rateLimited\"}}");
+        assert!(of_problem(&problem(&text)).is_limited);
+    }
+
+    #[test]
+    fn the_authority_cannot_fill_the_log() {
+        let text = format!("{{\"detail\":\"{}\"}}", "x".repeat(10_000));
+        assert!(of_problem(&problem(&text)).why.len() < 1_000);
+    }
+}

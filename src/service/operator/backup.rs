@@ -73,6 +73,8 @@ impl Operator {
             ),
             error => Refused::from(error.to_string()),
         })?;
+        // The mark is there before anything of the backup.
+        self.wait(self.core.store.position())?;
         tracing::info!(domain = head.domain, "a backup is being restored");
         let mut aside = Aside::default();
         let imported = self.take_in(&head, input, &mut aside);

@@ -15,15 +15,16 @@ use toml::de::DeTable;
 use crate::addr::Jid;
 
 pub use admission::Admission;
+pub use federation::{DialbackMode, FederationMode};
 pub use keys::{
-    Acme, Admin, Auth, Config, Contact, CredentialKind, DataDisk, DialbackMode, Dns, Federation,
-    FederationMode, Limits, Listen, Log, LogFormat, LogLevel, Network, Registration,
-    RegistrationMode, Store, Time, Tls,
+    Acme, Admin, Auth, Config, Contact, CredentialKind, DataDisk, Dns, Federation, Limits, Listen,
+    Log, LogFormat, LogLevel, Network, Registration, RegistrationMode, Store, Time, Tls,
 };
 pub use machine::Machine;
 
 mod admission;
 mod apply;
+mod federation;
 mod keys;
 mod machine;
 pub mod places;

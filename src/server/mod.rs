@@ -28,7 +28,7 @@ use crate::config::{self, Config, RegistrationMode};
 use crate::http::{self, Site};
 use crate::net::admit::Admissions;
 use crate::net::conn::{self, Front, Inbound, Passwords};
-use crate::net::listen::{self, Listener};
+use crate::net::listen::Listener;
 use crate::net::s2s::{self, Peers};
 use crate::net::throttle::{Throttle, ThrottleLimits};
 use crate::net::tls::{Entry, TlsAcceptor};
@@ -235,6 +235,7 @@ impl Server {
         }
         let tls = Arc::new(TlsAcceptor::new(&pem)?);
         let claim = start::claim(&core, machine.as_deref());
+        let reload = start::reload(&core, &tls, machine.clone());
         let around = Around {
             reload_certificate: Some(start::reload(&core, &tls, machine.clone())),
             machine,
@@ -252,7 +253,7 @@ impl Server {
             start::listeners(&core.config, &*sockets)?
         };
         let challenges = Arc::new(Challenges::default());
-        let keeper = Keeper::new(&core, &challenges, &tls, start::reload(&core, &tls))?;
+        let keeper = Keeper::new(&core, &challenges, &tls, reload)?;
         let front = Arc::new(Front {
             tls,
             streams: Arc::new(streams(&core, secret)),

@@ -72,11 +72,11 @@ impl Start {
 }
 
 /// Listeners for TLS, in one way or another, and those of plain HTTP.
-pub(super) type Opened = (Vec<(Arc<Listener>, Entry)>, Vec<Listener>);
+pub(super) type AllListeners = (Vec<(Arc<Listener>, Entry)>, Vec<Listener>);
 
 /// Opens all listeners at once: whoever opens them for us closes what is not named. Called within
 /// the runtime.
-pub(super) fn listeners(config: &Config, sockets: &dyn Sockets) -> Result<Opened, String> {
+pub(super) fn listeners(config: &Config, sockets: &dyn Sockets) -> Result<AllListeners, String> {
     let listen = &config.listen;
     if listen.c2s.is_empty() && listen.c2s_tls.is_empty() {
         tracing::warn!("no client can connect: both lists of [listen] are empty");

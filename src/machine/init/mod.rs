@@ -277,14 +277,23 @@ impl Init {
         self.waits = None;
         self.search = Search::Over;
         self.search_until_ms = None;
+        let now_ms = self.now_ms();
+        let writes = match self.data {
+            Some(_) => self.may_write(),
+            None => return,
+        };
+        if self.rules
+            && let Err(error) = fs::create_dir_all("/run/cairn")
+        {
+            // The server is let in there only if it is there when it starts.
+            self.say(&format!("there is no place for the name servers: {error}"));
+        }
         let Some(data) = &self.data else {
             return;
         };
-        let now_ms = self.now_ms();
         self.restart_ms = None;
         self.listeners.server_started();
         self.deaths.started(now_ms);
-        let writes = self.may_write();
         match Server::start(&self.program, data) {
             Ok(server) => {
                 let start = Start {

@@ -16,7 +16,7 @@ impl Init {
             return;
         }
         if !self.rules {
-            self.plan = plan;
+            self.reach = Reach::of(plan);
             return;
         }
         if let Some(hostname) = &plan.hostname

@@ -110,15 +110,11 @@ impl Resolver {
         );
         // Half an answer is none: the other half may say where the server is.
         let (direct, starttls) = (direct?, starttls?);
-        let declines = |found: &Services| matches!(found, Services::Declined);
-        // RFC 6120 §3.2.1 rule 4: "." means that the service is decidedly not there.
-        if declines(&starttls) && !matches!(direct, Services::Records(_))
-            || declines(&direct) && declines(&starttls)
-        {
-            return Err(Nowhere::NotFound(
-                "the domain says that it has no server for others".to_owned(),
-            ));
-        }
+        // RFC 6120 §3.2.1 rule 4, XEP-0368 §3: "." means that the service is decidedly not there,
+        // and then the domain itself is not asked either.
+        let is_declined = [&direct, &starttls]
+            .iter()
+            .any(|found| matches!(found, Services::Declined));
         let mut records = Vec::new();
         for found in [direct, starttls] {
             if let Services::Records(more) = found {
@@ -126,11 +122,14 @@ impl Resolver {
             }
         }
         let targets = order(records, random);
-        Ok(match targets.is_empty() {
+        match (targets.is_empty(), is_declined) {
+            (false, _) => Ok(targets),
+            (true, true) => Err(Nowhere::NotFound(
+                "the domain says that it has no server for others".to_owned(),
+            )),
             // §3.2.2.
-            true => itself(domain),
-            false => targets,
-        })
+            (true, false) => Ok(itself(domain)),
+        }
     }
 
     /// The addresses of a target, families interleaved.

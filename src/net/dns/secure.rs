@@ -48,7 +48,10 @@ impl Anchor {
 
 pub(super) fn resolver(servers: &[SocketAddr], anchor: &Anchor) -> Option<TokioResolver> {
     let mut builder = builder(servers)?;
-    builder.options_mut().validate = true;
+    let options = builder.options_mut();
+    options.validate = true;
+    // An alias that is not signed leads wherever somebody on the way wants: it has to be seen.
+    options.preserve_intermediates = true;
     let anchors = anchor.0.clone().unwrap_or_default();
     builder.with_trust_anchor(anchors).build().ok()
 }
@@ -94,7 +97,7 @@ async fn leads_to(resolver: &TokioResolver, domain: &str, target: &Target) -> bo
     })
 }
 
-/// The records of a name, if all of them are signed.
+/// The records of a name, if all of them are signed, and every alias that led to them.
 async fn signed(resolver: &TokioResolver, name: &str, type_: RecordType) -> Vec<RData> {
     let Ok(mut fqdn) = Name::from_ascii(name) else {
         return Vec::new();
@@ -103,12 +106,12 @@ async fn signed(resolver: &TokioResolver, name: &str, type_: RecordType) -> Vec<
     let Ok(lookup) = resolver.lookup(fqdn, type_).await else {
         return Vec::new();
     };
-    let records = lookup.answers().iter();
-    let of_type: Vec<_> = records.filter(|r| r.record_type() == type_).collect();
-    match of_type.iter().all(|record| record.proof.is_secure()) {
-        true => of_type.iter().map(|record| record.data.clone()).collect(),
-        false => Vec::new(),
+    let records = lookup.answers();
+    if !records.iter().all(|record| record.proof.is_secure()) {
+        return Vec::new();
     }
+    let of_type = records.iter().filter(|r| r.record_type() == type_);
+    of_type.map(|record| record.data.clone()).collect()
 }
 
 fn association(data: &RData) -> Option<Association> {

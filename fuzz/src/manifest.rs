@@ -18,7 +18,7 @@ pub fn manifest(data: &[u8]) {
             keys: Vec::new(),
             kernel: String::new(),
         };
-        if manifest.may_follow(&running).is_ok() {
+        if manifest.may_follow(&running, 1).is_ok() {
             assert!(Version::parse(&manifest.version) >= Version::parse("0.1.0"));
         }
     }

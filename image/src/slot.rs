@@ -15,7 +15,7 @@ use crate::verity::{self, BLOCK};
 
 /// What every kernel is told.
 const CMDLINE: &str = "console=tty0 console=ttyS0,115200 quiet panic=10 ro rootfstype=erofs \
-                       root=/dev/dm-0 init=/init memmap=256K$0x6000000 \
+                       no_timer_check root=/dev/dm-0 init=/init memmap=256K$0x6000000 \
                        ramoops.mem_address=0x6000000 ramoops.mem_size=0x40000 \
                        ramoops.record_size=0x10000 ramoops.ecc=1";
 const FILE_SYSTEM_ID: &str = "ca1f0c90-6d3e-4c5b-9a57-9d2f4b7e0200";

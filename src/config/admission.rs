@@ -224,7 +224,7 @@ impl Shares {
             server_connections: bounded(share(2) / SERVER_BYTES, 16, SERVERS_MAX),
             inbound_bytes: bounded(share(3), 1 << 20, 1 << 30),
             outbound_bytes: bounded(share(9), 2 << 20, 4 << 30),
-            accounts: bounded(share(9) / ACCOUNT_BYTES, 100, 1_000_000),
+            accounts: bounded(share(8) / ACCOUNT_BYTES, 100, 1_000_000),
             presence_bytes: bounded(share(1), 64 << 10, 1 << 30),
             addresses_remembered: bounded(share(3) / REMEMBERED_BYTES, 1_024, 65_536),
             roster_bytes: bounded(share(5) / 5 * 4, 64 << 10, 1 << 30),

@@ -368,3 +368,16 @@ fn an_authority_needs_a_place_to_look_at() {
         assert!(error.contains(why), "{wrong}: {error}");
     }
 }
+
+#[test]
+fn the_defaults_fit_small_machines_that_administrators_reach() {
+    for mib in 105..400 {
+        let machine = Machine::of_memory(mib << 20);
+        let text = "domain = \"a.example\"\n[listen]\nhttps = [\"[::]:443\"]\n";
+        let config = Config::parse(text, &machine).expect("it is valid");
+        let fits = config.admission(&machine).check();
+        assert_eq!(fits, Ok(()), "{mib} MiB");
+        // The image of 128 MiB leaves Linux 109.
+        assert!(mib < 109 || config.limits.connections > 1_000, "{mib} MiB");
+    }
+}

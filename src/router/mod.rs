@@ -37,7 +37,7 @@ pub use message::{Keep, MessageType};
 pub use module::{Answer, Entity, Iq, IqFn, Module, Moments, Registry, Reply, Request};
 pub use outbox::{
     Batch, Cargo, Ending, Entry, Find, Gone, HandledCountTooHigh, Outbox, OutboxLimits, OutboxPool,
-    Pushed, Wire, Wrapped,
+    Pushed, Wire, Wrapped, too_slow,
 };
 pub use remote::{
     Freight, Left, Link as RemoteLink, NotResumed, PATIENCE_MS, Parcel, Posted, Remotes,

@@ -97,8 +97,7 @@ pub fn receive_remote(core: &Arc<Core>, remote: Remote<'_>, stanza: &Stanza) -> 
     cx.must_be_durable = remote.counts;
     cx.gathers = true;
     cx.lang = remote.lang;
-    let address = |text: Option<std::borrow::Cow<'_, str>>| Jid::parse(&text?).ok();
-    let (Some(from), Some(to)) = (address(stanza.from()), address(stanza.to())) else {
+    let Some((from, to)) = stanza.addresses() else {
         return cx.after();
     };
     debug_assert!(!core.is_local(from.domain()) && core.is_local(to.domain()));

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::first_level::{FirstLevel, Nonza};
 use super::kind::Kind;
+use crate::addr::Jid;
 use crate::xml::{
     Children, Content, Element, Limits, NsRef, Scan, Span, StreamScope, XmlError, canonicalise, ns,
     scan, unescape,
@@ -93,6 +94,13 @@ impl Stanza {
     /// `to`, not yet checked to be an address.
     pub fn to(&self) -> Option<Cow<'_, str>> {
         self.value(self.head.to)
+    }
+
+    /// `from` and `to`, if both are there and valid: what every stanza between servers has (RFC
+    /// 6120 §8.1.1.2, §8.1.2.2).
+    pub fn addresses(&self) -> Option<(Jid, Jid)> {
+        let from = Jid::parse(&self.from()?).ok()?;
+        Some((from, Jid::parse(&self.to()?).ok()?))
     }
 
     /// `id`.

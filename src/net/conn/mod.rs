@@ -291,10 +291,7 @@ impl Connection {
             }
             writable = transport.writable(), if blocked => writable?,
             () = tokio::time::sleep(STANDSTILL), if blocked && holds_back => {
-                self.refuse(
-                    StreamErrorCondition::PolicyViolation,
-                    "you read too slowly: too much waits to be sent to you",
-                );
+                self.stream.close(router::too_slow());
             }
             () = outbox => {
                 if blocked && let Some(session) = session {

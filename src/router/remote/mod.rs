@@ -293,8 +293,7 @@ fn send_one_recorded(core: &Core, owner: &str, id: MessageId) -> bool {
         tracing::error!(account = owner, id = id.0, "a stored message can't be read");
         return false;
     };
-    let address = |text: Option<std::borrow::Cow<'_, str>>| Jid::parse(&text?).ok();
-    let (Some(from), Some(to)) = (address(stanza.from()), address(stanza.to())) else {
+    let Some((from, to)) = stanza.addresses() else {
         return false;
     };
     let parcel = Parcel {

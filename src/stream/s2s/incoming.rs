@@ -15,7 +15,7 @@ use super::wire::{Input, Wire};
 use super::{Action, Dialback, Identity, Pair, Proof, S2sConfig};
 use crate::addr::Jid;
 use crate::stanza::{FirstLevel, SaslCondition, SaslFailure, StreamError, StreamErrorCondition};
-use crate::stream::{Closed, ns};
+use crate::stream::ns;
 use crate::xml::{StreamHeader, Writer};
 
 use authorize::Pairs;
@@ -389,10 +389,5 @@ impl Incoming {
                 "the domain is not that of the stream's header".into(),
             )),
         }
-    }
-
-    /// How the stream ended, if the shell lost the connection: for the same log line.
-    pub fn lost(&mut self) {
-        self.wire.close(Closed::PeerError);
     }
 }

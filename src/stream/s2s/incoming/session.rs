@@ -2,7 +2,6 @@
 
 use super::super::Action;
 use super::{Asked, Incoming};
-use crate::addr::Jid;
 use crate::stanza::{Condition, Stanza, StreamErrorCondition};
 use crate::stream::sm::{self, SmElement, SmEnabled};
 use crate::xml::Element;
@@ -15,8 +14,7 @@ impl Incoming {
             let text = "authenticate before you send this";
             return self.wire.fail_with(C::NotAuthorized, text);
         }
-        let address = |text: Option<std::borrow::Cow<'_, str>>| Jid::parse(&text?).ok();
-        let (Some(from), Some(to)) = (address(stanza.from()), address(stanza.to())) else {
+        let Some((from, to)) = stanza.addresses() else {
             let text = "a stanza between servers has a valid from and to";
             return self.wire.fail_with(C::ImproperAddressing, text);
         };

@@ -3,7 +3,6 @@
 use super::super::Action;
 use super::super::element;
 use super::{Outgoing, State};
-use crate::addr::Jid;
 use crate::stanza::{Stanza, StreamErrorCondition};
 use crate::stream::ns;
 use crate::stream::sm::SmElement;
@@ -35,8 +34,7 @@ impl Outgoing {
             let text = "stanzas do not flow this way on this stream";
             return self.wire.fail_with(C::NotAuthorized, text);
         }
-        let address = |text: Option<std::borrow::Cow<'_, str>>| Jid::parse(&text?).ok();
-        let (Some(from), Some(to)) = (address(stanza.from()), address(stanza.to())) else {
+        let Some((from, to)) = stanza.addresses() else {
             let text = "a stanza between servers has a valid from and to";
             return self.wire.fail_with(C::ImproperAddressing, text);
         };

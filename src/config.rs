@@ -16,6 +16,7 @@ use crate::addr::Jid;
 
 pub use admission::Admission;
 pub use federation::{DialbackMode, FederationMode};
+pub use given::Given;
 pub use keys::{
     Acme, Admin, Auth, Config, Contact, CredentialKind, DataDisk, Dns, Federation, Limits, Listen,
     Log, LogFormat, LogLevel, Network, Registration, RegistrationMode, Store, Time, Tls,
@@ -25,6 +26,7 @@ pub use machine::Machine;
 mod admission;
 mod apply;
 mod federation;
+mod given;
 mod keys;
 mod machine;
 pub mod places;
@@ -176,9 +178,15 @@ impl Config {
             ("store.path", Some(&self.store.path)),
             ("tls.certificate", self.tls.certificate.as_ref()),
             ("tls.key", self.tls.key.as_ref()),
-            ("acme.trust", self.acme.trust.as_ref()),
-            ("federation.trust", self.federation.trust.as_ref()),
-            ("dns.trust_anchor", self.dns.trust_anchor.as_ref()),
+            ("acme.trust", self.acme.trust.as_ref().and_then(Given::file)),
+            (
+                "federation.trust",
+                self.federation.trust.as_ref().and_then(Given::file),
+            ),
+            (
+                "dns.trust_anchor",
+                self.dns.trust_anchor.as_ref().and_then(Given::file),
+            ),
         ];
         for (key, path) in paths {
             if path.is_some_and(|path| path.file_name().is_none()) {
@@ -253,15 +261,16 @@ impl Config {
     /// started from.
     fn resolve_paths(&mut self, folder: &Path) {
         self.store.path = folder.join(&self.store.path);
-        let paths = [
-            &mut self.tls.certificate,
-            &mut self.tls.key,
+        for path in [&mut self.tls.certificate, &mut self.tls.key] {
+            path.iter_mut().for_each(|path| *path = folder.join(&*path));
+        }
+        let given = [
             &mut self.acme.trust,
             &mut self.federation.trust,
             &mut self.dns.trust_anchor,
         ];
-        for path in paths.into_iter().flatten() {
-            *path = folder.join(&*path);
+        for given in given.into_iter().flatten() {
+            given.resolve(folder);
         }
     }
 }

@@ -7,6 +7,7 @@ mod support;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::BufRead;
+use std::time::{Duration, Instant};
 
 use support::load::{CONFIG, Load};
 use support::{Disk, Options, Vm, image, python};
@@ -32,12 +33,20 @@ fn a_full_store_refuses_what_it_cannot_keep_and_goes_on() {
     };
     assert_eq!(refused, "refused resource-constraint");
     assert_eq!(load.run("receive", last).trim(), "all there");
-    // There is room again.
-    let (mut sender, said) = load.start("send", "2");
-    let fresh = said.lines().next().expect("a line").expect("UTF-8");
-    assert_eq!(fresh, "2-0");
-    let _ = sender.kill();
-    let _ = sender.wait();
+    // There is room again, as soon as the segments of what she was given are free: until then a
+    // sender is told to wait.
+    let deadline = Instant::now() + Duration::from_secs(120);
+    loop {
+        let (mut sender, said) = load.start("send", "2");
+        let fresh = said.lines().next().expect("a line").expect("UTF-8");
+        let _ = sender.kill();
+        let _ = sender.wait();
+        if fresh == "2-0" {
+            break;
+        }
+        assert_eq!(fresh, "refused resource-constraint");
+        assert!(Instant::now() < deadline, "there is never room again");
+    }
 }
 
 /// A script of QEMU's `blkdebug`: that many writes go through, the next one fails, once.

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::Machine;
 use super::admission::Shares;
 use super::federation::{DialbackMode, FederationMode};
+use super::given::Given;
 
 /// Keys outside of all sections.
 pub(super) const TOP: &[&str] = &["domain", "revision", "data"];
@@ -193,8 +194,8 @@ sections! { machine,
         /// that is given one, and no directory, uses "letsencrypt".
         contact: String = String::new();
         /// PEM file with authorities beside the public ones that the directory's own
-        /// certificate may be from: "private-ca.pem".
-        trust: Option<PathBuf> = None;
+        /// certificate may be from: "private-ca.pem"; or what stands in it.
+        trust: Option<Given> = None;
     }
 
     /// The one place where everything is kept.
@@ -217,8 +218,9 @@ sections! { machine,
         /// "never": a server needs a valid certificate; "tls": one without may be
         /// known by dialback over TLS (XEP-0220), which trusts the DNS.
         dialback: DialbackMode = DialbackMode::Never;
-        /// PEM file with authorities beside the public ones: "extra-roots.pem".
-        trust: Option<PathBuf> = None;
+        /// PEM file with authorities beside the public ones: "extra-roots.pem"; or what
+        /// stands in it.
+        trust: Option<Given> = None;
         /// Connect to servers at addresses of private networks, too.
         allow_private_addresses: bool = false;
     }
@@ -228,8 +230,8 @@ sections! { machine,
         /// Servers to ask, "192.0.2.1" or "127.0.0.1:5353". Empty: the machine's own.
         servers: Vec<String> = Vec::new();
         /// DNSKEY or DS records of a root of one's own that signed zones are trusted by:
-        /// "root.key". Without it, that of the public root.
-        trust_anchor: Option<PathBuf> = None;
+        /// "root.key", or what stands in it. Without it, that of the public root.
+        trust_anchor: Option<Given> = None;
     }
 
     /// How passwords are kept and checked.

@@ -1,7 +1,6 @@
 //! Federation, put together: what connections with other servers need, or nothing where the
 //! server is to stay by itself.
 
-use std::fs;
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -63,19 +62,12 @@ pub(super) fn limits(of: &Limits) -> Limits {
 }
 
 fn authorities(config: &Config) -> Result<Arc<Authorities>, String> {
-    let extra = match &config.federation.trust {
-        Some(path) => Some(
-            fs::read(path)
-                .map_err(|error| format!("[federation] trust {}: {error}", path.display()))?,
-        ),
-        None => None,
-    };
-    Authorities::load("[federation] trust", extra.as_deref())
+    Authorities::load("[federation] trust", config.federation.trust.as_ref())
 }
 
 fn anchor(config: &Config) -> Result<Anchor, String> {
     match &config.dns.trust_anchor {
-        Some(path) => Anchor::of_file(path),
+        Some(given) => Anchor::given(given),
         None => Ok(Anchor::public()),
     }
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Config, Machine};
+use crate::config::{Config, Given, Machine};
 use crate::store::{State, Store, StoreError, Tx};
 
 /// The name of the value.
@@ -65,6 +65,16 @@ impl Source {
         };
         leave_out("tls", &|key, _| matches!(key, "certificate" | "key"));
         leave_out("store", &|key, _| key == "path");
+        // What stands in the configuration itself moves with it.
+        let is_file =
+            |value: &toml::Value| value.as_str().is_some_and(|text| !Given::is_text(text));
+        for (section, of_file) in [
+            ("acme", "trust"),
+            ("federation", "trust"),
+            ("dns", "trust_anchor"),
+        ] {
+            leave_out(section, &|key, value| key == of_file && is_file(value));
+        }
         leave_out("listen", &|_, value| {
             let addresses = value.as_array().into_iter().flatten();
             let mut addresses = addresses.filter_map(|address| address.as_str()?.parse().ok());
@@ -221,16 +231,24 @@ mod tests {
         };
         let there = "domain = \"a.example\"\n[listen]\nc2s = [\"192.0.2.1:5222\"]\nhttps = \
                      [\"[::]:443\"]\n[tls]\ncertificate = \"a.pem\"\nkey = \"b.pem\"\n[limits]\n\
-                     ping_s = 60\n[store]\npath = \"x\"\n";
+                     ping_s = 60\n[store]\npath = \"x\"\n[federation]\ntrust = \"c.pem\"\n\
+                     [acme]\ntrust = \"\"\"\na\nb\n\"\"\"\n";
         let (here, left_out) = source(there).elsewhere();
         assert_eq!(
             left_out,
-            ["tls.certificate", "tls.key", "store.path", "listen.c2s"]
+            [
+                "tls.certificate",
+                "tls.key",
+                "store.path",
+                "federation.trust",
+                "listen.c2s"
+            ]
         );
         let config = Config::parse(&here.toml, &Machine::of_memory(1 << 30)).expect("valid");
         assert_eq!(config.limits.ping_s, 60);
         assert!(config.listen.c2s[0].ip().is_unspecified());
         assert_eq!(config.tls.certificate, None);
+        assert_eq!(config.acme.trust, Some(Given::Text("a\nb\n".to_owned())));
         for same in ["domain = \"a.example\"\n", "no toml"] {
             assert_eq!(source(same).elsewhere(), (source(same), Vec::new()));
         }

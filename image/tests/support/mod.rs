@@ -10,11 +10,13 @@ use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+pub mod authority;
 pub mod load;
 pub mod qmp;
 pub mod releases;
@@ -564,8 +566,19 @@ fn follow(mut output: impl Read + Send + 'static) -> Receiver<String> {
     receiver
 }
 
-/// A port that was free a moment ago.
+/// A port that is free, for QEMU to listen at. It is none that the kernel gives to who asks for any,
+/// and each process begins to look at another place: what is free now is not taken meanwhile.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("it is bound").port()
+    const FIRST: u32 = 10_240;
+    const COUNT: u32 = 32_768 - FIRST;
+    static ASKED: AtomicU32 = AtomicU32::new(0);
+    let look = || {
+        let asked = ASKED.fetch_add(1, Ordering::Relaxed);
+        let at = std::process::id().wrapping_mul(16).wrapping_add(asked) % COUNT;
+        let port = u16::try_from(FIRST + at).expect("below 32768");
+        TcpListener::bind(("127.0.0.1", port))
+            .is_ok()
+            .then_some(port)
+    };
+    (0..COUNT).find_map(|_| look()).expect("a free port")
 }

@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -67,6 +67,11 @@ impl Wire {
         Some(wire)
     }
 
+    /// A file in the servers' folder.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
     /// For [`super::Options`].
     pub fn namespace(&self) -> Option<String> {
         Some(self.name.clone())
@@ -84,7 +89,7 @@ impl Wire {
     }
 
     /// Serves in place of one of the same name.
-    fn serve(&mut self, program: &'static str, arguments: &[String]) {
+    pub fn serve(&mut self, program: &'static str, arguments: &[String]) {
         self.stop(program);
         let log = File::create(self.log_path(program)).expect("a log");
         let mut command = inside(&self.name, program);
@@ -94,9 +99,9 @@ impl Wire {
             .push((program, command.spawn().expect("it runs")));
     }
 
-    fn log_path(&self, program: &str) -> std::path::PathBuf {
+    fn log_path(&self, program: &str) -> PathBuf {
         let name = program.rsplit('/').next().unwrap_or(program);
-        self.folder.path().join(format!("{name}.log"))
+        self.file(&format!("{name}.log"))
     }
 
     /// What a server has said.
@@ -214,11 +219,17 @@ impl Wire {
     }
 
     fn chat(&self, python: &Path, name: &str, other: &str, host: &str) -> Child {
+        let at = |name: &str| format!("{name}@chat.example");
+        self.person(python, &at(name), &at(other), host)
+    }
+
+    /// Somebody with the usual password on the server at this address, by slixmpp: what is written
+    /// to them goes to `other`, and they print what they hear.
+    pub fn person(&self, python: &Path, jid: &str, other: &str, host: &str) -> Child {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/chat.py");
         self.command(python)
             .arg(script)
-            .args([&format!("{name}@chat.example"), PASSWORD])
-            .args([&format!("{other}@chat.example"), &format!("{host}:5222")])
+            .args([jid, PASSWORD, other, &format!("{host}:5222")])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -3,7 +3,6 @@
 //! could be checked: that means no DANE, never a failure.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +10,8 @@ use hickory_resolver::TokioResolver;
 use hickory_resolver::proto::dnssec::TrustAnchors;
 use hickory_resolver::proto::rr::rdata::tlsa;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
+
+use crate::config::Given;
 
 use super::dane::{Association, Matching, Selector, Usage};
 use super::target::{Target, Tls};
@@ -33,15 +34,15 @@ impl Anchor {
         Anchor(None)
     }
 
-    /// DNSKEY records of a root of one's own, in a file. The error is a sentence for the operator.
-    pub fn of_file(path: &Path) -> Result<Anchor, String> {
-        match TrustAnchors::from_file(path) {
+    /// DNSKEY records of a root of one's own. The error is a sentence for the operator.
+    pub fn given(given: &Given) -> Result<Anchor, String> {
+        let text = given
+            .read()
+            .map_err(|error| format!("[dns] trust_anchor {error}"))?;
+        match text.parse::<TrustAnchors>() {
             Ok(anchors) if !anchors.is_empty() => Ok(Anchor(Some(Arc::new(anchors)))),
-            Ok(_) => Err(format!(
-                "[dns] trust_anchor {} holds no DNSKEY",
-                path.display()
-            )),
-            Err(error) => Err(format!("[dns] trust_anchor {}: {error}", path.display())),
+            Ok(_) => Err("[dns] trust_anchor holds no DNSKEY of the root".to_owned()),
+            Err(error) => Err(format!("[dns] trust_anchor: {error}")),
         }
     }
 }

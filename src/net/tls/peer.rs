@@ -30,6 +30,7 @@ use x509_parser::prelude::X509Certificate;
 use super::acceptor::crypto;
 use crate::addr::Jid;
 use crate::addr::domain::to_ascii;
+use crate::config::Given;
 use crate::net::dns::dane::{self, Association, Match};
 use crate::stream::s2s::Identity;
 
@@ -44,12 +45,14 @@ pub struct Authorities {
 }
 
 impl Authorities {
-    /// Those that the system trusts, and those of `extra`, in PEM, which the key `named` gives. The
-    /// error is a sentence for the operator.
-    pub fn load(named: &str, extra: Option<&[u8]>) -> Result<Arc<Authorities>, String> {
+    /// Those that the system trusts, and those in PEM that the key `named` gives. The error is a
+    /// sentence for the operator.
+    pub fn load(named: &str, extra: Option<&Given>) -> Result<Arc<Authorities>, String> {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        for certificate in CertificateDer::pem_slice_iter(extra.unwrap_or_default()) {
+        let extra = extra.map(Given::read).transpose();
+        let extra = extra.map_err(|error| format!("{named} {error}"))?;
+        for certificate in CertificateDer::pem_slice_iter(extra.unwrap_or_default().as_bytes()) {
             let certificate =
                 certificate.map_err(|error| format!("{named} is not PEM: {error}"))?;
             roots

@@ -11,7 +11,6 @@ mod order;
 pub mod plan;
 mod words;
 
-use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -86,7 +85,7 @@ impl Keeper {
         let ways = ways(config);
         debug_assert!(!ways.is_empty(), "the configuration was checked");
         let anchor = match &config.dns.trust_anchor {
-            Some(path) => Anchor::of_file(path)?,
+            Some(given) => Anchor::given(given)?,
             None => Anchor::public(),
         };
         let resolver = Arc::new(Resolver::new(config.dns.addresses(), anchor));
@@ -380,11 +379,5 @@ fn is_public_form(name: &str) -> bool {
 }
 
 fn authorities(config: &Config) -> Result<Arc<Authorities>, String> {
-    let extra = match &config.acme.trust {
-        Some(path) => Some(
-            fs::read(path).map_err(|error| format!("[acme] trust {}: {error}", path.display()))?,
-        ),
-        None => None,
-    };
-    Authorities::load("[acme] trust", extra.as_deref())
+    Authorities::load("[acme] trust", config.acme.trust.as_ref())
 }

@@ -163,6 +163,7 @@ fn a_machine_that_knows_a_domain_and_a_contact_gets_a_certificate_and_talks_with
         PROSODY,
     );
     say(&mut alice, "Parting is such sweet sorrow");
+    vm.wait_for("connected is_bidirectional");
     hears(
         &mut juliet,
         "alice@chat.example: Parting is such sweet sorrow",

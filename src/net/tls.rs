@@ -19,7 +19,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::rustls;
 use tokio_rustls::rustls::crypto::hash::HashAlgorithm;
 use tokio_rustls::rustls::pki_types::UnixTime;
-use tokio_rustls::rustls::server::{ServerConnectionData, UnbufferedServerConnection};
+use tokio_rustls::rustls::server::{
+    ServerConfig, ServerConnectionData, UnbufferedServerConnection,
+};
 use tokio_rustls::rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, WriteTraffic,
 };
@@ -28,17 +30,18 @@ use tokio_rustls::rustls::{HandshakeKind, ProtocolVersion, SupportedCipherSuite}
 use super::exporter::{self, SuiteHash};
 use super::transport::{Read, write_some};
 use crate::stream::TlsInfo;
-use acceptor::Epoch;
 use learnt::{Learnt, capture};
 
 pub use acceptor::{Entry, TlsAcceptor};
 pub use carrier::Carrier;
+pub use choice::HostPem;
 pub use client::{ClientError, Pin, TlsClient};
 pub use connector::{Connect, OwnKey, ServerStream};
 pub use peer::{Authorities, Dane, PeerCertificate};
 
 mod acceptor;
 mod carrier;
+mod choice;
 mod client;
 mod connector;
 mod learnt;
@@ -105,7 +108,23 @@ impl TlsStream {
         acceptor: &TlsAcceptor,
         entry: Entry,
     ) -> Result<(Box<Self>, TlsInfo), HandshakeError> {
-        Box::pin(handshake(tcp, acceptor.epoch(), entry)).await
+        Self::accept_for(tcp, acceptor, entry, None).await
+    }
+
+    /// The same for a peer that has asked for `domain` before, in the header of its
+    /// stream. With [`Entry::StartTls`] and [`Entry::ServerStartTls`] that chooses the certificate: it is the name
+    /// that a client verifies (RFC 6120 §13.7.2.1), and the name in the handshake
+    /// says nothing more (RFC 7590 §3.6), at best the same. Otherwise there is only
+    /// that name to choose by; whether the stream then asks for the same domain is
+    /// the client's affair, which has looked at the certificate.
+    pub async fn accept_for(
+        tcp: TcpStream,
+        acceptor: &TlsAcceptor,
+        entry: Entry,
+        domain: Option<&str>,
+    ) -> Result<(Box<Self>, TlsInfo), HandshakeError> {
+        let epoch = acceptor.epoch();
+        Box::pin(handshake(tcp, Arc::clone(epoch.config(entry, domain)))).await
     }
 
     /// What the peer has shown of itself, where it was asked ([`Entry::ServerStartTls`],
@@ -261,18 +280,9 @@ impl TlsStream {
 
 async fn handshake(
     tcp: TcpStream,
-    epoch: Arc<Epoch>,
-    entry: Entry,
+    config: Arc<ServerConfig>,
 ) -> Result<(Box<TlsStream>, TlsInfo), HandshakeError> {
-    let config = match entry {
-        Entry::StartTls => &epoch.start_tls,
-        Entry::Direct => &epoch.direct,
-        Entry::Https => &epoch.https,
-        Entry::ServerStartTls => &epoch.server_start_tls,
-        Entry::ServerDirect => &epoch.server_direct,
-    };
-    let connection =
-        UnbufferedServerConnection::new(Arc::clone(config)).map_err(HandshakeError::Refused)?;
+    let connection = UnbufferedServerConnection::new(config).map_err(HandshakeError::Refused)?;
     let mut stream = Box::new(TlsStream {
         tcp,
         connection,
@@ -296,7 +306,7 @@ async fn handshake(
         }
     }
     let learnt = learnt.unwrap_or_default();
-    let info = stream.info(&learnt, &epoch).ok_or_else(|| {
+    let info = stream.info(&learnt).ok_or_else(|| {
         HandshakeError::Refused(rustls::Error::General("no secret for the exporter".into()))
     })?;
     Ok((stream, info))
@@ -485,7 +495,7 @@ impl TlsStream {
         outcome
     }
 
-    fn info(&self, learnt: &Learnt, epoch: &Epoch) -> Option<TlsInfo> {
+    fn info(&self, learnt: &Learnt) -> Option<TlsInfo> {
         let version = self.connection.protocol_version()?;
         let hash = match self.connection.negotiated_cipher_suite()? {
             SupportedCipherSuite::Tls13(suite) => suite.common.hash_provider.algorithm(),
@@ -515,7 +525,7 @@ impl TlsStream {
             sni: learnt.sni.clone(),
             alpn: self.connection.alpn_protocol().map(<[u8]>::to_vec),
             exporter: Some(exporter),
-            server_end_point: epoch.server_end_point.clone(),
+            server_end_point: learnt.server_end_point.clone(),
         })
     }
 }

@@ -122,7 +122,7 @@ pub(super) fn reload(
     let (core, tls) = (Arc::downgrade(core), Arc::clone(tls));
     Box::new(move || match core.upgrade() {
         Some(core) => {
-            settings::certificate(&core.config, &core.store).and_then(|pem| tls.reload(&pem))
+            settings::certificates(&core.config, &core.store).and_then(|all| tls.reload(&all))
         }
         None => Err("the server stops".to_owned()),
     })

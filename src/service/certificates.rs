@@ -1,9 +1,9 @@
-//! Which certificate the server shows: the configured files, the one that `cairn cert set` has put
-//! into the store, or the self-signed one that is there.
+//! Which certificate the server shows for a domain: the configured files, the one that `cairn cert
+//! set` has put into the store, or the self-signed one that is there.
 
 use zeroize::Zeroizing;
 
-use crate::config::Config;
+use crate::config::Host;
 use crate::net::certificate::Pem;
 use crate::store::{State, Store, StoreError, Tx};
 
@@ -18,20 +18,25 @@ pub enum Source {
     SelfSigned,
 }
 
-/// The certificate that is there; `None` where the server has to make one. The error is a sentence
+/// A domain's certificate that is there; `None` where the server has to make one. The error is a sentence
 /// for the operator.
-pub fn current(config: &Config, store: &Store) -> Result<Option<(Pem, Source)>, String> {
-    match (&config.tls.certificate, &config.tls.key) {
+pub fn current(host: &Host, store: &Store) -> Result<Option<(Pem, Source)>, String> {
+    match (&host.tls.certificate, &host.tls.key) {
         (Some(certificate), Some(key)) => {
             return Ok(Some((Pem::read(certificate, key)?, Source::Files)));
         }
         (None, None) => {}
-        _ => return Err("[tls] needs both `certificate` and `key`, or neither".to_owned()),
+        _ => {
+            return Err(format!(
+                "{} needs both `certificate` and `key`, or neither",
+                host.domain
+            ));
+        }
     }
     Ok(store.read(|state| {
         [Source::Store, Source::SelfSigned]
             .into_iter()
-            .find_map(|source| Some((kept(state, &config.domain, source)?, source)))
+            .find_map(|source| Some((kept(state, &host.domain, source)?, source)))
     }))
 }
 

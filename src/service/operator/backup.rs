@@ -1,13 +1,14 @@
 //! Backups: the frames of [`crate::service::backup`], out and in.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::thread;
 use std::time::Instant;
 
 use super::{LOOK_EVERY, NOTES_MAX, Operator, ROOM_WITHIN, Refused, say};
 use crate::service::backup::{self, Aside, Document};
-use crate::store::StoreError;
 use crate::store::xep0227::{self, Existing, ImportOptions};
+use crate::store::{State, StoreError};
 
 impl Operator {
     /// Writes a backup, or what stands behind the account `after` in it.
@@ -32,7 +33,7 @@ impl Operator {
         output: &mut dyn Write,
     ) -> Result<(), Refused> {
         let unreadable = |error: io::Error| Refused::invalid(error.to_string());
-        if self.core.store.read(crate::store::State::account_count) > 0 {
+        if self.core.store.read(State::account_count) > 0 {
             return Err(Refused::conflict(
                 "there are accounts already: a backup is restored into an empty store",
             ));
@@ -51,9 +52,10 @@ impl Operator {
             &self.core.store,
             Box::new(document),
             ImportOptions {
-                serves: &|host| host == domain,
+                // The configuration that comes with it may serve them from the next start on.
+                serves: &|_| true,
                 existing: Existing::Keep,
-                new_credentials: &mut |_| None,
+                new_credentials: &mut |_, _| None,
                 include: &mut |file| Err(io::Error::other(format!("{file} is another file"))),
                 pause: &mut || {
                     thread::sleep(LOOK_EVERY);
@@ -78,6 +80,12 @@ impl Operator {
         {
             machine.show_claim_code(None);
         }
+        for (domain, accounts) in self.out_of_reach() {
+            say(
+                output,
+                &format!("note: {accounts} accounts are of {domain}, which is not served now"),
+            )?;
+        }
         let end = aside.end.unwrap_or_default();
         for note in imported.notes.iter().chain(&end.missing).take(NOTES_MAX) {
             say(output, &format!("note: {note}"))?;
@@ -90,6 +98,13 @@ impl Operator {
                 imported.accounts, imported.messages
             ),
         )?)
+    }
+
+    /// The domains that have accounts and are not served, and how many.
+    fn out_of_reach(&self) -> BTreeMap<String, usize> {
+        let mut domains = self.core.store.read(State::accounts_by_domain);
+        domains.retain(|domain, _| !self.core.is_local(domain));
+        domains
     }
 
     /// Administrators last: a store with half of a backup has none.

@@ -277,9 +277,9 @@ fn shown(server: &Server, domain: &str) -> Vec<u8> {
     tls.certificate().expect("one was shown").to_vec()
 }
 
-#[test]
-fn each_domain_shows_its_certificate_by_sni_and_by_the_stream_and_binds_to_it() {
-    let mut server = Server::prepare(&[
+/// A server whose two domains have their certificates in files; what these are, not started.
+fn with_certificates() -> (Server, Vec<u8>, Vec<u8>) {
+    let server = Server::prepare(&[
         ("tls.certificate", "\"cairn.example.pem\""),
         ("tls.key", "\"cairn.example.key\""),
         (
@@ -290,6 +290,25 @@ fn each_domain_shows_its_certificate_by_sni_and_by_the_stream_and_binds_to_it() 
     ]);
     let (first, _) = write_certificate(server.directory(), DOMAIN);
     let (other, _) = write_certificate(server.directory(), OTHER);
+    (server, first, other)
+}
+
+#[test]
+fn slixmpp_verifies_the_certificates_of_both_domains_and_chats_between_them() {
+    let (mut server, ..) = with_certificates();
+    server.run();
+    server.add("alice");
+    add(&server, "alice@other.example", PASSWORD);
+    let port = server.c2s().port().to_string();
+    let file = |domain: &str| server.directory().join(format!("{domain}.pem"));
+    let files = [DOMAIN, OTHER].map(|domain| file(domain).to_str().expect("UTF-8").to_owned());
+    let arguments = ["domains", &port, OTHER, &files[0], &files[1]];
+    python::run("slixmpp_client.py", &arguments);
+}
+
+#[test]
+fn each_domain_shows_its_certificate_by_sni_and_by_the_stream_and_binds_to_it() {
+    let (mut server, first, other) = with_certificates();
     server.run();
     add(&server, "bob@other.example", PASSWORD);
     assert_eq!(shown(&server, DOMAIN), first);

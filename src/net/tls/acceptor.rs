@@ -172,10 +172,7 @@ fn server_config(provider: &Arc<CryptoProvider>, choice: Choice) -> Result<Serve
 
 /// For other servers, which are asked for a certificate and may have none. No tickets: whom a
 /// certificate is for is looked at in each session.
-fn between_servers(
-    provider: &Arc<CryptoProvider>,
-    choice: Choice,
-) -> Result<ServerConfig, String> {
+fn between_servers(provider: &Arc<CryptoProvider>, choice: Choice) -> Result<ServerConfig, String> {
     let mut config = ServerConfig::builder_with_provider(Arc::clone(provider))
         .with_protocol_versions(&[&TLS13, &TLS12])
         .map_err(|error| format!("TLS is not available: {error}"))?

@@ -152,8 +152,12 @@ impl Exchange {
             step = match step {
                 Step::LookUp { account, .. } => {
                     let credentials = credentials(&account, &self.config);
-                    self.sasl
-                        .credentials(credentials, self.config.hosts[0].scheme, NONCE, &self.config)
+                    self.sasl.credentials(
+                        credentials,
+                        self.config.hosts[0].scheme,
+                        NONCE,
+                        &self.config,
+                    )
                 }
                 Step::Verify(check) => {
                     let matches = check.run(&mut Argon2Memory::new());

@@ -19,7 +19,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::rustls;
 use tokio_rustls::rustls::crypto::hash::HashAlgorithm;
 use tokio_rustls::rustls::pki_types::UnixTime;
-use tokio_rustls::rustls::server::{ServerConnectionData, UnbufferedServerConnection};
+use tokio_rustls::rustls::server::{
+    ServerConfig, ServerConnectionData, UnbufferedServerConnection,
+};
 use tokio_rustls::rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, WriteTraffic,
 };
@@ -28,11 +30,11 @@ use tokio_rustls::rustls::{HandshakeKind, ProtocolVersion, SupportedCipherSuite}
 use super::exporter::{self, SuiteHash};
 use super::transport::{Read, write_some};
 use crate::stream::TlsInfo;
-use acceptor::Epoch;
 use learnt::{Learnt, capture};
 
 pub use acceptor::{Entry, ShownProof, TlsAcceptor};
 pub use carrier::Carrier;
+pub use choice::HostPem;
 pub use client::{ClientError, Pin, TlsClient};
 pub use connector::{Connect, OwnKey, ServerStream};
 pub use peer::{Authorities, Dane, PeerCertificate};
@@ -40,6 +42,7 @@ pub use web::connect_web;
 
 mod acceptor;
 mod carrier;
+mod choice;
 mod client;
 mod connector;
 mod learnt;
@@ -107,7 +110,22 @@ impl TlsStream {
         acceptor: &TlsAcceptor,
         entry: Entry,
     ) -> Result<(Box<Self>, TlsInfo), HandshakeError> {
-        Box::pin(handshake(tcp, acceptor, entry)).await
+        Self::accept_for(tcp, acceptor, entry, None).await
+    }
+
+    /// The same for a peer that has asked for `domain` before, in the header of its
+    /// stream. With [`Entry::StartTls`] and [`Entry::ServerStartTls`] that chooses the certificate: it is the name
+    /// that a client verifies (RFC 6120 §13.7.2.1), and the name in the handshake
+    /// says nothing more (RFC 7590 §3.6), at best the same. Otherwise there is only
+    /// that name to choose by; whether the stream then asks for the same domain is
+    /// the client's affair, which has looked at the certificate.
+    pub async fn accept_for(
+        tcp: TcpStream,
+        acceptor: &TlsAcceptor,
+        entry: Entry,
+        domain: Option<&str>,
+    ) -> Result<(Box<Self>, TlsInfo), HandshakeError> {
+        Box::pin(handshake(tcp, acceptor.config(entry, domain))).await
     }
 
     /// What the peer has shown of itself, where it was asked ([`Entry::ServerStartTls`],
@@ -268,11 +286,8 @@ impl TlsStream {
 
 async fn handshake(
     tcp: TcpStream,
-    acceptor: &TlsAcceptor,
-    entry: Entry,
+    config: Arc<ServerConfig>,
 ) -> Result<(Box<TlsStream>, TlsInfo), HandshakeError> {
-    let epoch = acceptor.epoch();
-    let config = acceptor.config(&epoch, entry);
     let connection = UnbufferedServerConnection::new(config).map_err(HandshakeError::Refused)?;
     let mut stream = Box::new(TlsStream {
         tcp,
@@ -297,7 +312,7 @@ async fn handshake(
         }
     }
     let learnt = learnt.unwrap_or_default();
-    let info = stream.info(&learnt, &epoch).ok_or_else(|| {
+    let info = stream.info(&learnt).ok_or_else(|| {
         HandshakeError::Refused(rustls::Error::General("no secret for the exporter".into()))
     })?;
     Ok((stream, info))
@@ -486,7 +501,7 @@ impl TlsStream {
         outcome
     }
 
-    fn info(&self, learnt: &Learnt, epoch: &Epoch) -> Option<TlsInfo> {
+    fn info(&self, learnt: &Learnt) -> Option<TlsInfo> {
         let version = self.connection.protocol_version()?;
         let hash = match self.connection.negotiated_cipher_suite()? {
             SupportedCipherSuite::Tls13(suite) => suite.common.hash_provider.algorithm(),
@@ -516,7 +531,7 @@ impl TlsStream {
             sni: learnt.sni.clone(),
             alpn: self.connection.alpn_protocol().map(<[u8]>::to_vec),
             exporter: Some(exporter),
-            server_end_point: epoch.server_end_point.clone(),
+            server_end_point: learnt.server_end_point.clone(),
         })
     }
 }

@@ -39,7 +39,7 @@ use crate::service::open;
 use crate::service::operator::{Around, Operator};
 use crate::store::disk::Access;
 use crate::store::{Position, Store};
-use crate::stream::C2sConfig;
+use crate::stream::{C2sConfig, C2sHost};
 use crate::xep::{account, caps, disco};
 
 pub use allocator::tune as tune_allocator;
@@ -211,10 +211,11 @@ impl Server {
         let domain = Jid::parse(&config.domain)
             .map_err(|_| format!("{} is no domain: change `domain`", config.domain))?;
         let clock = settings::Clock::of(machine.as_deref());
-        let pem = settings::certificate(&config, &store, clock)?;
+        let certificates = settings::certificates(&config, &store, clock)?;
         let secret = settings::secret(&store)?;
         let passwords = Arc::new(Passwords::new(config.limits.argon2_concurrent));
         let core = Arc::new(core(config, domain, store, runtime, &passwords));
+        settings::tell_unreachable(&core);
         let (durable, mut failed, threads) = start_store(&core)?;
         let awake = router::wake(&core);
         if awake > 0 {
@@ -233,7 +234,7 @@ impl Server {
         if !ready? {
             return Ok(None);
         }
-        let tls = Arc::new(TlsAcceptor::new(&pem)?);
+        let tls = Arc::new(TlsAcceptor::new(&certificates)?);
         let claim = start::claim(&core, machine.as_deref());
         let reload = start::reload(&core, &tls, machine.clone());
         let around = Around {
@@ -518,17 +519,22 @@ fn modules() -> &'static [&'static Module] {
 
 fn streams(core: &Core, secret: [u8; 32]) -> C2sConfig {
     let limits = &core.config.limits;
-    let mut config = C2sConfig::new(vec![core.domain.clone()], secret);
-    config.scheme = account::scheme(&core.config.auth);
-    config.registration_open = core.config.registration.mode == RegistrationMode::Open;
+    let hosts = core.hosts.iter().map(|host| {
+        let info = disco::Info::of_server(&core.registry, &host.policy);
+        C2sHost {
+            domain: host.domain.clone(),
+            scheme: account::scheme(&host.policy.auth),
+            registration_open: host.policy.registration.mode == RegistrationMode::Open,
+            caps: Some(caps::of_server(&info)),
+        }
+    });
+    let mut config = C2sConfig::of_hosts(hosts.collect(), secret);
     config.retries_max = limits.authentication_attempts;
     config.limits_before = limits.before_authentication();
     config.limits_after = limits.after_authentication();
     config.login_ms = u64::from(limits.authentication_s) * 1_000;
     config.idle_ms = u64::from(limits.ping_s) * 1_000;
     config.probe_ms = u64::from(limits.ping_answer_s) * 1_000;
-    let info = disco::Info::of_server(&core.registry, &core.config);
-    config.caps = Some(caps::of_server(&info));
     config
 }
 

@@ -132,8 +132,8 @@ pub(super) fn reload(
     Box::new(move || match core.upgrade() {
         Some(core) => {
             let clock = settings::Clock::of(machine.as_deref());
-            let pem = settings::certificate(&core.config, &core.store, clock)?;
-            tls.reload(&pem)
+            let all = settings::certificates(&core.config, &core.store, clock)?;
+            tls.reload(&all)
         }
         None => Err("the server stops".to_owned()),
     })

@@ -22,6 +22,7 @@ mod extensions;
 #[cfg(debug_assertions)]
 mod faults;
 mod hibernation;
+mod hosts;
 mod iq;
 mod limits;
 mod logging;

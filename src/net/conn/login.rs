@@ -166,7 +166,8 @@ impl Connection {
             .stream
             .deadline()
             .map_or(0, |at| at.saturating_sub(now_ms));
-        let handshake = transport.secure(&self.front.tls, Entry::StartTls);
+        let domain = self.stream.domain().map(Jid::as_str);
+        let handshake = transport.secure_for(&self.front.tls, Entry::StartTls, domain);
         match timeout(Duration::from_millis(left_ms), handshake).await {
             Ok(Ok((secured, learnt))) => {
                 self.transport = Some(secured);
@@ -234,11 +235,12 @@ impl Connection {
             return;
         };
         let streams = &self.front.streams;
+        let scheme = streams.host(Some(&account.domain_jid())).scheme;
         let lot = Lot::of(&streams.secret, owner);
         let (credentials, imitated) = self.front.core.store.read(|state| {
-            let account = state.account(owner).filter(|account| account.is_enabled());
-            let credentials = account.and_then(Account::credentials);
-            let (all, scheme) = (state.population(), streams.scheme);
+            let kept = state.account(owner).filter(|kept| kept.is_enabled());
+            let credentials = kept.and_then(Account::credentials);
+            let all = state.population(account.domain());
             let imitated = match mechanism.hash() {
                 None => all.imitated_for_plain(lot, scheme),
                 Some(_) => all.imitated_for_scram(lot, credentials.as_ref(), scheme),
@@ -266,10 +268,14 @@ impl Connection {
             return Ok(());
         };
         let passwords = front.passwords.clone();
+        let Some(domain) = self.stream.domain().cloned() else {
+            debug_assert!(false, "no stanza comes before the header");
+            return Ok(());
+        };
         let answered = passwords.work(move || {
             let now_ms = (front.core.ticks)();
             let is_allowed = || front.registrations.may_try(peer, "", now_ms).is_some();
-            register::answer_stranger(&front.core, &stanza, is_allowed)
+            register::answer_stranger(&front.core, &domain, &stanza, is_allowed)
         });
         let Some(answered) = self.unless_late_or_gone(answered).await? else {
             return Ok(());

@@ -60,7 +60,7 @@ async fn begin(peers: Arc<Peers>, arrival: Arrival, entry: Entry) {
     let mut transport = Transport::plain(tcp);
     let mut identity = None;
     if entry == Entry::ServerDirect {
-        match secure(&peers, transport, entry).await {
+        match secure(&peers, transport, entry, None).await {
             Ok((secured, known)) => {
                 transport = secured;
                 identity = Some(known);
@@ -96,9 +96,10 @@ async fn secure(
     peers: &Peers,
     transport: Transport,
     entry: Entry,
+    domain: Option<&str>,
 ) -> io::Result<(Transport, Arc<dyn Identity>)> {
     let limit = Duration::from_millis(peers.streams.negotiation_ms);
-    let handshake = transport.secure(&peers.tls, entry);
+    let handshake = transport.secure_for(&peers.tls, entry, domain);
     let (secured, _) = timeout(limit, handshake)
         .await
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
@@ -256,7 +257,10 @@ impl Connection {
             Action::StartTls => {
                 self.conduit.flush().await?;
                 let plain = Transport::plain(self.conduit.take_tcp()?);
-                let (secured, identity) = secure(&self.peers, plain, Entry::ServerStartTls).await?;
+                let pair = self.stream.header_pair();
+                let domain = pair.map(|pair| pair.local.as_str());
+                let securing = secure(&self.peers, plain, Entry::ServerStartTls, domain);
+                let (secured, identity) = securing.await?;
                 self.conduit.transport = Some(secured);
                 let now_ms = self.peers.now_ms();
                 self.stream.tls_established(identity, now_ms);

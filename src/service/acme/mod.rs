@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 
 use crate::addr::Jid;
 use crate::addr::domain::to_ascii;
-use crate::config::Config;
+use crate::config::{Config, Host};
 use crate::net::certificate::{Life, Pem};
 use crate::net::dns::{Anchor, Resolver};
 use crate::net::tls::{Authorities, TlsAcceptor};
@@ -335,6 +335,11 @@ impl Memory for Keeper {
         let kept = kept.map(drop);
         kept.map_err(|error: StoreError| format!("the store does not keep the order: {error}"))
     }
+}
+
+/// Whether an authority is asked for the certificate of this domain.
+pub fn looks_after(config: &Config, host: &Host) -> bool {
+    config.acme.url().is_some() && host.tls.certificate.is_none() && host.domain == config.domain
 }
 
 /// How it stands with the authority, by the store.

@@ -236,7 +236,6 @@ impl Server {
         }
         let tls = Arc::new(TlsAcceptor::new(&certificates)?);
         let claim = start::claim(&core, machine.as_deref());
-        let reload = start::reload(&core, &tls, machine.clone());
         let around = Around {
             reload_certificate: Some(start::reload(&core, &tls, machine.clone())),
             machine,
@@ -254,7 +253,7 @@ impl Server {
             start::listeners(&core.config, &*sockets)?
         };
         let challenges = Arc::new(Challenges::default());
-        let keeper = Keeper::new(&core, &challenges, &tls, reload)?;
+        let keeper = Keeper::new(&core, &challenges, &tls)?;
         let front = Arc::new(Front {
             tls,
             streams: Arc::new(streams(&core, secret)),

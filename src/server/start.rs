@@ -132,8 +132,7 @@ pub(super) fn reload(
     Box::new(move || match core.upgrade() {
         Some(core) => {
             let clock = settings::Clock::of(machine.as_deref());
-            let all = settings::certificates(&core.config, &core.store, clock)?;
-            tls.reload(&all)
+            tls.reload_from(|| settings::certificates(&core.config, &core.store, clock))
         }
         None => Err("the server stops".to_owned()),
     })

@@ -33,7 +33,7 @@ const PAGE: usize = 1_000;
 
 /// Bytes of all values of the server that a restore holds in memory, and their number.
 const SETTINGS_BYTES_MAX: usize = 4 << 20;
-const SETTINGS_MAX: usize = 1_024;
+const SETTINGS_MAX: usize = 2_048;
 
 /// Accounts that are removed in one transaction.
 const REMOVED_AT_ONCE: usize = 100;

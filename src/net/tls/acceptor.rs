@@ -66,6 +66,8 @@ struct Epoch {
 /// Accepts TLS sessions; shared by all listeners.
 pub struct TlsAcceptor {
     epoch: RwLock<Arc<Epoch>>,
+    /// Held by whoever makes an epoch from the one before.
+    changing: Mutex<()>,
     /// Certificates that prove to an authority whose a name is, by name.
     proofs: Mutex<Proofs>,
 }
@@ -83,6 +85,7 @@ impl TlsAcceptor {
     pub fn new(hosts: &[HostPem]) -> Result<Self, String> {
         Ok(Self {
             epoch: RwLock::new(Arc::new(Epoch::new(hosts)?)),
+            changing: Mutex::default(),
             proofs: Mutex::default(),
         })
     }
@@ -99,9 +102,37 @@ impl TlsAcceptor {
     /// handshakes under way keep those they began with. Where one of the new ones
     /// is unusable all old ones stay.
     pub fn reload(&self, hosts: &[HostPem]) -> Result<(), String> {
-        let epoch = Arc::new(Epoch::new(hosts)?);
-        *self.epoch.write().expect("nothing panics under this lock") = epoch;
+        self.reload_from(|| Ok(hosts.to_vec()))
+    }
+
+    /// The same with what `read` finds. Nothing is replaced while it looks, so it must not miss
+    /// what was kept where it looks before [`TlsAcceptor::replace`] was called.
+    pub fn reload_from(
+        &self,
+        read: impl FnOnce() -> Result<Vec<HostPem>, String>,
+    ) -> Result<(), String> {
+        let _alone = self.alone();
+        self.begin(Epoch::new(&read()?)?);
         Ok(())
+    }
+
+    /// Uses another certificate for one domain, like [`TlsAcceptor::reload`]: those of the others
+    /// stay, whatever became of the files that they are from.
+    pub fn replace(&self, host: &HostPem) -> Result<(), String> {
+        let _alone = self.alone();
+        let provider = Arc::new(crypto());
+        let shown = Arc::new(Shown::of(host, &provider)?);
+        let choice = self.epoch().choice.with(&shown);
+        self.begin(Epoch::of(choice, &provider)?);
+        Ok(())
+    }
+
+    fn begin(&self, epoch: Epoch) {
+        *self.epoch.write().expect("nothing panics under this lock") = Arc::new(epoch);
+    }
+
+    fn alone(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The certificate that a domain shows when it connects to another server.
@@ -168,24 +199,23 @@ impl TlsAcceptor {
 impl Epoch {
     fn new(hosts: &[HostPem]) -> Result<Self, String> {
         let provider = Arc::new(crypto());
-        let shown = hosts.iter().map(|host| {
-            let shown = Shown::new(host, &provider).map(Arc::new);
-            shown.map_err(|error| match host.domain.as_str() {
-                "" => error,
-                domain => format!("{domain}: {error}"),
-            })
-        });
+        let shown = hosts.iter();
+        let shown = shown.map(|host| Shown::of(host, &provider).map(Arc::new));
         let choice = Choice::new(shown.collect::<Result<_, _>>()?);
-        let mut direct = server_config(&provider, choice.clone())?;
-        let of_one = |shown: &Arc<Shown>| match hosts.len() {
+        Epoch::of(choice, &provider)
+    }
+
+    fn of(choice: Choice, provider: &Arc<CryptoProvider>) -> Result<Self, String> {
+        let mut direct = server_config(provider, choice.clone())?;
+        let of_one = |shown: &Arc<Shown>| match choice.iter().count() {
             1 => Ok(Arc::new(direct.clone())),
             _ => {
                 let choice = Choice::new(vec![Arc::clone(shown)]);
-                server_config(&provider, choice).map(Arc::new)
+                server_config(provider, choice).map(Arc::new)
             }
         };
         let start_tls = choice.iter().map(of_one).collect::<Result<_, String>>()?;
-        let to_servers = |choice: Choice| between_servers(&provider, choice);
+        let to_servers = |choice: Choice| between_servers(provider, choice);
         let server_start_tls = choice.iter().map(|shown| {
             let choice = Choice::new(vec![Arc::clone(shown)]);
             to_servers(choice).map(Arc::new)

@@ -37,8 +37,17 @@ pub(super) struct Shown {
 pub(super) struct Choice(Vec<Arc<Shown>>);
 
 impl Shown {
+    /// The same as [`Shown::new`]; the error says which domain's it is.
+    pub(super) fn of(host: &HostPem, provider: &CryptoProvider) -> Result<Shown, String> {
+        let shown = Shown::new(host, provider);
+        shown.map_err(|error| match host.domain.as_str() {
+            "" => error,
+            domain => format!("{domain}: {error}"),
+        })
+    }
+
     /// The error is what is wrong with the certificate, for the operator.
-    pub(super) fn new(host: &HostPem, provider: &CryptoProvider) -> Result<Shown, String> {
+    fn new(host: &HostPem, provider: &CryptoProvider) -> Result<Shown, String> {
         let HostPem { domain, pem } = host;
         let (chain, key) = parts(pem)?;
         let own = chain.first().map_or(&[][..], |own| own);
@@ -88,6 +97,15 @@ impl Choice {
             all().find(of_domain).or_else(|| all().find(covering))
         };
         name.and_then(named).unwrap_or(&self.0[0])
+    }
+
+    /// With this one in the place of the one of the same domain.
+    pub(super) fn with(&self, new: &Arc<Shown>) -> Choice {
+        let each = self.0.iter().map(|shown| match shown.domain == new.domain {
+            true => Arc::clone(new),
+            false => Arc::clone(shown),
+        });
+        Choice::new(each.collect())
     }
 
     /// Where the certificate of this domain stands; 0 where there is none for it.

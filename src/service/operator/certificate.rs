@@ -50,7 +50,8 @@ impl Operator {
             }
             None => text.push_str("it cannot be read"),
         }
-        let record = self.core.store.read(acme::recorded);
+        let store = &self.core.store;
+        let record = store.read(|state| acme::recorded(state, &host.domain));
         let record = record.filter(|_| acme::looks_after(&self.core.config, host));
         if let Some(why) = record.and_then(|record| record.last_failure) {
             let _ = write!(text, "\nno new one           {why}");
@@ -78,7 +79,8 @@ impl Operator {
         }
         if acme::looks_after(&self.core.config, host) {
             return Err(Refused::conflict(
-                "[acme] looks after the certificate: to set one by hand, remove its directory",
+                "[acme] looks after the certificate: to set one by hand, name its files in the \
+                 configuration, or remove the directory of [acme]",
             ));
         }
         let mut text = Zeroizing::new(String::new());

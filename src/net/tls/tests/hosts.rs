@@ -180,3 +180,26 @@ async fn one_unusable_certificate_leaves_all_as_they_were() {
     let (_, info, _) = handshake(&server, &config, Entry::Direct, None, FIRST).await;
     assert_eq!(info.server_end_point, Some(end_point(&pems[0])));
 }
+
+#[tokio::test]
+async fn the_certificate_of_one_domain_is_replaced_and_those_of_the_others_stay() {
+    let (server, pems, _) = both(&version::TLS13).await;
+    let new = own(SECOND);
+    let replaced = server.acceptor.replace(&host(SECOND, &new));
+    replaced.expect("our own certificate");
+    let config = Arc::new(client(&[&pems[0], &new], &version::TLS13));
+    for (name, pem) in [(FIRST, &pems[0]), (SECOND, &new)] {
+        for (entry, header) in [(Entry::Direct, None), (Entry::StartTls, Some(name))] {
+            let (_, info, _) = handshake(&server, &config, entry, header, name).await;
+            assert_eq!(info.server_end_point, Some(end_point(pem)), "{name}");
+        }
+    }
+    let broken = Pem {
+        chain: "no PEM".to_owned(),
+        key: new.key.clone(),
+    };
+    let refused = server.acceptor.replace(&host(SECOND, &broken));
+    assert!(refused.is_err());
+    let (_, info, _) = handshake(&server, &config, Entry::Direct, None, SECOND).await;
+    assert_eq!(info.server_end_point, Some(end_point(&new)));
+}

@@ -21,6 +21,8 @@ mod cairn_hostile;
 mod cairn_links;
 #[path = "federation/cairn_policy.rs"]
 mod cairn_policy;
+#[path = "federation/cairn_shared_port.rs"]
+mod cairn_shared_port;
 #[path = "federation/harness.rs"]
 mod harness;
 #[path = "federation/prosody_ejabberd.rs"]

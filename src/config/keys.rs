@@ -153,7 +153,8 @@ sections! { machine,
         s2s: Vec<SocketAddr> = addresses(5269);
         /// Streams of other servers over direct TLS (XEP-0368), ALPN xmpp-server.
         s2s_tls: Vec<SocketAddr> = addresses(5270);
-        /// Administration from outside, `cairn … --server`: "[::]:443".
+        /// Administration from outside, `cairn … --server`: "[::]:443". By ALPN also
+        /// what c2s_tls and s2s_tls are for.
         https: Vec<SocketAddr> = Vec::new();
         /// Answers to an authority of [acme], and nothing else: "[::]:80".
         http: Vec<SocketAddr> = Vec::new();

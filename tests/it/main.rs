@@ -39,6 +39,7 @@ mod restore;
 mod room;
 mod roster;
 mod sasl;
+mod shared_port;
 mod slow_readers;
 mod stanza_errors;
 mod starttls;

@@ -20,6 +20,7 @@ use crate::net::certificate::{self, Pem};
 use crate::net::transport::Transport;
 
 mod hosts;
+mod shared;
 
 const VERSIONS: [&SupportedProtocolVersion; 2] = [&version::TLS13, &version::TLS12];
 

@@ -17,6 +17,8 @@ mod cairn_everyday;
 mod cairn_finding;
 #[path = "federation/cairn_hostile.rs"]
 mod cairn_hostile;
+#[path = "federation/cairn_hosts.rs"]
+mod cairn_hosts;
 #[path = "federation/cairn_links.rs"]
 mod cairn_links;
 #[path = "federation/cairn_policy.rs"]

@@ -50,7 +50,7 @@ fn main() {
 
 async fn server(sessions: usize) {
     let pem = Pem::self_signed("localhost", SystemTime::now()).expect("a certificate");
-    let acceptor = Arc::new(TlsAcceptor::new(&pem).expect("a certificate"));
+    let acceptor = Arc::new(TlsAcceptor::of_one(&pem).expect("a certificate"));
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loop-back");
     let address = listener.local_addr().expect("bound");
     let chain = env::temp_dir().join(format!("idle-tls-{}.pem", std::process::id()));

@@ -17,6 +17,7 @@ use crate::addr::Jid;
 pub use admission::Admission;
 pub use federation::{DialbackMode, FederationMode};
 pub use given::Given;
+pub use hosts::{DOMAINS_MAX, Host};
 pub use keys::{
     Acme, Admin, Auth, Config, Contact, CredentialKind, DataDisk, Dns, Federation, Limits, Listen,
     Log, LogFormat, LogLevel, Network, Registration, RegistrationMode, Store, Time, Tls,
@@ -27,6 +28,7 @@ mod admission;
 mod apply;
 mod federation;
 mod given;
+mod hosts;
 mod keys;
 mod machine;
 pub mod places;
@@ -137,7 +139,7 @@ impl Config {
     /// Says that a key, with its section, is none, and which was probably meant.
     #[must_use]
     pub fn unknown_key(key: &str) -> String {
-        match key.split_once('.') {
+        match key.rsplit_once('.') {
             Some((section, key)) => unknown_key(key, section),
             None => unknown_key(key, ""),
         }
@@ -152,32 +154,12 @@ impl Config {
                 message: format!("{key} {message}"),
             })
         };
-        match Jid::parse(&self.domain) {
-            Ok(jid) if jid.local().is_none() && jid.resource().is_none() => {
-                jid.domain().clone_into(&mut self.domain);
-            }
-            Ok(_) => {
-                return fail(
-                    "domain",
-                    "must be a bare domain, without @ and /".to_owned(),
-                );
-            }
-            Err(error) => {
-                return fail("domain", format!("{:?} is no domain: {error}", self.domain));
-            }
-        }
-        if self.tls.certificate.is_some() != self.tls.key.is_some() {
-            return fail(
-                "tls",
-                "needs both certificate and key; give the other one too, or neither for a \
-                 self-signed certificate"
-                    .to_owned(),
-            );
+        match normalised(&self.domain) {
+            Ok(domain) => self.domain = domain,
+            Err(message) => return fail("domain", message),
         }
         let paths = [
             ("store.path", Some(&self.store.path)),
-            ("tls.certificate", self.tls.certificate.as_ref()),
-            ("tls.key", self.tls.key.as_ref()),
             ("acme.trust", self.acme.trust.as_ref().and_then(Given::file)),
             (
                 "federation.trust",
@@ -193,18 +175,10 @@ impl Config {
                 return fail(key, "must be the path of a file".to_owned());
             }
         }
-        for (name, addresses) in self.contact.fields() {
-            for address in addresses {
-                if !is_uri(address) {
-                    return fail(
-                        &format!("contact.{name}"),
-                        format!(
-                            "{address:?} is no URI; write \"mailto:…\", \"xmpp:…\" or \"https://…\""
-                        ),
-                    );
-                }
-            }
+        if let Err((key, message)) = self.served()[0].check() {
+            return fail(&key, message);
         }
+        self.check_hosts(&line)?;
         if let Err((key, entry)) = self.federation.normalise() {
             return fail(
                 &format!("federation.{key}"),
@@ -248,21 +222,52 @@ impl Config {
                 "must be 64 hexadecimal digits: `printf %s CODE | sha256sum`".to_owned(),
             );
         }
-        if !(4_096..=1_000_000).contains(&self.auth.scram_iterations) {
-            return fail(
-                "auth.scram_iterations",
-                "must be between 4096 (RFC 7677 §4) and 1000000".to_owned(),
-            );
-        }
         Ok(self)
+    }
+
+    /// The same of all domains but the first. `host.0` is the key of the first of those.
+    fn check_hosts(&mut self, line: &impl Fn(&str) -> Option<usize>) -> Result<(), ConfigError> {
+        let fail = |index: usize, message: String| {
+            Err(ConfigError {
+                path: None,
+                line: line(&format!("host.{index}")),
+                message: format!("[[host]] {message}"),
+            })
+        };
+        for index in 0..self.hosts.len() {
+            let host = &self.hosts[index];
+            if host.domain.is_empty() {
+                return fail(index, "needs a domain".to_owned());
+            }
+            let domain = match normalised(&host.domain) {
+                Ok(domain) => domain,
+                Err(message) => return fail(index, format!("domain {message}")),
+            };
+            if let Err((key, message)) = host.check() {
+                return fail(index, format!("{domain}: {key} {message}"));
+            }
+            let is_there = |other: &Host| other.domain == domain;
+            if domain == self.domain || self.hosts[..index].iter().any(is_there) {
+                return fail(index, format!("{domain} is there twice: leave one out"));
+            }
+            if index + 1 >= DOMAINS_MAX {
+                let others = DOMAINS_MAX - 1;
+                return fail(index, format!("is there more than {others} times"));
+            }
+            self.hosts[index].domain = domain;
+        }
+        Ok(())
     }
 
     /// Paths in the file are relative to the file, wherever the server is
     /// started from.
     fn resolve_paths(&mut self, folder: &Path) {
         self.store.path = folder.join(&self.store.path);
-        for path in [&mut self.tls.certificate, &mut self.tls.key] {
-            path.iter_mut().for_each(|path| *path = folder.join(&*path));
+        let hosts = self.hosts.iter_mut().map(|host| &mut host.tls);
+        let hosts = hosts.flat_map(|tls| [&mut tls.certificate, &mut tls.key]);
+        let own = [&mut self.tls.certificate, &mut self.tls.key];
+        for path in own.into_iter().chain(hosts).flatten() {
+            *path = folder.join(&*path);
         }
         let given = [
             &mut self.acme.trust,
@@ -272,6 +277,15 @@ impl Config {
         for given in given.into_iter().flatten() {
             given.resolve(folder);
         }
+    }
+}
+
+/// The normal form of a domain. The error is what is wrong with it.
+fn normalised(text: &str) -> Result<String, String> {
+    match Jid::parse(text) {
+        Ok(jid) if jid.local().is_none() && jid.resource().is_none() => Ok(jid.domain().to_owned()),
+        Ok(_) => Err("must be a bare domain, without @ and /".to_owned()),
+        Err(error) => Err(format!("{text:?} is no domain: {error}")),
     }
 }
 
@@ -332,6 +346,12 @@ fn refuse_unknown_keys(table: &DeTable<'_>, text: &str) -> Result<(), ConfigErro
     for (name, value) in table {
         let at = name.span().start;
         let name: &str = name.get_ref();
+        if name == hosts::NAME {
+            for (at, section, key) in hosts::unknown_keys(value.get_ref()) {
+                note(at, unknown_key(&key, &section));
+            }
+            continue;
+        }
         let Some(section) = keys::SECTIONS.iter().find(|section| section.name == name) else {
             if !keys::TOP.contains(&name) {
                 note(at, unknown_key(name, ""));
@@ -374,11 +394,18 @@ fn unknown_key(key: &str, section: &str) -> String {
         "" => key.to_owned(),
         section => format!("{section}.{key}"),
     };
+    let is_of_host = section == hosts::NAME || section.starts_with("host.");
+    let known_of_host: Vec<_> = hosts::known().filter(|_| is_of_host).collect();
     let known = keys::SECTIONS
         .iter()
         .flat_map(|section| section.keys.iter().map(|key| (section.name, key.name)))
         .chain(keys::SECTIONS.iter().map(|section| ("", section.name)))
-        .chain(keys::TOP.iter().map(|name| ("", *name)));
+        .chain(keys::TOP.iter().map(|name| ("", *name)))
+        .chain(
+            known_of_host
+                .iter()
+                .map(|(section, key)| (section.as_str(), *key)),
+        );
     let nearest = known
         .map(|(known_section, known_key)| {
             let far = strsim::damerau_levenshtein(key, known_key);
@@ -424,8 +451,10 @@ fn line_of(table: &DeTable<'_>, full_key: &str, text: &str) -> Option<usize> {
         None => (full_key, None),
     };
     let (name, value) = table.iter().find(|(name, _)| name.get_ref() == section)?;
+    let of_list = || value.get_ref().as_array()?.get(key?.parse::<usize>().ok()?);
     let span = match key {
         None => name.span(),
+        Some(_) if section == hosts::NAME => of_list()?.span(),
         Some(key) => {
             let inner = value.get_ref().as_table()?;
             let (name, _) = inner.iter().find(|(name, _)| name.get_ref() == key)?;
@@ -441,18 +470,6 @@ fn line_at(text: &str, byte: usize) -> usize {
         .filter(|byte| *byte == b'\n')
         .count()
         + 1
-}
-
-/// RFC 3986 §3.1: a scheme, a colon and something behind it.
-fn is_uri(text: &str) -> bool {
-    text.split_once(':').is_some_and(|(scheme, rest)| {
-        scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-            && scheme
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
-            && !rest.is_empty()
-            && !rest.contains(|c: char| c.is_whitespace() || c.is_control())
-    })
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@
 #[allow(unused_imports)]
 mod support;
 
+#[path = "acme/hosts.rs"]
+mod hosts;
 #[path = "acme/obtaining.rs"]
 mod obtaining;
 #[path = "acme/pebble.rs"]

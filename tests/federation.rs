@@ -17,10 +17,14 @@ mod cairn_everyday;
 mod cairn_finding;
 #[path = "federation/cairn_hostile.rs"]
 mod cairn_hostile;
+#[path = "federation/cairn_hosts.rs"]
+mod cairn_hosts;
 #[path = "federation/cairn_links.rs"]
 mod cairn_links;
 #[path = "federation/cairn_policy.rs"]
 mod cairn_policy;
+#[path = "federation/cairn_shared_port.rs"]
+mod cairn_shared_port;
 #[path = "federation/harness.rs"]
 mod harness;
 #[path = "federation/prosody_ejabberd.rs"]

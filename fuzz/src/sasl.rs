@@ -30,10 +30,10 @@ pub fn sasl(data: &[u8]) {
         exporter,
         server_end_point,
     };
-    let offer = Offer::new(&config, bindings);
+    let offer = Offer::new(&config, config.hosts[0].scheme, bindings);
     let mechanism = offer.mechanisms()[usize::from(selector >> 3) % offer.mechanisms().len()];
     let mut exchange = Exchange {
-        sasl: Sasl::new(offer, config.domains[0].clone()),
+        sasl: Sasl::new(offer, config.hosts[0].domain.clone()),
         config,
     };
     if selector & 4 == 4 {
@@ -54,10 +54,9 @@ pub(crate) fn config() -> C2sConfig {
         sha1: true,
         iterations,
     };
-    C2sConfig {
-        scheme,
-        ..C2sConfig::new(vec![domain], [5; 32])
-    }
+    let mut config = C2sConfig::new(vec![domain], [5; 32]);
+    config.hosts[0].scheme = scheme;
+    config
 }
 
 /// The credentials of an account: juliet alone has some.
@@ -65,7 +64,7 @@ pub(crate) fn credentials(account: &Jid, config: &C2sConfig) -> Option<Credentia
     let password = Password::prepare(PASSWORD).expect("a password");
     let mut memory = Argon2Memory::new();
     (account.local() == Some("juliet"))
-        .then(|| Credentials::new(config.scheme, &password, &[3; 32], &mut memory))
+        .then(|| Credentials::new(config.hosts[0].scheme, &password, &[3; 32], &mut memory))
 }
 
 struct Exchange {
@@ -153,8 +152,12 @@ impl Exchange {
             step = match step {
                 Step::LookUp { account, .. } => {
                     let credentials = credentials(&account, &self.config);
-                    self.sasl
-                        .credentials(credentials, self.config.scheme, NONCE, &self.config)
+                    self.sasl.credentials(
+                        credentials,
+                        self.config.hosts[0].scheme,
+                        NONCE,
+                        &self.config,
+                    )
                 }
                 Step::Verify(check) => {
                     let matches = check.run(&mut Argon2Memory::new());

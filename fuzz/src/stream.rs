@@ -49,10 +49,8 @@ struct Run {
 
 impl Run {
     fn of<'a>(selector: u8, chunks: impl Iterator<Item = &'a [u8]>) -> Run {
-        let config = C2sConfig {
-            registration_open: selector & 2 == 2,
-            ..config()
-        };
+        let mut config = config();
+        config.hosts[0].registration_open = selector & 2 == 2;
         let tls = selector & 1 == 1;
         let mut run = Run {
             said: Vec::new(),
@@ -98,7 +96,7 @@ impl Run {
                 stream.tls_established(info.clone(), 0);
             }
             Action::LookUp { account, .. } => {
-                stream.credentials(credentials(&account, config), config.scheme);
+                stream.credentials(credentials(&account, config), config.hosts[0].scheme);
             }
             Action::VerifyPassword(check) => {
                 self.password_right = check.run(&mut Argon2Memory::new());

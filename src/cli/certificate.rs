@@ -1,9 +1,9 @@
-//! `cairn cert`: the server's certificate.
+//! `cairn cert`: the certificates of the server's domains.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use zeroize::Zeroizing;
 
 use super::{Cli, Failure, reach};
@@ -11,14 +11,20 @@ use super::{Cli, Failure, reach};
 #[derive(Debug, Subcommand)]
 pub(super) enum CertCommand {
     /// Tell whom it is for, who issued it, when it ends, and its fingerprint for --pin
-    Show,
+    Show {
+        #[command(flatten)]
+        of: Of,
+    },
     /// Put another one into the store and use it at once; sessions stay
     #[command(after_help = "\
-For a server whose [tls] names no files: those are replaced where they are.
+For a domain whose configuration names no files: those are replaced where they are.
 
-Example:
-  cairn --server https://chat.example --as alice@chat.example cert set fullchain.pem privkey.pem")]
+Examples:
+  cairn --server https://chat.example --as alice@chat.example cert set fullchain.pem privkey.pem
+  cairn cert set --host other.example other.pem other-key.pem")]
     Set {
+        #[command(flatten)]
+        of: Of,
         /// The chain in PEM, the server's own certificate first
         #[arg(value_name = "CHAIN")]
         chain: PathBuf,
@@ -28,17 +34,25 @@ Example:
     },
 }
 
+#[derive(Debug, Args)]
+pub(super) struct Of {
+    /// Of this domain, not of the first one
+    #[arg(long, value_name = "DOMAIN")]
+    host: Option<String>,
+}
+
 pub(super) fn run(cli: &Cli, command: &CertCommand) -> Result<(), Failure> {
-    let (verb, input) = match command {
-        CertCommand::Show => ("show", Zeroizing::default()),
-        CertCommand::Set { chain, key } => {
+    let (verb, of, input) = match command {
+        CertCommand::Show { of } => ("show", of, Zeroizing::default()),
+        CertCommand::Set { of, chain, key } => {
             let (mut chain, key) = (read(chain)?, read(key)?);
             chain.push('\n');
             chain.push_str(&key);
-            ("set", chain)
+            ("set", of, chain)
         }
     };
-    let words = ["cert", verb].map(str::to_owned);
+    let words = ["cert", verb].into_iter().chain(of.host.as_deref());
+    let words: Vec<String> = words.map(str::to_owned).collect();
     reach::perform(cli, &words, &mut input.as_bytes())
 }
 

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use clap::Subcommand;
 
 use super::{Cli, Failure, reach};
-use crate::config::{self, Config, FederationMode, Machine};
+use crate::config::{self, Config, FederationMode, Host, Machine};
 use crate::net::certificate::Pem;
 use crate::net::tls::TlsAcceptor;
 
@@ -87,6 +87,9 @@ fn check(config: &Config, machine: &Machine, out: &mut dyn Write) -> Result<(), 
     let admission = config.admission(machine);
     let limits = &config.limits;
     writeln!(out, "domain                {}", config.domain)?;
+    for host in &config.hosts {
+        writeln!(out, "host                  {}", host.domain)?;
+    }
     writeln!(out, "store                 {}", config.store.path.display())?;
     let none = Vec::new();
     let servers = |addresses| match config.federation.mode {
@@ -115,21 +118,34 @@ fn check(config: &Config, machine: &Machine, out: &mut dyn Write) -> Result<(), 
     )?;
     writeln!(out, "memory, at worst\n{admission}")?;
     admission.check().map_err(Failure::config)?;
-    if let (Some(certificate), Some(key)) = (&config.tls.certificate, &config.tls.key) {
-        let pem = Pem::read(certificate, key).map_err(Failure::config)?;
-        TlsAcceptor::new(&pem).map_err(Failure::config)?;
-        writeln!(out, "certificate           {}", certificate.display())?;
-        for complaint in pem.complaints(&config.domain, Some(SystemTime::now())) {
-            writeln!(
-                out,
-                "warning               {complaint}: clients will not trust it"
-            )?;
-        }
-    } else {
-        writeln!(
-            out,
-            "certificate           none: a self-signed one is generated"
-        )?;
+    for host in config.served() {
+        check_certificate(&host, out)?;
     }
     Ok(writeln!(out, "the configuration is valid")?)
+}
+
+fn check_certificate(host: &Host, out: &mut dyn Write) -> Result<(), Failure> {
+    let domain = &host.domain;
+    let (Some(certificate), Some(key)) = (&host.tls.certificate, &host.tls.key) else {
+        return Ok(writeln!(
+            out,
+            "certificate           {domain}: none here; without one in the store a self-signed one \
+             is generated"
+        )?);
+    };
+    let pem = Pem::read(certificate, key).map_err(Failure::config)?;
+    let usable = TlsAcceptor::of_one(&pem);
+    usable.map_err(|error| Failure::config(format!("{domain}: {error}")))?;
+    writeln!(
+        out,
+        "certificate           {domain}: {}",
+        certificate.display()
+    )?;
+    for complaint in pem.complaints(domain, Some(SystemTime::now())) {
+        writeln!(
+            out,
+            "warning               {complaint}: clients will not trust it"
+        )?;
+    }
+    Ok(())
 }

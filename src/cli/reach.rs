@@ -96,7 +96,7 @@ fn access_for(words: &[String]) -> Access {
         ["user", "add", ..] | ["store", "import"] | ["restore"] => Access::Create,
         ["user", "list", ..]
         | ["token", "list"]
-        | ["cert", "show"]
+        | ["cert", "show", ..]
         | ["config", "get", ..]
         | ["store", "stat" | "verify" | "export"] => Access::Read,
         _ => Access::Write,

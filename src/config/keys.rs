@@ -14,9 +14,10 @@ use super::Machine;
 use super::admission::Shares;
 use super::federation::{DialbackMode, FederationMode};
 use super::given::Given;
+use super::hosts::{self, Host, RawHost};
 
 /// Keys outside of all sections.
-pub(super) const TOP: &[&str] = &["domain", "revision", "data"];
+pub(super) const TOP: &[&str] = &["domain", "revision", "data", hosts::NAME];
 
 /// One section's name, meaning and keys.
 pub(super) struct Section {
@@ -41,14 +42,16 @@ macro_rules! sections {
         /// The configuration, complete and checked.
         #[derive(Clone, Debug, PartialEq)]
         pub struct Config {
-            /// The domain that is served, normalised: what stands behind the @
-            /// of the users' addresses.
+            /// The domain that is served, or the first of them, normalised: what
+            /// stands behind the @ of the users' addresses.
             pub domain: String,
             /// How new it is: where the store of a machine holds a configuration
             /// already, one from outside counts only with a higher number.
             pub revision: u64,
             /// The disk that a machine keeps its data on.
             pub data: DataDisk,
+            /// The domains that are served beside the first one.
+            pub hosts: Vec<Host>,
             $( $(#[doc = $about])+ pub $section: $Section, )+
         }
 
@@ -66,8 +69,14 @@ macro_rules! sections {
                     Self { $( $key: raw.$key.unwrap_or_else(|| $default), )+ }
                 }
 
+                /// What is said in one place, and for the rest what is said in another.
+                #[allow(dead_code, reason = "only some sections can be a host's")]
+                pub(super) fn over(raw: raw::$Section, other: &Self) -> Self {
+                    Self { $( $key: raw.$key.unwrap_or_else(|| other.$key.clone()), )+ }
+                }
+
                 /// The rows of this section with its values.
-                fn rows(&self) -> Vec<(&'static Key, Option<String>)> {
+                pub(super) fn rows(&self) -> Vec<(&'static Key, Option<String>)> {
                     let keys = SECTIONS
                         .iter()
                         .find(|section| section.name == stringify!($section))
@@ -79,12 +88,17 @@ macro_rules! sections {
 
         impl Config {
             pub(super) fn merge(file: raw::File, domain: String, machine: &Machine) -> Self {
-                Self {
+                let mut config = Self {
                     domain,
                     revision: file.revision.unwrap_or(0),
                     data: file.data.unwrap_or_default(),
+                    hosts: Vec::new(),
                     $( $section: $Section::merge(file.$section, machine), )+
-                }
+                };
+                let first = config.served().remove(0);
+                let hosts = file.host.into_iter();
+                config.hosts = hosts.map(|host| Host::merge(host, &first)).collect();
+                config
             }
 
             fn rows(&self) -> Vec<Vec<(&'static Key, Option<String>)>> {
@@ -102,6 +116,7 @@ macro_rules! sections {
                 pub(in super::super) domain: Option<String>,
                 pub(in super::super) revision: Option<u64>,
                 pub(in super::super) data: Option<DataDisk>,
+                pub(super) host: Vec<RawHost>,
                 $( pub(super) $section: $Section, )+
             }
 
@@ -139,7 +154,8 @@ sections! { machine,
         s2s: Vec<SocketAddr> = addresses(5269);
         /// Streams of other servers over direct TLS (XEP-0368), ALPN xmpp-server.
         s2s_tls: Vec<SocketAddr> = addresses(5270);
-        /// Administration from outside, `cairn … --server`: "[::]:443".
+        /// Administration from outside, `cairn … --server`: "[::]:443". By ALPN also
+        /// what c2s_tls and s2s_tls are for.
         https: Vec<SocketAddr> = Vec::new();
         /// Answers to an authority of [acme], and nothing else: "[::]:80".
         http: Vec<SocketAddr> = Vec::new();
@@ -491,6 +507,7 @@ pub(super) fn defaults_text(machine: &Machine) -> String {
             }
         }
     }
+    text.push_str(hosts::DEFAULTS_TEXT);
     text
 }
 
@@ -500,6 +517,7 @@ pub(super) fn values(config: &Config) -> Vec<(String, Option<String>)> {
         ("domain".to_owned(), value_text(&config.domain)),
         ("revision".to_owned(), value_text(&config.revision)),
         ("data".to_owned(), value_text(&config.data)),
+        (hosts::NAME.to_owned(), Some(config.hosts_text())),
     ];
     for (section, rows) in SECTIONS.iter().zip(config.rows()) {
         let full = |(key, value): (&Key, _)| (format!("{}.{}", section.name, key.name), value);

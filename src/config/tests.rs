@@ -381,3 +381,127 @@ fn the_defaults_fit_small_machines_that_administrators_reach() {
         assert!(mib < 109 || config.limits.connections > 1_000, "{mib} MiB");
     }
 }
+
+#[test]
+fn a_host_says_what_is_different_from_the_first_domain() {
+    let text = r#"
+domain = "chat.example"
+[registration]
+mode = "open"
+[contact]
+abuse = ["mailto:abuse@chat.example"]
+[auth]
+scram_iterations = 20000
+[[host]]
+domain = "Other.Example."
+certificate = "other.pem"
+key = "other.key"
+[host.registration]
+mode = "closed"
+[host.contact]
+abuse = ["mailto:abuse@other.example"]
+[[host]]
+domain = "xn--bcher-kva.example"
+auth.store = "argon2id"
+"#;
+    let mut config = Config::parse(text, &machine()).expect("valid");
+    let served = config.served();
+    let domains: Vec<&str> = served.iter().map(|host| host.domain.as_str()).collect();
+    assert_eq!(
+        domains,
+        ["chat.example", "other.example", "b\u{fc}cher.example"]
+    );
+    assert!(config.serves("other.example") && !config.serves("third.example"));
+    let [first, other, third] = &served[..] else {
+        panic!("three domains");
+    };
+    assert_eq!(first.registration.mode, RegistrationMode::Open);
+    assert_eq!(other.registration.mode, RegistrationMode::Closed);
+    assert_eq!(other.contact.abuse, ["mailto:abuse@other.example"]);
+    assert_eq!(other.auth, first.auth);
+    assert_eq!(third.registration, first.registration);
+    assert_eq!(third.auth.store, CredentialKind::Argon2id);
+    assert_eq!(third.auth.scram_iterations, 20_000);
+    assert_eq!(third.tls.certificate, None);
+    config.resolve_paths(Path::new("/etc/cairn"));
+    let certificate = config.hosts[0].tls.certificate.as_deref();
+    assert_eq!(certificate, Some(Path::new("/etc/cairn/other.pem")));
+}
+
+#[test]
+fn the_value_of_host_is_one_that_can_be_set() {
+    let text = "domain = \"a.example\"\n[[host]]\ndomain = \"b.example\"\nauth.scram_sha1 = false\n\
+                contact.abuse = [\"mailto:a@b.example\"]\n[[host]]\ndomain = \"c.example\"\n\
+                certificate = \"/c.pem\"\nkey = \"/c.key\"\nregistration.mode = \"open\"\n";
+    let config = Config::parse(text, &machine()).expect("valid");
+    let values = config.values();
+    let value = values.iter().find(|(name, _)| name == "host");
+    let value = value.and_then(|(_, value)| value.as_deref());
+    let again = format!(
+        "domain = \"a.example\"\nhost = {}",
+        value.expect("a list of hosts")
+    );
+    assert_eq!(Config::parse(&again, &machine()).expect(&again), config);
+    let none = Config::of_domain("a.example", &machine());
+    let value = none.values().into_iter().find(|(name, _)| name == "host");
+    assert_eq!(value, Some(("host".to_owned(), Some("[]".to_owned()))));
+}
+
+#[test]
+fn a_host_that_cannot_be_is_named_with_its_line() {
+    for (hosts, said) in [
+        (
+            "[[host]]\nkey = \"k.pem\"",
+            "line 2: [[host]] needs a domain",
+        ),
+        (
+            "[[host]]\ndomain = \"A.example\"",
+            "line 2: [[host]] a.example is there twice",
+        ),
+        (
+            "[[host]]\ndomain = \"b.example\"\n[[host]]\ndomain = \"B.EXAMPLE.\"",
+            "line 4: [[host]] b.example is there twice",
+        ),
+        (
+            "[[host]]\ndomain = \"c@b.example\"",
+            "line 2: [[host]] domain must be a bare domain",
+        ),
+        (
+            "[[host]]\ndomain = \"b.example\"\nkey = \"k.pem\"",
+            "line 2: [[host]] b.example: tls needs both certificate and key",
+        ),
+        (
+            "[[host]]\ndomain = \"b.example\"\n[host.auth]\nscram_iterations = 1",
+            "line 2: [[host]] b.example: auth.scram_iterations must be between 4096",
+        ),
+        (
+            "[[host]]\ndomian = \"b.example\"",
+            "line 3: host.domian is not a key; did you mean host.domain?",
+        ),
+        (
+            "[[host]]\ndomain = \"b.example\"\nregistration.mod = \"open\"",
+            "line 4: host.registration.mod is not a key; did you mean host.registration.mode?",
+        ),
+        (
+            "[[host]]\ndomain = \"b.example\"\n[host.limits]\nping_s = 1",
+            "line 4: host.limits is not a key",
+        ),
+        (
+            "[host]\ndomain = \"b.example\"",
+            "line 2: host: invalid type",
+        ),
+    ] {
+        let refusal = refusal(&format!("domain = \"a.example\"\n{hosts}"));
+        assert!(refusal.starts_with(said), "{refusal}");
+        assert!(!refusal.contains('\n'), "{refusal}");
+    }
+    let hosts = |count: usize| {
+        let each = |n| format!("[[host]]\ndomain = \"h{n}.example\"\n");
+        (0..count).map(each).collect::<String>()
+    };
+    let text = |count| format!("domain = \"a.example\"\n{}", hosts(count));
+    let most = Config::parse(&text(DOMAINS_MAX - 1), &machine()).expect("as many as may be");
+    assert_eq!(most.served().len(), DOMAINS_MAX);
+    let said = refusal(&text(DOMAINS_MAX));
+    assert!(said.contains("is there more than 63 times"), "{said}");
+}

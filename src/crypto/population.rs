@@ -1,4 +1,4 @@
-//! How the passwords of all accounts are kept, so that a name that nobody has looks like one of
+//! How the passwords of all accounts of a domain are kept, so that a name that nobody has looks like one of
 //! them.
 
 use std::collections::BTreeMap;
@@ -31,6 +31,23 @@ pub enum Kind {
 }
 
 impl Population {
+    /// Of no account.
+    pub const fn nobody() -> Population {
+        Population {
+            counts: BTreeMap::new(),
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.counts.values().sum()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.counts.is_empty()
+    }
+
     /// There is one more account of this kind.
     pub fn add(&mut self, kind: Kind) {
         *self.counts.entry(kind).or_default() += 1;

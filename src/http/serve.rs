@@ -11,14 +11,14 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::SockRef;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 use tracing::Instrument;
 
 use super::auth::Known;
 use super::{Site, routes};
 use crate::net::admit::Slot;
-use crate::net::listen::Arrival;
-use crate::net::tls::{Carrier, Entry, TlsStream};
+use crate::net::shared::Secured;
+use crate::net::tls::Carrier;
 
 /// Bytes of a head, and of what hyper keeps for writing.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -58,14 +58,19 @@ impl Visitor {
     }
 }
 
-/// Serves a connection to its end.
-pub async fn serve(site: Arc<Site>, arrival: Arrival) {
+/// Serves a connection, which stands under TLS, to its end.
+pub async fn serve(site: Arc<Site>, secured: Secured) {
     let Ok(_place) = site.connections.clone().try_acquire_owned() else {
-        tracing::info!(peer = %arrival.peer, "the admin interface has no room for a connection");
+        tracing::info!(peer = %secured.peer, "the admin interface has no room for a connection");
         return;
     };
-    let Arrival { tcp, peer, slot } = arrival;
-    drop(SockRef::from(&tcp).set_tcp_user_timeout(Some(UNREACHABLE)));
+    let Secured {
+        mut stream,
+        peer,
+        slot,
+        ..
+    } = secured;
+    drop(SockRef::from(stream.tcp()).set_tcp_user_timeout(Some(UNREACHABLE)));
     let span = tracing::info_span!("https", %peer);
     let limit = Duration::from_millis(site.front.streams.login_ms);
     let visitor = Arc::new(Visitor {
@@ -75,16 +80,12 @@ pub async fn serve(site: Arc<Site>, arrival: Arrival) {
         known: Mutex::new(None),
     });
     async {
-        let handshake = TlsStream::accept(tcp, &site.front.tls, Entry::Https);
-        match timeout(limit, handshake).await {
-            Ok(Ok((mut stream, _))) if stream.is_proof() => {
-                tracing::info!("an authority has looked at a proof");
-                drop(stream.close_notify().and_then(|()| stream.try_flush()));
-            }
-            Ok(Ok((stream, _))) => talk(&site, &visitor, Carrier::new(stream), limit).await,
-            Ok(Err(error)) => tracing::info!(%error, "the TLS handshake failed"),
-            Err(_) => tracing::info!("the TLS handshake took too long"),
+        if stream.is_proof() {
+            tracing::info!("an authority has looked at a proof");
+            drop(stream.close_notify().and_then(|()| stream.try_flush()));
+            return;
         }
+        talk(&site, &visitor, Carrier::new(stream), limit).await;
     }
     .instrument(span)
     .await;

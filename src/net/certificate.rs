@@ -1,5 +1,6 @@
 //! Certificates as files and bytes: read, generated, and hashed for RFC 5929.
 
+use std::borrow::Cow;
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -16,6 +17,7 @@ use x509_parser::signature_algorithm::SignatureAlgorithm;
 use zeroize::Zeroizing;
 
 use super::tls::Pin;
+use crate::addr::domain::to_ascii;
 
 /// A certificate chain and its private key, both as PEM.
 #[derive(Clone)]
@@ -69,7 +71,7 @@ impl Pem {
         let read = |path: &Path| {
             fs::read_to_string(path).map_err(|error| {
                 format!(
-                    "cannot read {}: {error}; check [tls] in the configuration",
+                    "cannot read {}: {error}; check the configuration",
                     path.display()
                 )
             })
@@ -116,8 +118,8 @@ impl Pem {
         if now_s.is_some_and(|now_s| validity.not_before.timestamp() > now_s) {
             complaints.push(format!("the certificate begins on {}", validity.not_before));
         }
-        // Certificates spell an internationalised domain in another way.
-        if domain.is_ascii() && !names(&certificate).any(|name| covers(name, domain)) {
+        let spelt = to_ascii(domain).unwrap_or(Cow::Borrowed(domain));
+        if !names(&certificate).any(|name| covers(name, &spelt)) {
             complaints.push(format!("the certificate is not for {domain}"));
         }
         complaints
@@ -183,10 +185,12 @@ impl Pem {
         let explain = |error: rcgen::Error| {
             format!(
                 "cannot generate a certificate for {domain}: {error}; \
-                 set [tls] certificate and key, and write an internationalised domain in its xn-- form"
+                 give it one, and its key"
             )
         };
-        let mut params = CertificateParams::new([domain.to_owned()]).map_err(explain)?;
+        // As certificates spell an internationalised one.
+        let spelt = to_ascii(domain).unwrap_or(Cow::Borrowed(domain));
+        let mut params = CertificateParams::new([spelt.into_owned()]).map_err(explain)?;
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, domain);
         params.is_ca = IsCa::ExplicitNoCa;
@@ -231,6 +235,15 @@ pub fn server_end_point(der: &[u8]) -> Option<Vec<u8>> {
     Some(digest::digest(hash, der).as_ref().to_vec())
 }
 
+/// The domains that a certificate is for; none where it cannot be read.
+#[must_use]
+pub fn dns_names(der: &[u8]) -> Vec<String> {
+    let certificate = X509Certificate::from_der(der).ok();
+    certificate.map_or_else(Vec::new, |(_, certificate)| {
+        names(&certificate).map(str::to_owned).collect()
+    })
+}
+
 /// The domains that a certificate is for (RFC 6125 §6.4).
 fn names<'c>(certificate: &'c X509Certificate<'_>) -> impl Iterator<Item = &'c str> {
     let names = certificate.subject_alternative_name().ok().flatten();
@@ -242,7 +255,7 @@ fn names<'c>(certificate: &'c X509Certificate<'_>) -> impl Iterator<Item = &'c s
 }
 
 /// RFC 6125 §6.4.3: an asterisk stands for one label, the first.
-fn covers(name: &str, domain: &str) -> bool {
+pub(super) fn covers(name: &str, domain: &str) -> bool {
     let parent = domain.split_once('.').map(|(_, parent)| parent);
     match name.strip_prefix("*.") {
         Some(rest) => parent.is_some_and(|parent| parent.eq_ignore_ascii_case(rest)),
@@ -315,6 +328,12 @@ mod tests {
         assert_eq!(unknown, ["the certificate is not for a.example"]);
         let early = of("chat.example", made - year);
         assert!(early.starts_with("the certificate begins on "), "{early}");
+        let foreign = Pem::self_signed("b\u{fc}cher.example", made).expect("it is spelt as xn--");
+        assert_eq!(
+            foreign.complaints("b\u{fc}cher.example", Some(made)).len(),
+            0
+        );
+        assert_eq!(foreign.complaints("chat.example", Some(made)).len(), 1);
         let wild = Pem::self_signed("*.chat.example", made).expect("an ASCII domain");
         assert_eq!(wild.complaints("a.chat.example", Some(made)).len(), 0);
         assert_eq!(wild.complaints("chat.example", Some(made)).len(), 1);

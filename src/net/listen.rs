@@ -135,17 +135,25 @@ impl Listener {
                     continue;
                 }
             };
-            let now_ms = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
-            match admissions.admit(peer.ip(), now_ms) {
-                Ok(slot) => {
-                    // It can only fail for a connection that is gone already.
-                    drop(tcp.set_nodelay(true));
-                    return Arrival { tcp, peer, slot };
-                }
-                Err(refusal) if refusal.is_news => {
+            if let Some(slot) = self.admit(admissions, peer) {
+                // It can only fail for a connection that is gone already.
+                drop(tcp.set_nodelay(true));
+                return Arrival { tcp, peer, slot };
+            }
+        }
+    }
+
+    /// A place for a connection that has come here; `None` where the limits leave none, which is
+    /// told.
+    pub fn admit(&self, admissions: &Arc<Admissions>, peer: SocketAddr) -> Option<Slot> {
+        let now_ms = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        match admissions.admit(peer.ip(), now_ms) {
+            Ok(slot) => Some(slot),
+            Err(refusal) => {
+                if refusal.is_news {
                     tracing::info!(%peer, why = %refusal.why, "connection refused");
                 }
-                Err(_) => {}
+                None
             }
         }
     }

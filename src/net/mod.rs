@@ -8,6 +8,7 @@ pub mod dns;
 mod exporter;
 pub mod listen;
 pub mod s2s;
+pub mod shared;
 pub mod throttle;
 pub mod tls;
 pub mod transport;

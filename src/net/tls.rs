@@ -17,22 +17,21 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use tokio::net::TcpStream;
 use tokio_rustls::rustls;
-use tokio_rustls::rustls::crypto::hash::HashAlgorithm;
+use tokio_rustls::rustls::HandshakeKind;
 use tokio_rustls::rustls::pki_types::UnixTime;
 use tokio_rustls::rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use tokio_rustls::rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, WriteTraffic,
 };
-use tokio_rustls::rustls::{HandshakeKind, ProtocolVersion, SupportedCipherSuite};
 
-use super::exporter::{self, SuiteHash};
 use super::transport::{Read, write_some};
 use crate::stream::TlsInfo;
-use acceptor::Epoch;
+use handshake::handshake;
 use learnt::{Learnt, capture};
 
 pub use acceptor::{Entry, ShownProof, TlsAcceptor};
 pub use carrier::Carrier;
+pub use choice::HostPem;
 pub use client::{ClientError, Pin, TlsClient};
 pub use connector::{Connect, OwnKey, ServerStream};
 pub use peer::{Authorities, Dane, PeerCertificate};
@@ -40,8 +39,11 @@ pub use web::connect_web;
 
 mod acceptor;
 mod carrier;
+mod choice;
 mod client;
 mod connector;
+mod handshake;
+mod hello;
 mod learnt;
 mod peer;
 mod web;
@@ -107,7 +109,39 @@ impl TlsStream {
         acceptor: &TlsAcceptor,
         entry: Entry,
     ) -> Result<(Box<Self>, TlsInfo), HandshakeError> {
-        Box::pin(handshake(tcp, acceptor, entry)).await
+        Self::accept_for(tcp, acceptor, entry, None).await
+    }
+
+    /// The same for a peer that has asked for `domain` before, in the header of its
+    /// stream. With [`Entry::StartTls`] and [`Entry::ServerStartTls`] that chooses the certificate: it is the name
+    /// that a client verifies (RFC 6120 §13.7.2.1), and the name in the handshake
+    /// says nothing more (RFC 7590 §3.6), at best the same. Otherwise there is only
+    /// that name to choose by; whether the stream then asks for the same domain is
+    /// the client's affair, which has looked at the certificate.
+    pub async fn accept_for(
+        tcp: TcpStream,
+        acceptor: &TlsAcceptor,
+        entry: Entry,
+        domain: Option<&str>,
+    ) -> Result<(Box<Self>, TlsInfo), HandshakeError> {
+        Box::pin(handshake(tcp, acceptor.config(entry, domain), Vec::new())).await
+    }
+
+    /// The same on a port that several protocols share: a client that offers `xmpp-client` is
+    /// accepted as with [`Entry::Direct`], one that offers `xmpp-server` as with
+    /// [`Entry::ServerDirect`] where other servers are served, all others as with
+    /// [`Entry::Https`]. Says which it was.
+    pub async fn accept_any(
+        tcp: TcpStream,
+        acceptor: &TlsAcceptor,
+        serves_servers: bool,
+    ) -> Result<(Box<Self>, TlsInfo, Entry), HandshakeError> {
+        Box::pin(async move {
+            let (first, entry) = hello::wanted(&tcp, serves_servers).await?;
+            let (stream, info) = handshake(tcp, acceptor.config(entry, None), first).await?;
+            Ok((stream, info, entry))
+        })
+        .await
     }
 
     /// What the peer has shown of itself, where it was asked ([`Entry::ServerStartTls`],
@@ -266,43 +300,6 @@ impl TlsStream {
     }
 }
 
-async fn handshake(
-    tcp: TcpStream,
-    acceptor: &TlsAcceptor,
-    entry: Entry,
-) -> Result<(Box<TlsStream>, TlsInfo), HandshakeError> {
-    let epoch = acceptor.epoch();
-    let config = acceptor.config(&epoch, entry);
-    let connection = UnbufferedServerConnection::new(config).map_err(HandshakeError::Refused)?;
-    let mut stream = Box::new(TlsStream {
-        tcp,
-        connection,
-        incoming: Vec::new(),
-        outgoing: Vec::new(),
-        early: BytesMut::new(),
-        peer: Peer::Talks,
-    });
-    let mut learnt = Some(Learnt::default());
-    loop {
-        let step = stream.handshake_step(&mut learnt)?;
-        while !stream.try_flush()? {
-            stream.tcp.writable().await?;
-        }
-        match step {
-            Step::Established => break,
-            Step::Blocked if stream.peer != Peer::Talks => {
-                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
-            }
-            Step::Blocked => stream.tcp.readable().await?,
-        }
-    }
-    let learnt = learnt.unwrap_or_default();
-    let info = stream.info(&learnt, &epoch).ok_or_else(|| {
-        HandshakeError::Refused(rustls::Error::General("no secret for the exporter".into()))
-    })?;
-    Ok((stream, info))
-}
-
 /// Where a session stands after all that arrived was processed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
@@ -313,29 +310,6 @@ enum Step {
 }
 
 impl TlsStream {
-    /// Reads and processes one portion of the handshake.
-    fn handshake_step(&mut self, learnt: &mut Option<Learnt>) -> Result<Step, HandshakeError> {
-        let mut early = std::mem::take(&mut self.early);
-        let outcome = SCRATCH.with_borrow_mut(|scratch| {
-            let Some(filled) = self.fill(&mut scratch.incoming)? else {
-                return Ok(Ok(Step::Blocked));
-            };
-            let incoming = &mut scratch.incoming[..filled];
-            let (used, step) = self.advance(incoming, &mut early, learnt);
-            self.keep(&incoming[used..])?;
-            Ok::<_, io::Error>(step)
-        })?;
-        self.early = early;
-        match outcome {
-            Ok(step) => Ok(step),
-            Err(error) => {
-                // The alert, as far as the socket takes it.
-                drop(self.try_flush());
-                Err(HandshakeError::Refused(error))
-            }
-        }
-    }
-
     /// Puts what was kept and what the socket has into `buffer`; None while
     /// there is nothing new. Notes the end of the peer's bytes.
     fn fill(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
@@ -484,40 +458,6 @@ impl TlsStream {
         incoming.drain(..used);
         self.incoming = incoming;
         outcome
-    }
-
-    fn info(&self, learnt: &Learnt, epoch: &Epoch) -> Option<TlsInfo> {
-        let version = self.connection.protocol_version()?;
-        let hash = match self.connection.negotiated_cipher_suite()? {
-            SupportedCipherSuite::Tls13(suite) => suite.common.hash_provider.algorithm(),
-            SupportedCipherSuite::Tls12(suite) => suite.common.hash_provider.algorithm(),
-        };
-        let hash = match hash {
-            HashAlgorithm::SHA256 => SuiteHash::Sha256,
-            HashAlgorithm::SHA384 => SuiteHash::Sha384,
-            _ => return None,
-        };
-        let secret = learnt.secret.as_ref()?;
-        let (version, exporter) = match version {
-            ProtocolVersion::TLSv1_3 => ("TLSv1.3", exporter::tls13(hash, secret.bytes())),
-            ProtocolVersion::TLSv1_2 => (
-                "TLSv1.2",
-                exporter::tls12(
-                    hash,
-                    secret.bytes(),
-                    &secret.client_random,
-                    &learnt.server_random?,
-                ),
-            ),
-            _ => return None,
-        };
-        Some(TlsInfo {
-            version,
-            sni: learnt.sni.clone(),
-            alpn: self.connection.alpn_protocol().map(<[u8]>::to_vec),
-            exporter: Some(exporter),
-            server_end_point: epoch.server_end_point.clone(),
-        })
     }
 }
 

@@ -68,6 +68,17 @@ impl Transport {
         acceptor: &TlsAcceptor,
         entry: Entry,
     ) -> Result<(Self, TlsInfo), HandshakeError> {
+        self.secure_for(acceptor, entry, None).await
+    }
+
+    /// The same for a peer that has named the domain it wants, in the header of a
+    /// stream without TLS: it gets the certificate of that.
+    pub async fn secure_for(
+        self,
+        acceptor: &TlsAcceptor,
+        entry: Entry,
+        domain: Option<&str>,
+    ) -> Result<(Self, TlsInfo), HandshakeError> {
         let tcp = match self {
             Self::Plain(stream) => stream.tcp,
             Self::Tls(_) | Self::Server(_) => {
@@ -77,7 +88,7 @@ impl Transport {
                 )));
             }
         };
-        let (stream, info) = TlsStream::accept(tcp, acceptor, entry).await?;
+        let (stream, info) = TlsStream::accept_for(tcp, acceptor, entry, domain).await?;
         Ok((Self::Tls(stream), info))
     }
 

@@ -17,6 +17,7 @@ use crate::store::{Position, State, Store, StoreError, Tx};
 
 use super::budget::Budget;
 use super::gates::Gates;
+use super::hosts::Hosts;
 use super::module::Registry;
 use super::outbox::{Entry, OutboxLimits, OutboxPool, Pushed};
 use super::remote::Remotes;
@@ -27,8 +28,10 @@ use super::table::Table;
 pub struct Core {
     /// The configuration the server was started with.
     pub config: Config,
-    /// The domain as an address.
+    /// The first domain as an address.
     pub domain: Jid,
+    /// All domains that are served.
+    pub hosts: Hosts,
     /// Everything that is remembered.
     pub store: Arc<Store>,
     /// Who is here.
@@ -137,6 +140,7 @@ impl Core {
             started_at_ms: (parts.ticks)(),
             presences: Budget::new(parts.config.limits.presence_bytes),
             argon2: Argon2Pool::new(parts.config.limits.argon2_concurrent),
+            hosts: Hosts::new(&parts.domain, &parts.config),
             remotes: Remotes::new(Arc::new(parts.config.federation.policy())),
             config: parts.config,
             domain: parts.domain,
@@ -174,7 +178,7 @@ impl Core {
 
     /// Whether this server speaks for the domain.
     pub fn is_local(&self, domain: &str) -> bool {
-        self.domain.as_str() == domain
+        self.hosts.find(domain).is_some()
     }
 
     /// The beginning of work that no client's stanza caused.

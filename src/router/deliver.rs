@@ -277,15 +277,15 @@ pub fn wrapped_value(core: &Core, to: &Jid, wrapped: &Wrapped) -> Outgoing {
         tail: [&payload[..], &wrapped.behind[..]].concat().into(),
     };
     match outgoing.is_empty() {
-        true => missing(core, to),
+        true => missing(to),
         false => outgoing,
     }
 }
 
 /// Stands for a stanza that is counted and not there any more: says nothing.
-pub fn missing(core: &Core, to: &Jid) -> Outgoing {
-    let (type_, from) = (Some("headline"), Some(&core.domain));
-    build::start(Kind::Message, type_, Some(to), from, None, 0)
+pub fn missing(to: &Jid) -> Outgoing {
+    let (type_, from) = (Some("headline"), to.domain_jid());
+    build::start(Kind::Message, type_, Some(to), Some(&from), None, 0)
         .finish()
         .into()
 }

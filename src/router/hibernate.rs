@@ -161,7 +161,7 @@ fn queued(core: &Core, to: &Jid, entry: &Entry) -> QueuedStanza {
         // It has its place, for it is counted; nothing is left of it.
         _ if entry.cargo == Cargo::Unstored => Bytes::new(),
         (Wire::Ready(outgoing), None) => outgoing.to_bytes(),
-        (Wire::Stored { .. }, None) => missing(core, to).to_bytes(),
+        (Wire::Stored { .. }, None) => missing(to).to_bytes(),
         (Wire::Wrapped(wrapped), None) => wrapped_value(core, to, wrapped).to_bytes(),
         _ => Bytes::new(),
     };
@@ -312,7 +312,7 @@ fn entry(core: &Core, to: &Jid, queued: &QueuedStanza) -> Entry {
             after: Position(0),
             cargo: Cargo::Recorded(id),
         },
-        _ if queued.stanza.is_empty() => Entry::transient(missing(core, to), Position(0)),
+        _ if queued.stanza.is_empty() => Entry::transient(missing(to), Position(0)),
         _ => Entry::transient(queued.stanza.clone().into(), Position(0)),
     }
 }

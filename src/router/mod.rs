@@ -12,6 +12,7 @@ mod deliver;
 mod fate;
 mod gates;
 mod hibernate;
+mod hosts;
 mod iq;
 mod lifecycle;
 mod message;
@@ -28,6 +29,7 @@ pub use deliver::{missing, stored_message, wrapped_value};
 pub use fate::landed;
 pub use gates::Gates;
 pub use hibernate::{hibernate, wake};
+pub use hosts::{Hosted, Hosts};
 pub use iq::{nobody_answers, not_understood};
 pub use lifecycle::{
     Resumption, bind, connection_lost, enable_management, end, end_all, end_overdue, give_up,

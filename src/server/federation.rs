@@ -76,7 +76,8 @@ fn streams(config: &Config, front: &Front, secret: &[u8; 32]) -> S2sConfig {
     let limits = &config.limits;
     // Whoever knows a dialback key learns nothing of what else derives from the secret.
     let secret = hmac_sha256(secret, &[b"dialback"]);
-    let mut streams = S2sConfig::new(vec![front.core.domain.clone()], secret);
+    let domains = front.core.hosts.iter().map(|host| host.domain.clone());
+    let mut streams = S2sConfig::new(domains.collect(), secret);
     streams.policy = front.core.remotes.policy.clone();
     streams.dialback = config.federation.dialback();
     streams.limits_before = limits.before_authentication();

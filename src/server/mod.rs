@@ -1,6 +1,7 @@
 //! The server: the store opened, the parts wired by hand, the listeners bound, and
 //! everything stopped again in order.
 
+mod accept;
 mod allocator;
 #[cfg(debug_assertions)]
 mod fault;
@@ -25,11 +26,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::addr::Jid;
 use crate::config::{self, Config, RegistrationMode};
-use crate::http::{self, Site};
+use crate::http::Site;
 use crate::net::admit::Admissions;
-use crate::net::conn::{self, Front, Inbound, Passwords};
+use crate::net::conn::{Front, Inbound, Passwords};
 use crate::net::listen::Listener;
-use crate::net::s2s::{self, Peers};
+use crate::net::s2s::Peers;
 use crate::net::throttle::{Throttle, ThrottleLimits};
 use crate::net::tls::{Entry, TlsAcceptor};
 use crate::router::{self, Core, Ending, Module, OutboxLimits, Parts, Registry};
@@ -39,8 +40,10 @@ use crate::service::open;
 use crate::service::operator::{Around, Operator};
 use crate::store::disk::Access;
 use crate::store::{Position, Store};
-use crate::stream::C2sConfig;
+use crate::stream::{C2sConfig, C2sHost};
 use crate::xep::{account, caps, disco};
+
+use accept::Doors;
 
 pub use allocator::tune as tune_allocator;
 pub use start::{Kept, Start};
@@ -211,10 +214,11 @@ impl Server {
         let domain = Jid::parse(&config.domain)
             .map_err(|_| format!("{} is no domain: change `domain`", config.domain))?;
         let clock = settings::Clock::of(machine.as_deref());
-        let pem = settings::certificate(&config, &store, clock)?;
+        let certificates = settings::certificates(&config, &store, clock)?;
         let secret = settings::secret(&store)?;
         let passwords = Arc::new(Passwords::new(config.limits.argon2_concurrent));
         let core = Arc::new(core(config, domain, store, runtime, &passwords));
+        settings::tell_unreachable(&core);
         let (durable, mut failed, threads) = start_store(&core)?;
         let awake = router::wake(&core);
         if awake > 0 {
@@ -233,9 +237,8 @@ impl Server {
         if !ready? {
             return Ok(None);
         }
-        let tls = Arc::new(TlsAcceptor::new(&pem)?);
+        let tls = Arc::new(TlsAcceptor::new(&certificates)?);
         let claim = start::claim(&core, machine.as_deref());
-        let reload = start::reload(&core, &tls, machine.clone());
         let around = Around {
             reload_certificate: Some(start::reload(&core, &tls, machine.clone())),
             machine,
@@ -253,7 +256,7 @@ impl Server {
             start::listeners(&core.config, &*sockets)?
         };
         let challenges = Arc::new(Challenges::default());
-        let keeper = Keeper::new(&core, &challenges, &tls, reload)?;
+        let keeper = Keeper::new(&core, &challenges, &tls)?;
         let front = Arc::new(Front {
             tls,
             streams: Arc::new(streams(&core, secret)),
@@ -324,17 +327,25 @@ impl Server {
                 let Some((peers, admissions)) = self.peers.clone() else {
                     continue;
                 };
-                let accepting = accept_servers(listener.clone(), *entry, peers, admissions);
+                let accepting = accept::servers(listener.clone(), *entry, peers, admissions);
                 tokio::spawn(async move { stopping.run_until_cancelled(accepting).await });
                 continue;
             }
-            let accepting = accept(
-                listener.clone(),
-                *entry,
-                (self.front.clone(), self.site.clone()),
-                self.admissions.clone(),
-                alive,
-            );
+            let listener = listener.clone();
+            let admissions = self.admissions.clone();
+            if *entry == Entry::Https {
+                let doors = Doors {
+                    listener,
+                    site: self.site.clone(),
+                    front: self.front.clone(),
+                    peers: self.peers.clone(),
+                };
+                let accepting = accept::shared(doors, admissions, alive);
+                tokio::spawn(async move { stopping.run_until_cancelled(accepting).await });
+                continue;
+            }
+            let front = self.front.clone();
+            let accepting = accept::clients(listener, *entry, front, admissions, alive);
             tokio::spawn(async move { stopping.run_until_cancelled(accepting).await });
         }
         if self.peers.is_some() {
@@ -365,7 +376,7 @@ impl Server {
             let admissions = self.admissions.clone();
             let stopping = stopping.clone();
             tokio::spawn(async move {
-                let accepting = accept_http(&listener, challenges, admissions);
+                let accepting = accept::plain_http(&listener, challenges, admissions);
                 stopping.run_until_cancelled(accepting).await
             });
         }
@@ -518,17 +529,22 @@ fn modules() -> &'static [&'static Module] {
 
 fn streams(core: &Core, secret: [u8; 32]) -> C2sConfig {
     let limits = &core.config.limits;
-    let mut config = C2sConfig::new(vec![core.domain.clone()], secret);
-    config.scheme = account::scheme(&core.config.auth);
-    config.registration_open = core.config.registration.mode == RegistrationMode::Open;
+    let hosts = core.hosts.iter().map(|host| {
+        let info = disco::Info::of_server(&core.registry, &host.policy);
+        C2sHost {
+            domain: host.domain.clone(),
+            scheme: account::scheme(&host.policy.auth),
+            registration_open: host.policy.registration.mode == RegistrationMode::Open,
+            caps: Some(caps::of_server(&info)),
+        }
+    });
+    let mut config = C2sConfig::of_hosts(hosts.collect(), secret);
     config.retries_max = limits.authentication_attempts;
     config.limits_before = limits.before_authentication();
     config.limits_after = limits.after_authentication();
     config.login_ms = u64::from(limits.authentication_s) * 1_000;
     config.idle_ms = u64::from(limits.ping_s) * 1_000;
     config.probe_ms = u64::from(limits.ping_answer_s) * 1_000;
-    let info = disco::Info::of_server(&core.registry, &core.config);
-    config.caps = Some(caps::of_server(&info));
     config
 }
 
@@ -550,48 +566,5 @@ fn registration_limits(config: &Config) -> ThrottleLimits {
         failures_per_account: 0,
         forgiven_every_ms: 3_600_000 / u64::from(an_hour.max(1)),
         entries_max: config.limits.addresses_remembered,
-    }
-}
-
-async fn accept(
-    listener: Arc<Listener>,
-    entry: Entry,
-    (front, site): (Arc<Front>, Arc<Site>),
-    admissions: Arc<Admissions>,
-    alive: watch::Receiver<()>,
-) {
-    loop {
-        let arrival = listener.accept(&admissions).await;
-        let (front, site, alive) = (front.clone(), site.clone(), alive.clone());
-        tokio::spawn(async move {
-            match entry {
-                Entry::Https => http::serve(site, arrival).await,
-                _ => conn::serve(front, arrival, entry).await,
-            }
-            drop(alive);
-        });
-    }
-}
-
-async fn accept_http(
-    listener: &Listener,
-    challenges: Arc<Challenges>,
-    admissions: Arc<Admissions>,
-) {
-    loop {
-        let arrival = listener.accept(&admissions).await;
-        tokio::spawn(http::serve_challenges(challenges.clone(), arrival));
-    }
-}
-
-async fn accept_servers(
-    listener: Arc<Listener>,
-    entry: Entry,
-    peers: Arc<Peers>,
-    admissions: Arc<Admissions>,
-) {
-    loop {
-        let arrival = listener.accept(&admissions).await;
-        tokio::spawn(s2s::serve(peers.clone(), arrival, entry));
     }
 }

@@ -6,11 +6,14 @@ use std::time::SystemTime;
 
 use ring::rand::{SecureRandom, SystemRandom};
 
-use crate::config::Config;
+use crate::config::{Config, Host};
 use crate::net::certificate::Pem;
+use crate::net::tls::HostPem;
+use crate::router::Core;
+use crate::service::acme;
 use crate::service::certificates::{self, Source};
 use crate::service::machine::Machine;
-use crate::store::{Store, StoreError};
+use crate::store::{State, Store, StoreError};
 
 const SECRET: &str = "secret";
 
@@ -53,46 +56,87 @@ impl Clock {
     }
 }
 
-/// The certificate to show: one is made where there is none, or none for this domain.
-pub(super) fn certificate(config: &Config, store: &Store, clock: Clock) -> Result<Pem, String> {
-    let current = certificates::current(config, store)?;
+/// The certificates to show, one for each domain in the order of the configuration: one is made
+/// where there is none.
+pub(super) fn certificates(
+    config: &Config,
+    store: &Store,
+    clock: Clock,
+) -> Result<Vec<HostPem>, String> {
+    let hosts = config.served().into_iter();
+    let each = hosts.map(|host| {
+        let pem = certificate(config, &host, store, clock);
+        pem.map(|pem| HostPem {
+            domain: host.domain,
+            pem,
+        })
+    });
+    each.collect()
+}
+
+fn certificate(config: &Config, host: &Host, store: &Store, clock: Clock) -> Result<Pem, String> {
+    let current = certificates::current(config, host, store)?;
     if let Some((pem, source)) = current {
         match source {
-            Source::SelfSigned => tell_self_signed(config),
-            Source::Files | Source::Store | Source::Acme => complain(&pem, config, clock),
+            Source::SelfSigned => tell_self_signed(config, host),
+            Source::Files | Source::Store | Source::Acme => complain(&pem, &host.domain, clock),
         }
         return Ok(pem);
     }
-    tell_self_signed(config);
-    let pem = Pem::self_signed(&config.domain, SystemTime::now())?;
+    tell_self_signed(config, host);
+    let domain = host.domain.as_str();
+    let pem = Pem::self_signed(domain, SystemTime::now())?;
     store
-        .update(|tx| certificates::keep(tx, &config.domain, Source::SelfSigned, &pem))
+        .update(|tx| certificates::keep(tx, domain, Source::SelfSigned, &pem))
         .map_err(|error: StoreError| format!("cannot keep the self-signed certificate: {error}"))?;
     Ok(pem)
 }
 
-/// Says why clients will not trust the certificate, as far as the clock tells.
-pub(super) fn complain(pem: &Pem, config: &Config, clock: Clock) {
+/// Says why clients will not trust a domain's certificate, as far as the clock tells.
+fn complain(pem: &Pem, domain: &str, clock: Clock) {
     let now = (clock == Clock::Usable).then(SystemTime::now);
-    for complaint in pem.complaints(&config.domain, now) {
-        tracing::warn!("{complaint}: clients will not trust it");
+    for complaint in pem.complaints(domain, now) {
+        tracing::warn!(domain, "{complaint}: clients will not trust it");
     }
 }
 
 /// The clock is right at last: what was not judged before is.
-pub(super) fn judge_certificate(config: &Config, store: &Store) {
-    if let Ok(Some((pem, source))) = certificates::current(config, store)
-        && source != Source::SelfSigned
-    {
-        complain(&pem, config, Clock::Usable);
+pub(super) fn judge_certificates(config: &Config, store: &Store) {
+    for host in config.served() {
+        if let Ok(Some((pem, source))) = certificates::current(config, &host, store)
+            && source != Source::SelfSigned
+        {
+            complain(&pem, &host.domain, Clock::Usable);
+        }
     }
 }
 
-fn tell_self_signed(config: &Config) {
-    match config.acme.url() {
-        Some(_) => tracing::warn!("the certificate is self-signed until the authority gives one"),
-        None => tracing::warn!(
-            "the certificate is self-signed: set [acme] directory, or [tls] certificate and key"
+fn tell_self_signed(config: &Config, host: &Host) {
+    let domain = host.domain.as_str();
+    match acme::looks_after(config, host) {
+        true => tracing::warn!(
+            domain,
+            "the certificate is self-signed until the authority gives one"
         ),
+        false => tracing::warn!(
+            domain,
+            "the certificate is self-signed: set [acme] directory, or give it one in the \
+             configuration or by `cairn cert set`"
+        ),
+    }
+}
+
+/// Accounts that nobody reaches: their domain is not served any more. They stay in the store, and
+/// the operator is told.
+pub(super) fn tell_unreachable(core: &Core) {
+    let domains = core.store.read(State::accounts_by_domain);
+    let gone = domains.iter().filter(|(domain, _)| !core.is_local(domain));
+    for (domain, accounts) in gone {
+        tracing::warn!(
+            domain,
+            accounts,
+            "accounts of a domain that is not served are out of reach: add a [[host]] for it, or \
+             remove them"
+        );
     }
 }

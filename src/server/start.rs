@@ -78,8 +78,8 @@ pub(super) type AllListeners = (Vec<(Arc<Listener>, Entry)>, Vec<Listener>);
 /// the runtime.
 pub(super) fn listeners(config: &Config, sockets: &dyn Sockets) -> Result<AllListeners, String> {
     let listen = &config.listen;
-    if listen.c2s.is_empty() && listen.c2s_tls.is_empty() {
-        tracing::warn!("no client can connect: both lists of [listen] are empty");
+    if listen.c2s.is_empty() && listen.c2s_tls.is_empty() && listen.https.is_empty() {
+        tracing::warn!("no client can connect: [listen] c2s, c2s_tls and https are empty");
     }
     // A server among itself has no door for others.
     let none = Vec::new();
@@ -132,8 +132,7 @@ pub(super) fn reload(
     Box::new(move || match core.upgrade() {
         Some(core) => {
             let clock = settings::Clock::of(machine.as_deref());
-            let pem = settings::certificate(&core.config, &core.store, clock)?;
-            tls.reload(&pem)
+            tls.reload_from(|| settings::certificates(&core.config, &core.store, clock))
         }
         None => Err("the server stops".to_owned()),
     })

@@ -33,7 +33,7 @@ const PAGE: usize = 1_000;
 
 /// Bytes of all values of the server that a restore holds in memory, and their number.
 const SETTINGS_BYTES_MAX: usize = 4 << 20;
-const SETTINGS_MAX: usize = 1_024;
+const SETTINGS_MAX: usize = 2_048;
 
 /// Accounts that are removed in one transaction.
 const REMOVED_AT_ONCE: usize = 100;
@@ -71,7 +71,7 @@ pub enum Tag {
 pub struct Head {
     /// The version of the format.
     pub format: u32,
-    /// The domain whose accounts they are.
+    /// The first domain of the server that they are of.
     pub domain: String,
     /// The name of the store, in hex.
     pub store: String,
@@ -356,10 +356,9 @@ impl<'a> Document<'a> {
             Tag::Setting => self.setting(&bytes)?,
             Tag::Account | Tag::AccountEnd => {
                 let owner = std::str::from_utf8(&bytes).ok();
-                let host = owner.and_then(|owner| owner.rsplit_once('@'));
-                if host.is_none_or(|(_, host)| host != self.host) {
-                    return Err(broken("an account of another domain"));
-                }
+                let host = owner.and_then(|owner| Some(owner.rsplit_once('@')?.1));
+                let host = host.ok_or_else(|| broken("an account without an address"))?;
+                self.host(tag, host)?;
             }
             Tag::Piece => self.text = bytes,
             Tag::Missing if self.aside.missing.len() < MISSING_MAX => {
@@ -378,6 +377,22 @@ impl<'a> Document<'a> {
             }
             Tag::Head => return Err(broken("it has two heads")),
         }
+        Ok(())
+    }
+
+    /// The accounts stand in the order of their addresses, whatever their domains: each may begin
+    /// another one.
+    fn host(&mut self, tag: Tag, host: &str) -> io::Result<()> {
+        if host == self.host {
+            return Ok(());
+        }
+        if tag == Tag::AccountEnd {
+            return Err(broken("an account ends as another one"));
+        }
+        host.clone_into(&mut self.host);
+        let begin = Writer::new().open("host").attr("jid", host).finish_open();
+        self.text.extend_from_slice(b"</host>");
+        self.text.extend_from_slice(&begin);
         Ok(())
     }
 
@@ -475,6 +490,9 @@ mod tests {
             (Tag::Piece, b"<user name='a'/>"),
             (Tag::AccountEnd, b"a@chat.example"),
             (Tag::Again, b"{\"behind\":\"a@chat.example\",\"at_ms\":7}"),
+            (Tag::Account, b"a@other.example"),
+            (Tag::Piece, b"<user name='a'/>"),
+            (Tag::AccountEnd, b"a@other.example"),
             (Tag::Setting, b"name\0val\0ue"),
             (Tag::Setting, b"configuration-network\0{}"),
             (Tag::Setting, b"restoring\0"),
@@ -489,16 +507,26 @@ mod tests {
         };
         let (text, aside) = read(&frames).expect("whole");
         assert!(
-            text.ends_with("<user name='a'/></host></server-data>"),
+            text.ends_with(
+                "<host jid='chat.example'><user name='a'/></host>\
+                 <host jid='other.example'><user name='a'/></host></server-data>"
+            ),
             "{text}"
         );
         // The network of the machine is its own.
         assert_eq!(aside.settings, [("name".to_owned(), b"val\0ue".to_vec())]);
         assert_eq!(aside.again.map(|again| again.at_ms), Some(7));
         assert!(read(&frames[..frames.len() - 1]).is_err());
-        let other = String::from_utf8_lossy(&frames).replace("chat.", "char.");
-        assert!(read(other.as_bytes()).is_err());
+        let nobody = String::from_utf8_lossy(&frames).replace("a@", "a.");
+        assert!(read(nobody.as_bytes()).is_err());
+        let mut swapped = frames.clone();
+        let end = frames
+            .windows(15)
+            .rposition(|bytes| bytes == b"a@other.example");
+        swapped[end.expect("it ends") + 2] = b'u';
+        assert!(read(&swapped).is_err());
     }
+
     #[test]
     fn only_what_the_same_store_has_begun_lately_is_gone_on_with() {
         let so_far = SoFar {

@@ -1,11 +1,12 @@
-//! Which certificate the server shows: the configured files, the one that `cairn cert set` has put
-//! into the store, the one that an authority has given by `[acme]`, or the self-signed one that is
-//! there.
+//! Which certificate the server shows for a domain: the configured files, the one that `cairn cert
+//! set` has put into the store, the one that an authority has given by `[acme]`, or the self-signed
+//! one that is there.
 
 use zeroize::Zeroizing;
 
-use crate::config::Config;
+use crate::config::{Config, Host};
 use crate::net::certificate::Pem;
+use crate::service::acme;
 use crate::store::{State, Store, StoreError, Tx};
 
 /// Where a certificate comes from.
@@ -21,26 +22,35 @@ pub enum Source {
     SelfSigned,
 }
 
-/// The certificate that is there; `None` where the server has to make one. The error is a sentence
-/// for the operator.
-pub fn current(config: &Config, store: &Store) -> Result<Option<(Pem, Source)>, String> {
-    match (&config.tls.certificate, &config.tls.key) {
+/// A domain's certificate that is there; `None` where the server has to make one. The error is a
+/// sentence for the operator.
+pub fn current(
+    config: &Config,
+    host: &Host,
+    store: &Store,
+) -> Result<Option<(Pem, Source)>, String> {
+    match (&host.tls.certificate, &host.tls.key) {
         (Some(certificate), Some(key)) => {
             return Ok(Some((Pem::read(certificate, key)?, Source::Files)));
         }
         (None, None) => {}
-        _ => return Err("[tls] needs both `certificate` and `key`, or neither".to_owned()),
+        _ => {
+            return Err(format!(
+                "{} needs both `certificate` and `key`, or neither",
+                host.domain
+            ));
+        }
     }
     // Where the authority is asked no more, its last certificate is still better than a
     // self-signed one.
-    let in_store = match config.acme.url() {
-        Some(_) => [Source::Acme, Source::Store, Source::SelfSigned],
-        None => [Source::Store, Source::Acme, Source::SelfSigned],
+    let in_store = match acme::looks_after(config, host) {
+        true => [Source::Acme, Source::Store, Source::SelfSigned],
+        false => [Source::Store, Source::Acme, Source::SelfSigned],
     };
     Ok(store.read(|state| {
         in_store
             .into_iter()
-            .find_map(|source| Some((kept(state, &config.domain, source)?, source)))
+            .find_map(|source| Some((kept(state, &host.domain, source)?, source)))
     }))
 }
 

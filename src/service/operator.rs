@@ -24,7 +24,7 @@ use super::log_ring::LogRing;
 use super::machine::Machine;
 use super::report;
 use crate::addr::Jid;
-use crate::crypto::{Credentials, Password};
+use crate::crypto::Password;
 use crate::router::Core;
 use crate::store::restoring::RESTORING;
 use crate::store::xep0227::{self, Existing, ImportOptions};
@@ -59,6 +59,9 @@ const IDLE_STEPS: u32 = 50;
 
 /// Longest line that is looked at for a password.
 pub const PASSWORD_LINE_BYTES_MAX: u64 = 4096;
+
+/// Domains that a refusal names.
+const DOMAINS_NAMED: usize = 5;
 
 /// Notes of an import that are printed.
 const NOTES_MAX: usize = 50;
@@ -144,8 +147,10 @@ impl Operator {
             ["config", "get"] => self.show_configuration(None, output),
             ["config", "get", key] => self.show_configuration(Some(key), output),
             ["config", "set", key, value] => self.change_configuration(key, value, output),
-            ["cert", "show"] => self.show_certificate(output),
-            ["cert", "set"] => self.set_certificate(input, output),
+            ["cert", "show"] => self.show_certificate(None, output),
+            ["cert", "show", domain] => self.show_certificate(Some(domain), output),
+            ["cert", "set"] => self.set_certificate(None, input, output),
+            ["cert", "set", domain] => self.set_certificate(Some(domain), input, output),
             ["backup"] => self.back_up(None, output),
             ["backup", last, store, begun_ms] => {
                 self.back_up(Some([last, store, begun_ms]), output)
@@ -181,8 +186,8 @@ impl Operator {
             .map_err(|refusal| Refused::invalid(format!("{jid} is not added: {refusal}")))?;
         let password = read_password(input, &jid)?;
         let new = match as_administrator {
-            true => NewPassword::of_administrator(&self.core, &password),
-            false => NewPassword::of(&self.core, jid.as_str(), &password),
+            true => NewPassword::of_administrator(&self.core, &jid, &password),
+            false => NewPassword::of(&self.core, &jid, &password),
         };
         self.update(&jid, |tx| new.create(tx, jid.as_str(), self.now_ms()))?;
         tracing::info!(account = %jid, as_administrator, "an account was added by the operator");
@@ -199,7 +204,7 @@ impl Operator {
         output: &mut dyn Write,
     ) -> Result<(), Refused> {
         let jid = self.account(jid)?;
-        let new = NewPassword::of(&self.core, jid.as_str(), &read_password(input, &jid)?);
+        let new = NewPassword::of(&self.core, &jid, &read_password(input, &jid)?);
         self.update(&jid, |tx| new.set(tx, jid.as_str()))?;
         tracing::info!(account = %jid, "a password was changed by the operator");
         Ok(say(output, &format!("{jid} has a new password"))?)
@@ -224,7 +229,7 @@ impl Operator {
     }
 
     fn remove(&self, jid: &str, output: &mut dyn Write) -> Result<(), Refused> {
-        let jid = self.account(jid)?;
+        let jid = self.account_kept(jid)?;
         if self
             .core
             .store
@@ -341,11 +346,11 @@ impl Operator {
             &self.core.store,
             Box::new(input),
             ImportOptions {
-                serves: &|host| host == self.core.config.domain,
+                serves: &|host| self.core.is_local(host),
                 existing: Existing::Keep,
-                new_credentials: &mut |password| {
+                new_credentials: &mut |owner, password| {
                     let password = Password::prepare(password).ok()?;
-                    Some(self.credentials(&password))
+                    Some(account::credentials(&self.core, owner.domain(), &password))
                 },
                 include: &mut |file| {
                     Err(io::Error::other(format!(
@@ -432,7 +437,7 @@ impl Operator {
         Ok(())
     }
 
-    /// The address of an account here; the domain may be left out.
+    /// The address of an account here; the first domain may be left out.
     fn account(&self, text: &str) -> Result<Jid, Refused> {
         let full = match text.contains('@') {
             true => text.to_owned(),
@@ -446,17 +451,31 @@ impl Operator {
                 self.core.config.domain
             )));
         }
-        if jid.domain() != self.core.config.domain {
+        if !self.core.is_local(jid.domain()) {
+            let domains = self.core.hosts.iter().map(|host| host.domain.as_str());
+            let domains: Vec<&str> = domains.take(DOMAINS_NAMED).collect();
+            let more = match self.core.hosts.iter().count() > DOMAINS_NAMED {
+                true => " and others",
+                false => "",
+            };
             return Err(Refused::invalid(format!(
-                "{jid} is not here: this server's domain is {}",
-                self.core.config.domain
+                "{jid} is not here: this server's domain is {}{more}",
+                domains.join(", ")
             )));
         }
         Ok(jid)
     }
 
-    fn credentials(&self, password: &Password) -> Credentials {
-        account::credentials(&self.core, password)
+    /// The same, or that of an account which is out of reach: its domain is not served any more.
+    fn account_kept(&self, text: &str) -> Result<Jid, Refused> {
+        self.account(text).or_else(|refused| {
+            let jid = Jid::parse(text).ok().filter(Jid::is_bare);
+            let is_kept = |jid: &Jid| {
+                let store = &self.core.store;
+                store.read(|state| state.account(jid.as_str()).is_some())
+            };
+            jid.filter(is_kept).ok_or(refused)
+        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! `<stream:features/>`, by stage (RFC 6120 §4.3.2).
 
-use super::config::C2sConfig;
+use super::config::{C2sConfig, C2sHost};
 use super::ns;
 use super::sasl::Offer;
 use crate::crypto::BindingType;
@@ -17,8 +17,8 @@ pub enum Stage<'a> {
     Authenticated,
 }
 
-/// Writes the features of a stage.
-pub fn write(writer: &mut Writer, stage: Stage<'_>, config: &C2sConfig) {
+/// Writes the features of a stage, on a stream for this host.
+pub fn write(writer: &mut Writer, stage: Stage<'_>, config: &C2sConfig, host: &C2sHost) {
     writer.open("stream:features");
     match stage {
         Stage::Plain => {
@@ -31,12 +31,12 @@ pub fn write(writer: &mut Writer, stage: Stage<'_>, config: &C2sConfig) {
         }
         Stage::Secure(offer) => {
             login(writer, offer);
-            if config.registration_open {
+            if host.registration_open {
                 writer.empty("register", ns::REGISTER_FEATURE);
             }
             limits(writer, &config.limits_before, config.login_ms);
         }
-        Stage::Authenticated => authenticated(writer, config),
+        Stage::Authenticated => authenticated(writer, config, host),
     }
     writer.close();
 }
@@ -58,7 +58,7 @@ fn login(writer: &mut Writer, offer: &Offer) {
     }
 }
 
-fn authenticated(writer: &mut Writer, config: &C2sConfig) {
+fn authenticated(writer: &mut Writer, config: &C2sConfig, host: &C2sHost) {
     writer.empty("bind", ns::BIND);
     // For clients of RFC 3921; the others skip it.
     writer
@@ -71,7 +71,7 @@ fn authenticated(writer: &mut Writer, config: &C2sConfig) {
     }
     writer.empty("ver", ns::ROSTER_VERSIONING);
     writer.empty("sub", ns::PRE_APPROVAL);
-    if let Some(caps) = &config.caps {
+    if let Some(caps) = &host.caps {
         writer.open_ns("c", ns::CAPS).attr("hash", "sha-1");
         writer
             .attr("node", &caps.node)

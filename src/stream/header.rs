@@ -1,5 +1,6 @@
 //! Stream headers: judging the peer's and writing ours (RFC 6120 §4.7).
 
+use super::config::C2sHost;
 use crate::addr::Jid;
 use crate::stanza::{StreamError, StreamErrorCondition};
 use crate::xml::{StreamHeader, Writer, ns};
@@ -15,7 +16,7 @@ pub(super) struct Opening {
 }
 
 /// Checks the addresses and the version of a header from a client.
-pub(super) fn judge(header: &StreamHeader, domains: &[Jid]) -> Result<Opening, StreamError> {
+pub(super) fn judge(header: &StreamHeader, hosts: &[C2sHost]) -> Result<Opening, StreamError> {
     use StreamErrorCondition as C;
     let Some(to) = &header.to else {
         return Err(StreamError::new(C::HostUnknown, "the header has no to"));
@@ -24,8 +25,8 @@ pub(super) fn judge(header: &StreamHeader, domains: &[Jid]) -> Result<Opening, S
         .ok()
         .filter(|to| to.local().is_none() && to.is_bare())
         .ok_or_else(|| StreamError::new(C::ImproperAddressing, "to is not a domain"))?;
-    let domain = domains.iter().find(|domain| **domain == to);
-    let domain = domain.ok_or_else(|| StreamError::new(C::HostUnknown, "not served here"))?;
+    let host = hosts.iter().find(|host| host.domain == to);
+    let host = host.ok_or_else(|| StreamError::new(C::HostUnknown, "not served here"))?;
     let from = match &header.from {
         Some(from) => Some(
             Jid::parse(from)
@@ -36,7 +37,7 @@ pub(super) fn judge(header: &StreamHeader, domains: &[Jid]) -> Result<Opening, S
     // RFC 6120 §4.7.5: the lower of both versions is used; before 1.0 there was no TLS.
     match header.version_numbers() {
         Some((major, _)) if major >= 1 => Ok(Opening {
-            domain: domain.clone(),
+            domain: host.domain.clone(),
             from,
         }),
         _ => Err(StreamError::new(

@@ -19,7 +19,7 @@ pub mod sasl;
 pub mod sm;
 
 pub use action::{Action, Closed, TlsInfo};
-pub use config::{C2sConfig, ServerCaps};
+pub use config::{C2sConfig, C2sHost, ServerCaps};
 
 /// Namespaces of stream negotiation.
 pub mod ns {

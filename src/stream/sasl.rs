@@ -89,9 +89,10 @@ pub struct Offer {
 }
 
 impl Offer {
-    /// What can be offered over a TLS session with these bindings.
-    pub fn new(config: &C2sConfig, bindings: ChannelBindings) -> Offer {
-        let works = |mechanism: &Mechanism| match (mechanism.hash(), config.scheme) {
+    /// What can be offered over a TLS session with these bindings, where passwords are kept by
+    /// this scheme.
+    pub fn new(config: &C2sConfig, scheme: Scheme, bindings: ChannelBindings) -> Offer {
+        let works = |mechanism: &Mechanism| match (mechanism.hash(), scheme) {
             (None, _) => true,
             (Some(_), Scheme::Argon2id) => false,
             (Some(Hash::Sha1), Scheme::Scram { sha1: false, .. })

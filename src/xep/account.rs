@@ -91,7 +91,8 @@ pub fn check_name(address: &Jid) -> Result<(), Refusal> {
     }
 }
 
-/// Refuses a name that could be taken for one that is in use here. Only names beyond ASCII are
+/// Refuses a name that could be taken for one that is in use in its domain: of those of another
+/// domain nobody learns anything in this one. Only names beyond ASCII are
 /// compared: no other passes [`check_name`] and looks like one within it, and there people have
 /// learnt to tell `modern` from `modem`.
 ///
@@ -104,7 +105,8 @@ pub fn check_neighbours(store: &Store, address: &Jid) -> Result<(), Refusal> {
     // Copied first, because the store stands still while it is read.
     let others: Vec<Box<str>> = store.read(|state| {
         let owners = state.accounts().map(Account::owner);
-        let locals = owners.filter_map(|owner| owner.split_once('@').map(|(local, _)| local));
+        let of_domain = |(local, domain)| (domain == address.domain()).then_some(local);
+        let locals = owners.filter_map(|owner| owner.split_once('@').and_then(of_domain));
         let beyond_ascii = locals.filter(|other| !other.is_ascii() && *other != local);
         beyond_ascii.map(Box::from).collect()
     });
@@ -115,7 +117,12 @@ pub fn check_neighbours(store: &Store, address: &Jid) -> Result<(), Refusal> {
     }
 }
 
-/// How passwords are kept according to the configuration.
+/// How the passwords of this domain's accounts are kept according to the configuration.
+pub fn scheme_of(core: &Core, domain: &str) -> Scheme {
+    scheme(&core.hosts.policy(domain).auth)
+}
+
+/// How passwords are kept according to a section `[auth]`.
 pub fn scheme(auth: &Auth) -> Scheme {
     match auth.store {
         CredentialKind::Argon2id => Scheme::Argon2id,
@@ -137,10 +144,10 @@ pub fn password(typed: &str, address: &Jid) -> Result<Password, Refusal> {
     }
 }
 
-/// What is kept of a new password. This takes milliseconds, or with argon2id tens of them and
+/// What is kept of a new password for an account of this domain. This takes milliseconds, or with argon2id tens of them and
 /// waits for memory: it is nothing for a thread that serves clients.
-pub fn credentials(core: &Core, password: &Password) -> Credentials {
-    let (scheme, random) = (scheme(&core.config.auth), core.random());
+pub fn credentials(core: &Core, domain: &str, password: &Password) -> Credentials {
+    let (scheme, random) = (scheme_of(core, domain), core.random());
     core.argon2
         .lend(|memory| Credentials::new(scheme, password, &random, memory))
 }
@@ -154,20 +161,20 @@ pub struct NewPassword {
 
 impl NewPassword {
     /// Of a new password for `owner`, who may be an administrator. As slow as [`credentials`].
-    pub fn of(core: &Core, owner: &str, password: &Password) -> NewPassword {
+    pub fn of(core: &Core, owner: &Jid, password: &Password) -> NewPassword {
         let is_administrator = core
             .store
-            .read(|state| state.administrator(owner).is_some());
+            .read(|state| state.administrator(owner.as_str()).is_some());
         NewPassword {
-            credentials: credentials(core, password),
+            credentials: credentials(core, owner.domain(), password),
             administrator: is_administrator.then(|| administrator_hash(core, password)),
         }
     }
 
     /// The same for one who is to be an administrator.
-    pub fn of_administrator(core: &Core, password: &Password) -> NewPassword {
+    pub fn of_administrator(core: &Core, owner: &Jid, password: &Password) -> NewPassword {
         NewPassword {
-            credentials: credentials(core, password),
+            credentials: credentials(core, owner.domain(), password),
             administrator: Some(administrator_hash(core, password)),
         }
     }
@@ -208,13 +215,14 @@ pub fn administrator_hash(core: &Core, password: &Password) -> String {
 /// the account has then.
 ///
 /// Like [`credentials`] it takes its time.
-pub fn verify(core: &Core, owner: &str, check: &PasswordCheck) -> Option<CredentialsId> {
+pub fn verify(core: &Core, account: &Jid, check: &PasswordCheck) -> Option<CredentialsId> {
+    let owner = account.as_str();
     core.argon2.lend(|memory| {
         if !check.run(memory) {
             return None;
         }
         let proved = check.credentials().id();
-        let scheme = scheme(&core.config.auth);
+        let scheme = scheme_of(core, account.domain());
         let Some(raised) = check.upgrade(scheme, &core.random(), memory) else {
             return Some(proved);
         };

@@ -36,20 +36,21 @@ const fn iq(
     }
 }
 
-fn begin_session(cx: &mut Cx<'_>, request: &Request<'_>) -> Answer {
-    own_stream(cx, request)?;
+fn begin_session(_: &mut Cx<'_>, request: &Request<'_>) -> Answer {
+    own_stream(request)?;
     Ok(Reply::Empty)
 }
 
 /// RFC 6120 §7.7.2.
-fn refuse(cx: &mut Cx<'_>, request: &Request<'_>) -> Answer {
-    own_stream(cx, request)?;
+fn refuse(_: &mut Cx<'_>, request: &Request<'_>) -> Answer {
+    own_stream(request)?;
     Err(StanzaError::not_allowed("this stream is bound already"))
 }
 
 /// Nobody asks for somebody else's stream.
-fn own_stream(cx: &Cx<'_>, request: &Request<'_>) -> Result<(), StanzaError> {
-    match request.is_own() || *request.to == cx.core.domain {
+fn own_stream(request: &Request<'_>) -> Result<(), StanzaError> {
+    let is_own_domain = request.to.as_str() == request.from.domain();
+    match request.is_own() || is_own_domain {
         true => Ok(()),
         false => Err(not_understood()),
     }

@@ -1,7 +1,7 @@
 //! XEP-0030: what the server and its accounts are and can do. The features are those that the
 //! modules name; nothing is listed twice.
 
-use crate::config::Config;
+use crate::config::Host;
 use crate::router::{
     Answer, Cx, Entity, Iq, Module, Moments, Registry, Reply, Request, not_understood,
 };
@@ -66,8 +66,8 @@ pub struct Identity {
 }
 
 impl Info {
-    /// What the server says of itself; the same in the life of a process.
-    pub fn of_server(registry: &Registry, config: &Config) -> Info {
+    /// What the server says of itself as one of its domains; the same in the life of a process.
+    pub fn of_server(registry: &Registry, host: &Host) -> Info {
         Info {
             identities: vec![Identity {
                 category: "server",
@@ -75,7 +75,7 @@ impl Info {
                 name: Some(super::SOFTWARE),
             }],
             features: features(registry, Entity::Server),
-            forms: contact::form(&config.contact).into_iter().collect(),
+            forms: contact::form(&host.contact).into_iter().collect(),
         }
     }
 
@@ -131,7 +131,8 @@ fn no_such_node() -> StanzaError {
 }
 
 fn server_info(cx: &mut Cx<'_>, request: &Request<'_>) -> Answer {
-    let info = Info::of_server(&cx.core.registry, &cx.core.config);
+    let host = cx.core.hosts.policy(request.to.domain());
+    let info = Info::of_server(&cx.core.registry, host);
     let (node, names_one) = node_of(request);
     // XEP-0115 §6.2: the one node that the server has is that of its capabilities.
     if names_one && node.as_deref() != Some(&caps::node(&info)) {

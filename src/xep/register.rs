@@ -63,10 +63,11 @@ fn change(cx: &mut Cx<'_>, request: &Request<'_>) -> Answer {
     }
 }
 
-/// The server answers for its users' registrations, an account only for its own.
+/// A domain answers for the registrations of its users, an account only for its own.
 fn require_own(request: &Request<'_>) -> Result<(), StanzaError> {
     match request.to.local() {
-        None => Ok(()),
+        None if request.from.domain() == request.to.domain() => Ok(()),
+        None => Err(StanzaError::forbidden("your account is in another domain")),
         Some(_) => request.require_own(),
     }
 }
@@ -103,7 +104,7 @@ fn change_password(cx: &Cx<'_>, request: &Request<'_>) -> Answer {
     let password = account::password(&password, &owner)?;
     let asked_for = cx.peek(|state| born_ms(state, &owner));
     Ok(Reply::Later(Box::new(move |cx| {
-        let new = account::NewPassword::of(cx.core, owner.as_str(), &password);
+        let new = account::NewPassword::of(cx.core, &owner, &password);
         cx.update(|tx| match born_ms(tx, &owner) == asked_for {
             true => new.set(tx, owner.as_str()),
             false => Err(StoreError::NoAccount),
@@ -134,16 +135,17 @@ pub struct StrangerReply {
     pub told_of_account: bool,
 }
 
-/// Answers what a client asks before its log-in (§3.1). `is_allowed` is asked last, when all else
+/// Answers what a client asks before its log-in (§3.1), on a stream for this domain. `is_allowed` is asked last, when all else
 /// is in order, and counts this registration against the client's address.
 ///
 /// It derives keys: it is nothing for a thread that serves clients.
 pub fn answer_stranger(
     core: &Core,
+    domain: &Jid,
     stanza: &Stanza,
     is_allowed: impl FnOnce() -> bool,
 ) -> StrangerReply {
-    let outcome = stranger(core, stanza, is_allowed);
+    let outcome = stranger(core, domain, stanza, is_allowed);
     let told_of_account = matches!(&outcome, Err(error) if error.condition == Condition::Conflict);
     let (iq, after) = match outcome {
         Ok((payload, after)) => (stanza.result_reply(&payload), after),
@@ -158,15 +160,16 @@ pub fn answer_stranger(
 
 fn stranger(
     core: &Core,
+    domain: &Jid,
     stanza: &Stanza,
     is_allowed: impl FnOnce() -> bool,
 ) -> Result<(Bytes, Position), StanzaError> {
-    if core.config.registration.mode != RegistrationMode::Open {
+    if core.hosts.policy(domain.domain()).registration.mode != RegistrationMode::Open {
         return Err(StanzaError::service_unavailable(
             "accounts are made by the operator of this server",
         ));
     }
-    let is_for_us = stanza.to().is_none_or(|to| to == core.domain.as_str());
+    let is_for_us = stanza.to().is_none_or(|to| to == domain.as_str());
     let query = stanza.child("query", NS).filter(|_| is_for_us);
     let query = query.ok_or_else(|| StanzaError::unexpected_request("log in first"))?;
     if stanza.is_type("get") {
@@ -177,7 +180,7 @@ fn stranger(
             "a registration needs a username and a password",
         ));
     };
-    let position = register(core, &username, &password, is_allowed)?;
+    let position = register(core, domain, &username, &password, is_allowed)?;
     Ok((Bytes::new(), position))
 }
 
@@ -196,11 +199,12 @@ fn form() -> Bytes {
 
 fn register(
     core: &Core,
+    domain: &Jid,
     username: &str,
     password: &str,
     is_allowed: impl FnOnce() -> bool,
 ) -> Result<Position, StanzaError> {
-    let address = account::address(&core.domain, username)?;
+    let address = account::address(domain, username)?;
     account::check_name(&address)?;
     let password = account::password(password, &address)?;
     if core
@@ -215,7 +219,7 @@ fn register(
         ));
     }
     account::check_neighbours(&core.store, &address)?;
-    let credentials = account::credentials(core, &password);
+    let credentials = account::credentials(core, domain.domain(), &password);
     let position = account::create(&core.store, &address, &credentials, (core.clock)())?;
     tracing::info!(account = %address, "an account was registered");
     Ok(position)

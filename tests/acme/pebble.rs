@@ -3,6 +3,7 @@
 //! All ports are the usual ones: nobody else has the address. It is made of the process's number
 //! and a count, so tests in one process and in several do not meet.
 
+use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -123,6 +124,21 @@ impl Pebble {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+
+    /// Has the DNS say that this name is where nobody listens.
+    pub fn mislead(&self, name: &str) {
+        let body = format!("{{\"host\":{name:?},\"addresses\":[\"127.127.0.1\"]}}");
+        let head = format!(
+            "POST /add-a HTTP/1.1\r\nhost: dns\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        let mut tcp = TcpStream::connect((self.address, DNS_MANAGEMENT)).expect("it runs");
+        tcp.write_all((head + &body).as_bytes())
+            .expect("it listens");
+        let mut answer = String::new();
+        tcp.read_to_string(&mut answer).expect("it answers");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
 
     fn spawn(&mut self, mut command: Command, ports: &[u16]) {

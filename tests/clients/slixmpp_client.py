@@ -20,12 +20,18 @@ PATIENCE_S = 20
 class Client(slixmpp.ClientXMPP):
     """A client that remembers what it has heard, and lets a scenario wait for it."""
 
-    def __init__(self, name, port, mechanism=None, resource="slix"):
-        super().__init__(f"{name}@{DOMAIN}/{resource}", PASSWORD, sasl_mech=mechanism)
+    def __init__(self, name, port, mechanism=None, resource="slix", domain=DOMAIN, trusted=None):
+        super().__init__(f"{name}@{domain}/{resource}", PASSWORD, sasl_mech=mechanism)
         self.port = port
-        # The certificate is self-signed.
-        self.ssl_context.check_hostname = False
-        self.ssl_context.verify_mode = ssl.CERT_NONE
+        if trusted:
+            # It has to be for the domain, too.
+            self.ssl_context.check_hostname = True
+            self.ssl_context.verify_mode = ssl.CERT_REQUIRED
+            self.ssl_context.load_verify_locations(trusted)
+        else:
+            # The certificate is self-signed.
+            self.ssl_context.check_hostname = False
+            self.ssl_context.verify_mode = ssl.CERT_NONE
         self.enable_direct_tls = False
         self.register_plugin("xep_0030")
         self.register_plugin("xep_0198")
@@ -149,6 +155,25 @@ async def chat(port):
     await alice.log_out()
 
 
+async def domains(port, other, *trusted):
+    """Two domains of one server, each with a certificate that is verified: contacts who chat."""
+    one, two = trusted
+    alice = await Client("alice", port, trusted=one).log_in()
+    bob = await Client("alice", port, domain=other, trusted=two).log_in()
+    for here, there in ((alice, bob), (bob, alice)):
+        here.send_presence_subscription(there.boundjid.bare, ptype="subscribe")
+        await there.wait("presence_subscribe")
+        there.send_presence_subscription(here.boundjid.bare, ptype="subscribed")
+        await here.wait("presence_available", lambda p: p["from"].bare == there.boundjid.bare)
+        here.send_message(there.boundjid.bare, f"from {here.boundjid.domain}", mtype="chat")
+        message = await there.wait("message")
+        assert message["body"] == f"from {here.boundjid.domain}", message
+        info = await here.plugin["xep_0030"].get_info(here.boundjid.domain, timeout=PATIENCE_S)
+        assert info["from"] == here.boundjid.domain, info
+    await bob.log_out()
+    await alice.log_out()
+
+
 async def resume(port):
     """A connection is cut and the stream resumed; what came meanwhile is not lost."""
     alice = await Client("alice", port).log_in()
@@ -187,7 +212,7 @@ async def listen(port, name, count):
 
 
 SCENARIOS = {f.__name__: f for f in (
-    login, wrong_password, roster, subscription, chat, resume, listen,
+    login, wrong_password, roster, subscription, chat, domains, resume, listen,
 )}
 
 if __name__ == "__main__":

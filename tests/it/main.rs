@@ -22,6 +22,7 @@ mod extensions;
 #[cfg(debug_assertions)]
 mod faults;
 mod hibernation;
+mod hosts;
 mod iq;
 mod limits;
 mod logging;
@@ -38,6 +39,7 @@ mod restore;
 mod room;
 mod roster;
 mod sasl;
+mod shared_port;
 mod slow_readers;
 mod stanza_errors;
 mod starttls;

@@ -6,7 +6,7 @@ use std::ops::{Deref, DerefMut};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{DOMAIN, Element, Seen, Wire, ns};
+use super::{Element, Seen, Wire, ns};
 
 /// A stream that has authenticated.
 pub struct Client {
@@ -92,7 +92,7 @@ impl Client {
 
     /// The bare JID.
     pub fn bare(&self) -> String {
-        format!("{}@{DOMAIN}", self.name)
+        format!("{}@{}", self.name, self.wire.domain)
     }
 
     /// A fresh stanza id.

@@ -49,6 +49,8 @@ pub struct Wire {
     unread: Vec<u8>,
     seen: VecDeque<Seen>,
     transcript: Vec<String>,
+    /// The domain that its streams are for.
+    pub domain: String,
     /// Bytes received since the connection was made.
     pub received: usize,
 }
@@ -112,6 +114,7 @@ impl Wire {
             unread: Vec::new(),
             seen: VecDeque::new(),
             transcript: Vec::new(),
+            domain: DOMAIN.to_owned(),
             received: 0,
         }
     }
@@ -119,6 +122,15 @@ impl Wire {
     /// A connection under TLS from the first byte (XEP-0368).
     pub fn connect_tls(address: SocketAddr, tls: &Tls) -> Wire {
         let mut wire = Wire::connect(address);
+        wire.start_tls(tls);
+        wire
+    }
+
+    /// The same for another domain than [`DOMAIN`].
+    #[track_caller]
+    pub fn connect_tls_to(address: SocketAddr, domain: &str, tls: &Tls) -> Wire {
+        let mut wire = Wire::connect(address);
+        domain.clone_into(&mut wire.domain);
         wire.start_tls(tls);
         wire
     }
@@ -142,10 +154,10 @@ impl Wire {
         }
     }
 
-    /// Sends a stream header to our domain.
+    /// Sends a stream header to its domain.
     #[track_caller]
     pub fn send_header(&mut self) {
-        self.send(&header_to(DOMAIN));
+        self.send(&header_to(&self.domain.clone()));
     }
 
     /// A new stream on the same connection (RFC 6120 §4.3.3): the parser starts again.
@@ -183,7 +195,7 @@ impl Wire {
     /// Everything from now on goes through TLS.
     #[track_caller]
     pub fn start_tls(&mut self, tls: &Tls) {
-        self.start_tls_as(tls, DOMAIN)
+        self.start_tls_as(tls, &self.domain.clone())
             .unwrap_or_else(|error| panic!("the TLS handshake failed: {error}"));
     }
 

@@ -120,11 +120,18 @@ fn request<'a>(
             ("PUT", "/admin/configuration".to_owned(), Body::Json(change))
         }
         ["cert", "show"] => ("GET", "/admin/certificate".to_owned(), Body::None),
-        ["cert", "set"] => {
+        ["cert", "show", domain] => {
+            let path = format!("/admin/certificate?host={}", encoded(domain));
+            ("GET", path, Body::None)
+        }
+        ["cert", "set", ref domain @ ..] if domain.len() <= 1 => {
             let mut pem = Zeroizing::new(String::new());
             let read = input.read_to_string(&mut pem);
             read.map_err(|error| Failure::refused(format!("the input cannot be read: {error}")))?;
-            let new = json!({ "pem": *pem });
+            let new = match domain {
+                [domain] => json!({ "pem": *pem, "host": domain }),
+                _ => json!({ "pem": *pem }),
+            };
             ("PUT", "/admin/certificate".to_owned(), Body::Json(new))
         }
         ["reboot"] => ("POST", "/admin/machine/reboot".to_owned(), Body::None),

@@ -1,5 +1,6 @@
 //! From an accepted connection to a bound session: TLS, authentication, binding, resumption.
 
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -18,15 +19,17 @@ use crate::stanza::{
     Condition, SaslCondition, SaslFailure, Stanza, StanzaError, StreamErrorCondition,
 };
 use crate::store::{Account, Position, State};
-use crate::stream::Action;
 use crate::stream::c2s::C2s;
 use crate::stream::sasl::Mechanism;
 use crate::stream::sm::SmEnabled;
+use crate::stream::{Action, TlsInfo};
 use crate::xep::register;
 
 use super::outgoing::OutgoingQueue;
 use super::{Connection, End, Front, Login, Request, inbound};
+use crate::net::admit::Slot;
 use crate::net::listen::Arrival;
+use crate::net::shared::Secured;
 use crate::net::tls::Entry;
 use crate::net::transport::Transport;
 
@@ -71,24 +74,79 @@ pub(super) async fn greet(
             }
         }
     }
-    let seed = front.core.random();
-    let stream = C2s::new(front.streams.clone(), seed, info, accepted_ms);
-    Some(Box::new(Connection {
-        share: inbound::Share::new(front.inbound.clone()),
-        front,
-        number,
+    let client = Came {
+        transport,
+        info,
         peer,
         slot,
-        transport: Some(transport),
+        accepted_ms,
+    };
+    Some(client.begin(front, number, span))
+}
+
+/// Begins the stream of a client that stands under TLS already.
+pub(super) fn begin(
+    front: Arc<Front>,
+    secured: Secured,
+    number: u64,
+    span: Span,
+) -> Box<Connection> {
+    let Secured {
         stream,
-        input: BytesMut::new(),
-        out: OutgoingQueue::default(),
-        login: None,
-        session: None,
-        request: Request::Answered,
-        ending: None,
-        span,
-    }))
+        info,
+        peer,
+        slot,
+        accepted_ms,
+    } = secured;
+    let socket = socket2::SockRef::from(stream.tcp());
+    drop(socket.set_tcp_user_timeout(Some(UNREACHABLE)));
+    let client = Came {
+        transport: Transport::Tls(stream),
+        info: Some(info),
+        peer,
+        slot,
+        accepted_ms,
+    };
+    client.begin(front, number, span)
+}
+
+/// A client that may begin its stream.
+struct Came {
+    transport: Transport,
+    info: Option<TlsInfo>,
+    peer: SocketAddr,
+    slot: Slot,
+    accepted_ms: u64,
+}
+
+impl Came {
+    fn begin(self, front: Arc<Front>, number: u64, span: Span) -> Box<Connection> {
+        let Came {
+            transport,
+            info,
+            peer,
+            slot,
+            accepted_ms,
+        } = self;
+        let seed = front.core.random();
+        let stream = C2s::new(front.streams.clone(), seed, info, accepted_ms);
+        Box::new(Connection {
+            share: inbound::Share::new(front.inbound.clone()),
+            front,
+            number,
+            peer,
+            slot,
+            transport: Some(transport),
+            stream,
+            input: BytesMut::new(),
+            out: OutgoingQueue::default(),
+            login: None,
+            session: None,
+            request: Request::Answered,
+            ending: None,
+            span,
+        })
+    }
 }
 
 impl Connection {
@@ -166,7 +224,8 @@ impl Connection {
             .stream
             .deadline()
             .map_or(0, |at| at.saturating_sub(now_ms));
-        let handshake = transport.secure(&self.front.tls, Entry::StartTls);
+        let domain = self.stream.domain().map(Jid::as_str);
+        let handshake = transport.secure_for(&self.front.tls, Entry::StartTls, domain);
         match timeout(Duration::from_millis(left_ms), handshake).await {
             Ok(Ok((secured, learnt))) => {
                 self.transport = Some(secured);
@@ -234,11 +293,12 @@ impl Connection {
             return;
         };
         let streams = &self.front.streams;
+        let scheme = streams.host(Some(&account.domain_jid())).scheme;
         let lot = Lot::of(&streams.secret, owner);
         let (credentials, imitated) = self.front.core.store.read(|state| {
-            let account = state.account(owner).filter(|account| account.is_enabled());
-            let credentials = account.and_then(Account::credentials);
-            let (all, scheme) = (state.population(), streams.scheme);
+            let kept = state.account(owner).filter(|kept| kept.is_enabled());
+            let credentials = kept.and_then(Account::credentials);
+            let all = state.population(account.domain());
             let imitated = match mechanism.hash() {
                 None => all.imitated_for_plain(lot, scheme),
                 Some(_) => all.imitated_for_scram(lot, credentials.as_ref(), scheme),
@@ -266,10 +326,14 @@ impl Connection {
             return Ok(());
         };
         let passwords = front.passwords.clone();
+        let Some(domain) = self.stream.domain().cloned() else {
+            debug_assert!(false, "no stanza comes before the header");
+            return Ok(());
+        };
         let answered = passwords.work(move || {
             let now_ms = (front.core.ticks)();
             let is_allowed = || front.registrations.may_try(peer, "", now_ms).is_some();
-            register::answer_stranger(&front.core, &stanza, is_allowed)
+            register::answer_stranger(&front.core, &domain, &stanza, is_allowed)
         });
         let Some(answered) = self.unless_late_or_gone(answered).await? else {
             return Ok(());

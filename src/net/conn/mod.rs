@@ -34,6 +34,7 @@ use crate::stream::{Action, C2sConfig, Closed};
 
 use super::admit::Slot;
 use super::listen::Arrival;
+use super::shared::Secured;
 use super::throttle::{Throttle, Try};
 use super::tls::{Entry, TlsAcceptor};
 use super::transport::{Read, Transport};
@@ -152,16 +153,31 @@ enum Farewell {
 /// Serves a client from the first byte to the last. A panic in here ends this connection and its
 /// session, and nothing else.
 pub async fn serve(front: Arc<Front>, arrival: Arrival, entry: Entry) {
-    let number = front.core.next_number();
-    let span = tracing::info_span!(
-        "connection",
-        number,
-        peer = %arrival.peer,
-        jid = tracing::field::Empty
-    );
+    let (number, span) = numbered(&front, arrival.peer);
     let stopping = front.stopping.clone();
-    let greeting = Box::pin(login::greet(front, arrival, entry, number, span));
-    let Some(Some(mut connection)) = stopping.run_until_cancelled_owned(greeting).await else {
+    let greeting = login::greet(front, arrival, entry, number, span);
+    serve_greeted(&stopping, Box::pin(greeting)).await;
+}
+
+/// The same for a client that stands under TLS already.
+pub async fn serve_secured(front: Arc<Front>, secured: Secured) {
+    let (number, span) = numbered(&front, secured.peer);
+    let stopping = front.stopping.clone();
+    let greeting = async move { Some(login::begin(front, secured, number, span)) };
+    serve_greeted(&stopping, Box::pin(greeting)).await;
+}
+
+fn numbered(front: &Front, peer: SocketAddr) -> (u64, Span) {
+    let number = front.core.next_number();
+    let span = tracing::info_span!("connection", number, %peer, jid = tracing::field::Empty);
+    (number, span)
+}
+
+async fn serve_greeted(
+    stopping: &CancellationToken,
+    greeting: Pin<Box<impl Future<Output = Option<Box<Connection>>>>>,
+) {
+    let Some(Some(mut connection)) = stopping.run_until_cancelled(greeting).await else {
         return;
     };
     let end = match guarded(pin!(connection.run())).await {

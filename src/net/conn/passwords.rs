@@ -34,7 +34,7 @@ impl Passwords {
         check: PasswordCheck,
     ) -> Option<CredentialsId> {
         let core = core.clone();
-        let checked = self.work(move || account::verify(&core, account.as_str(), &check));
+        let checked = self.work(move || account::verify(&core, &account, &check));
         checked.await.flatten()
     }
 

@@ -250,10 +250,10 @@ fn bytes_of(core: &Core, session: &Session, wire: Wire) -> Outgoing {
                     stored_message(core, &session.jid, &stanza, id, received_at_ms)
                 }
                 // Another resource has had it.
-                Ok(None) => missing(core, &session.jid),
+                Ok(None) => missing(&session.jid),
                 unreadable => {
                     tracing::error!(account = owner, id = id.0, why = ?unreadable.err(), "a stored message can't be read");
-                    damaged(core, session)
+                    damaged(session)
                 }
             }
         }
@@ -262,12 +262,13 @@ fn bytes_of(core: &Core, session: &Session, wire: Wire) -> Outgoing {
 }
 
 /// What the client gets in the place of a message that rotted: it is counted like one.
-fn damaged(core: &Core, session: &Session) -> Outgoing {
+fn damaged(session: &Session) -> Outgoing {
+    let from = session.jid.domain_jid();
     let mut writer = crate::stanza::build::start(
         crate::stanza::Kind::Message,
         Some("headline"),
         Some(&session.jid),
-        Some(&core.domain),
+        Some(&from),
         None,
         128,
     );

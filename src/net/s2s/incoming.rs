@@ -15,6 +15,7 @@ use tracing::{Instrument as _, Span};
 use crate::net::admit::Slot;
 use crate::net::conn::guarded;
 use crate::net::listen::Arrival;
+use crate::net::shared::Secured;
 use crate::net::tls::Entry;
 use crate::net::transport::Transport;
 use crate::router::{Left, Remote, ResumptionId, arrived, receive_remote, resumption_id, returned};
@@ -40,18 +41,45 @@ const CHALLENGES_MAX: usize = 4;
 /// Serves another server from the first byte to the last. A panic in here ends this connection
 /// and nothing else.
 pub async fn serve(peers: Arc<Peers>, arrival: Arrival, entry: Entry) {
+    let peer = arrival.peer;
+    let alive = peers.alive.subscribe();
+    run(begin(peers, arrival, entry), peer).await;
+    drop(alive);
+}
+
+/// The same for one that stands under TLS already, and has been asked for its certificate.
+pub async fn serve_secured(peers: Arc<Peers>, secured: Secured) {
+    let Secured {
+        stream,
+        peer,
+        slot,
+        accepted_ms,
+        ..
+    } = secured;
+    let alive = peers.alive.subscribe();
+    let identity: Arc<dyn Identity> = Arc::new(stream.peer_certificate(&peers.authorities));
+    let came = Came {
+        transport: Transport::Tls(stream),
+        identity: Some(identity),
+        peer,
+        slot,
+        accepted_ms,
+    };
+    run(came.serve(peers), peer).await;
+    drop(alive);
+}
+
+async fn run(course: impl Future<Output = ()>, peer: SocketAddr) {
     let span = tracing::info_span!(
         "server",
-        peer = %arrival.peer,
+        %peer,
         remote = tracing::field::Empty,
         way = "in"
     );
-    let alive = peers.alive.subscribe();
-    let course = Box::pin(begin(peers, arrival, entry).instrument(span));
+    let course = Box::pin(course.instrument(span));
     if guarded(pin!(course)).await.is_none() {
         tracing::error!("a connection of another server has panicked and is ended");
     }
-    drop(alive);
 }
 
 async fn begin(peers: Arc<Peers>, arrival: Arrival, entry: Entry) {
@@ -60,7 +88,7 @@ async fn begin(peers: Arc<Peers>, arrival: Arrival, entry: Entry) {
     let mut transport = Transport::plain(tcp);
     let mut identity = None;
     if entry == Entry::ServerDirect {
-        match secure(&peers, transport, entry).await {
+        match secure(&peers, transport, entry, None).await {
             Ok((secured, known)) => {
                 transport = secured;
                 identity = Some(known);
@@ -71,34 +99,64 @@ async fn begin(peers: Arc<Peers>, arrival: Arrival, entry: Entry) {
             }
         }
     }
-    let seed = peers.core.random();
-    let stream = Incoming::new(peers.streams.clone(), seed, identity, accepted_ms);
-    let (told, heard) = mpsc::channel(CHALLENGES_MAX);
-    let connection = Connection {
-        number: peers.core.next_number(),
-        conduit: Conduit::new(transport, &peers.inbound),
-        peers,
+    let came = Came {
+        transport,
+        identity,
         peer,
         slot,
-        stream,
-        sendings: Vec::new(),
-        pace: None,
-        read_again_ms: None,
-        counted: None,
-        owes: false,
-        told,
-        heard,
+        accepted_ms,
     };
-    Box::pin(connection.serve()).await;
+    came.serve(peers).await;
+}
+
+/// One that may begin its stream.
+struct Came {
+    transport: Transport,
+    identity: Option<Arc<dyn Identity>>,
+    peer: SocketAddr,
+    slot: Slot,
+    accepted_ms: u64,
+}
+
+impl Came {
+    async fn serve(self, peers: Arc<Peers>) {
+        let Came {
+            transport,
+            identity,
+            peer,
+            slot,
+            accepted_ms,
+        } = self;
+        let seed = peers.core.random();
+        let stream = Incoming::new(peers.streams.clone(), seed, identity, accepted_ms);
+        let (told, heard) = mpsc::channel(CHALLENGES_MAX);
+        let connection = Connection {
+            number: peers.core.next_number(),
+            conduit: Conduit::new(transport, &peers.inbound),
+            peers,
+            peer,
+            slot,
+            stream,
+            sendings: Vec::new(),
+            pace: None,
+            read_again_ms: None,
+            counted: None,
+            owes: false,
+            told,
+            heard,
+        };
+        Box::pin(connection.serve()).await;
+    }
 }
 
 async fn secure(
     peers: &Peers,
     transport: Transport,
     entry: Entry,
+    domain: Option<&str>,
 ) -> io::Result<(Transport, Arc<dyn Identity>)> {
     let limit = Duration::from_millis(peers.streams.negotiation_ms);
-    let handshake = transport.secure(&peers.tls, entry);
+    let handshake = transport.secure_for(&peers.tls, entry, domain);
     let (secured, _) = timeout(limit, handshake)
         .await
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
@@ -256,7 +314,10 @@ impl Connection {
             Action::StartTls => {
                 self.conduit.flush().await?;
                 let plain = Transport::plain(self.conduit.take_tcp()?);
-                let (secured, identity) = secure(&self.peers, plain, Entry::ServerStartTls).await?;
+                let pair = self.stream.header_pair();
+                let domain = pair.map(|pair| pair.local.as_str());
+                let securing = secure(&self.peers, plain, Entry::ServerStartTls, domain);
+                let (secured, identity) = securing.await?;
                 self.conduit.transport = Some(secured);
                 let now_ms = self.peers.now_ms();
                 self.stream.tls_established(identity, now_ms);

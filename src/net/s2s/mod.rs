@@ -27,7 +27,7 @@ use super::tls::{Authorities, TlsAcceptor};
 
 pub use find::Finder;
 pub use former::Formers;
-pub use incoming::serve;
+pub use incoming::{serve, serve_secured};
 pub use pace::Paces;
 
 /// Attempts to connect that are under way at once; others wait for their turn.

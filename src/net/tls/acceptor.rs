@@ -3,13 +3,12 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring as provider};
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::{NoServerSessionStorage, ServerConfig};
 use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 
-use super::super::certificate::{self, Pem};
+use super::super::certificate::Pem;
+use super::choice::{Choice, HostPem, Shown, parts};
 use super::connector::OwnKey;
 use super::learnt::{CaptureSecret, ProofResolver, Proofs, Resolver};
 use super::peer::TakesAny;
@@ -46,25 +45,29 @@ pub enum Entry {
     ServerDirect,
 }
 
-/// The server's certificate and everything derived from it; replaced as a whole
-/// when the certificate is reloaded.
+/// The certificates of all hosts and everything derived from them; replaced as a
+/// whole when a certificate is reloaded.
 ///
-/// Tickets are encrypted with keys of the epoch that issued them: after a
-/// reload they are worth nothing, so the certificate of an epoch is that of
-/// each of its sessions, resumed ones included.
-pub(super) struct Epoch {
-    pub(super) start_tls: Arc<ServerConfig>,
-    pub(super) direct: Arc<ServerConfig>,
-    pub(super) https: Arc<ServerConfig>,
-    pub(super) server_start_tls: Arc<ServerConfig>,
-    pub(super) server_direct: Arc<ServerConfig>,
-    pub(super) key: Arc<CertifiedKey>,
-    pub(super) server_end_point: Option<Vec<u8>>,
+/// Tickets are encrypted with keys of the epoch that issued them, and where there
+/// are several certificates each way to choose one has keys of its own. Where the
+/// client's name makes the choice, rustls resumes only a session of the same name.
+/// So the certificate that a session would be shown now is the one that it was
+/// shown, resumed ones included.
+struct Epoch {
+    choice: Choice,
+    /// One for each certificate, in their order.
+    start_tls: Vec<Arc<ServerConfig>>,
+    direct: Arc<ServerConfig>,
+    https: Arc<ServerConfig>,
+    server_start_tls: Vec<Arc<ServerConfig>>,
+    server_direct: Arc<ServerConfig>,
 }
 
 /// Accepts TLS sessions; shared by all listeners.
 pub struct TlsAcceptor {
     epoch: RwLock<Arc<Epoch>>,
+    /// Held by whoever makes an epoch from the one before.
+    changing: Mutex<()>,
     /// Certificates that prove to an authority whose a name is, by name.
     proofs: Mutex<Proofs>,
 }
@@ -76,26 +79,66 @@ pub struct ShownProof {
 }
 
 impl TlsAcceptor {
-    /// The error is a sentence for the operator.
-    pub fn new(pem: &Pem) -> Result<Self, String> {
+    /// With the certificates of all domains that are served, the first one first:
+    /// whoever asks for none of them gets that. The error is a sentence for the
+    /// operator.
+    pub fn new(hosts: &[HostPem]) -> Result<Self, String> {
         Ok(Self {
-            epoch: RwLock::new(Arc::new(Epoch::new(pem)?)),
+            epoch: RwLock::new(Arc::new(Epoch::new(hosts)?)),
+            changing: Mutex::default(),
             proofs: Mutex::default(),
         })
     }
 
-    /// Uses another certificate from now on and drops all tickets. Sessions and
-    /// handshakes under way keep the one they began with. Where the new one is
-    /// unusable the old one stays.
-    pub fn reload(&self, pem: &Pem) -> Result<(), String> {
-        let epoch = Arc::new(Epoch::new(pem)?);
-        *self.epoch.write().expect("nothing panics under this lock") = epoch;
+    /// With one certificate for everybody.
+    pub fn of_one(pem: &Pem) -> Result<Self, String> {
+        Self::new(&[HostPem {
+            domain: String::new(),
+            pem: pem.clone(),
+        }])
+    }
+
+    /// Uses other certificates from now on and drops all tickets. Sessions and
+    /// handshakes under way keep those they began with. Where one of the new ones
+    /// is unusable all old ones stay.
+    pub fn reload(&self, hosts: &[HostPem]) -> Result<(), String> {
+        self.reload_from(|| Ok(hosts.to_vec()))
+    }
+
+    /// The same with what `read` finds. Nothing is replaced while it looks, so it must not miss
+    /// what was kept where it looks before [`TlsAcceptor::replace`] was called.
+    pub fn reload_from(
+        &self,
+        read: impl FnOnce() -> Result<Vec<HostPem>, String>,
+    ) -> Result<(), String> {
+        let _alone = self.alone();
+        self.begin(Epoch::new(&read()?)?);
         Ok(())
     }
 
+    /// Uses another certificate for one domain, like [`TlsAcceptor::reload`]: those of the others
+    /// stay, whatever became of the files that they are from.
+    pub fn replace(&self, host: &HostPem) -> Result<(), String> {
+        let _alone = self.alone();
+        let provider = Arc::new(crypto());
+        let shown = Arc::new(Shown::of(host, &provider)?);
+        let choice = self.epoch().choice.with(&shown);
+        self.begin(Epoch::of(choice, &provider)?);
+        Ok(())
+    }
+
+    fn begin(&self, epoch: Epoch) {
+        *self.epoch.write().expect("nothing panics under this lock") = Arc::new(epoch);
+    }
+
+    fn alone(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The certificate that a domain shows when it connects to another server.
-    pub fn key_of(&self, _domain: &str) -> OwnKey {
-        OwnKey(Arc::clone(&self.epoch().key))
+    pub fn key_of(&self, domain: &str) -> OwnKey {
+        let epoch = self.epoch();
+        OwnKey(Arc::clone(epoch.choice.key_of(domain)))
     }
 
     /// From now on shows a certificate on [`Entry::Https`] to whoever asks for `name` with the
@@ -122,14 +165,13 @@ impl TlsAcceptor {
         self.proofs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a session of a kind goes by.
-    pub(super) fn config(&self, epoch: &Epoch, entry: Entry) -> Arc<ServerConfig> {
+    /// What a handshake goes by. `domain` is the one that the peer has named before it, in the
+    /// header of its stream.
+    pub(super) fn config(&self, entry: Entry, domain: Option<&str>) -> Arc<ServerConfig> {
+        let epoch = self.epoch();
         match entry {
-            Entry::StartTls => Arc::clone(&epoch.start_tls),
-            Entry::Direct => Arc::clone(&epoch.direct),
-            Entry::Https => self.https(epoch),
-            Entry::ServerStartTls => Arc::clone(&epoch.server_start_tls),
-            Entry::ServerDirect => Arc::clone(&epoch.server_direct),
+            Entry::Https => self.https(&epoch),
+            _ => Arc::clone(epoch.config(entry, domain)),
         }
     }
 
@@ -142,55 +184,84 @@ impl TlsAcceptor {
         config.alpn_protocols.push(ALPN_PROOF.to_vec());
         config.cert_resolver = Arc::new(ProofResolver {
             proofs: proofs.clone(),
-            otherwise: Resolver(Arc::clone(&epoch.key)),
+            otherwise: Resolver(epoch.choice.clone()),
         });
         // What an authority has seen is not to be come back to.
         config.send_tls13_tickets = 0;
         Arc::new(config)
     }
 
-    pub(super) fn epoch(&self) -> Arc<Epoch> {
+    fn epoch(&self) -> Arc<Epoch> {
         Arc::clone(&self.epoch.read().expect("nothing panics under this lock"))
     }
 }
 
 impl Epoch {
-    fn new(pem: &Pem) -> Result<Self, String> {
+    fn new(hosts: &[HostPem]) -> Result<Self, String> {
         let provider = Arc::new(crypto());
-        let certified = certified(pem, &provider)?;
-        let own = certified.cert.first();
-        let server_end_point = own.and_then(|own| certificate::server_end_point(own));
-        let key = Arc::new(certified);
-        let between_servers = between_servers(&provider, &key)?;
-        let mut config = ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&TLS13, &TLS12])
-            .map_err(|error| format!("TLS is not available: {error}"))?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::new(Resolver(Arc::clone(&key))));
-        config.require_ems = true;
-        config.key_log = Arc::new(CaptureSecret);
-        // Resumption by ticket alone: it costs no memory, for either version.
-        config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.ticketer = provider::Ticketer::new()
-            .map_err(|error| format!("no randomness for TLS tickets: {error}"))?;
-        // A client uses one ticket to come back and gets the next one then.
-        config.send_tls13_tickets = 1;
-        let start_tls = Arc::new(config.clone());
-        let mut https = config.clone();
-        https.alpn_protocols = vec![ALPN_HTTP.to_vec()];
-        config.alpn_protocols = vec![ALPN_CLIENT.to_vec()];
-        let mut server_direct = between_servers.clone();
+        let shown = hosts.iter();
+        let shown = shown.map(|host| Shown::of(host, &provider).map(Arc::new));
+        let choice = Choice::new(shown.collect::<Result<_, _>>()?);
+        Epoch::of(choice, &provider)
+    }
+
+    fn of(choice: Choice, provider: &Arc<CryptoProvider>) -> Result<Self, String> {
+        let mut direct = server_config(provider, choice.clone())?;
+        let of_one = |shown: &Arc<Shown>| match choice.iter().count() {
+            1 => Ok(Arc::new(direct.clone())),
+            _ => {
+                let choice = Choice::new(vec![Arc::clone(shown)]);
+                server_config(provider, choice).map(Arc::new)
+            }
+        };
+        let start_tls = choice.iter().map(of_one).collect::<Result<_, String>>()?;
+        let to_servers = |choice: Choice| between_servers(provider, choice);
+        let server_start_tls = choice.iter().map(|shown| {
+            let choice = Choice::new(vec![Arc::clone(shown)]);
+            to_servers(choice).map(Arc::new)
+        });
+        let server_start_tls = server_start_tls.collect::<Result<_, _>>()?;
+        let mut server_direct = to_servers(choice.clone())?;
         server_direct.alpn_protocols = vec![ALPN_SERVER.to_vec()];
+        let mut https = direct.clone();
+        https.alpn_protocols = vec![ALPN_HTTP.to_vec()];
+        direct.alpn_protocols = vec![ALPN_CLIENT.to_vec()];
         Ok(Self {
-            server_start_tls: Arc::new(between_servers),
+            choice,
+            server_start_tls,
             server_direct: Arc::new(server_direct),
-            key,
             start_tls,
+            direct: Arc::new(direct),
             https: Arc::new(https),
-            direct: Arc::new(config),
-            server_end_point,
         })
     }
+
+    fn config(&self, entry: Entry, domain: Option<&str>) -> &Arc<ServerConfig> {
+        match entry {
+            Entry::StartTls => &self.start_tls[self.choice.place_of(domain)],
+            Entry::ServerStartTls => &self.server_start_tls[self.choice.place_of(domain)],
+            Entry::ServerDirect => &self.server_direct,
+            Entry::Direct => &self.direct,
+            Entry::Https => &self.https,
+        }
+    }
+}
+
+fn server_config(provider: &Arc<CryptoProvider>, choice: Choice) -> Result<ServerConfig, String> {
+    let mut config = ServerConfig::builder_with_provider(Arc::clone(provider))
+        .with_protocol_versions(&[&TLS13, &TLS12])
+        .map_err(|error| format!("TLS is not available: {error}"))?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(Resolver(choice)));
+    config.require_ems = true;
+    config.key_log = Arc::new(CaptureSecret);
+    // Resumption by ticket alone: it costs no memory, for either version.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.ticketer = provider::Ticketer::new()
+        .map_err(|error| format!("no randomness for TLS tickets: {error}"))?;
+    // A client uses one ticket to come back and gets the next one then.
+    config.send_tls13_tickets = 1;
+    Ok(config)
 }
 
 impl Drop for ShownProof {
@@ -199,37 +270,14 @@ impl Drop for ShownProof {
     }
 }
 
-/// A chain of at least one certificate, and a key.
-fn parts(pem: &Pem) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), String> {
-    let chain = CertificateDer::pem_slice_iter(pem.chain.as_bytes())
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| format!("[tls] certificate is not PEM: {error}"))?;
-    if chain.is_empty() {
-        return Err("[tls] certificate holds no certificate; give a PEM chain".to_owned());
-    }
-    let key = PrivateKeyDer::from_pem_slice(pem.key.as_bytes())
-        .map_err(|error| format!("[tls] key holds no private key in PEM: {error}"))?;
-    Ok((chain, key))
-}
-
-/// Both, after a look at whether they fit together.
-fn certified(pem: &Pem, provider: &CryptoProvider) -> Result<CertifiedKey, String> {
-    let (chain, key) = parts(pem)?;
-    CertifiedKey::from_der(chain, key, provider)
-        .map_err(|error| format!("[tls] certificate and key do not fit together: {error}"))
-}
-
 /// For other servers, which are asked for a certificate and may have none. No tickets: whom a
 /// certificate is for is looked at in each session.
-fn between_servers(
-    provider: &Arc<CryptoProvider>,
-    key: &Arc<CertifiedKey>,
-) -> Result<ServerConfig, String> {
+fn between_servers(provider: &Arc<CryptoProvider>, choice: Choice) -> Result<ServerConfig, String> {
     let mut config = ServerConfig::builder_with_provider(Arc::clone(provider))
         .with_protocol_versions(&[&TLS13, &TLS12])
         .map_err(|error| format!("TLS is not available: {error}"))?
         .with_client_cert_verifier(TakesAny::new())
-        .with_cert_resolver(Arc::new(Resolver(Arc::clone(key))));
+        .with_cert_resolver(Arc::new(Resolver(choice)));
     config.require_ems = true;
     config.key_log = Arc::new(CaptureSecret);
     config.session_storage = Arc::new(NoServerSessionStorage {});

@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 
 use super::super::exporter::SECRET_BYTES_MAX;
 use super::acceptor::ALPN_PROOF;
+use super::choice::Choice;
 
 /// What the callbacks of one handshake said.
 #[derive(Default)]
@@ -23,6 +24,8 @@ pub(super) struct Learnt {
     pub(super) secret: Option<Secret>,
     pub(super) server_random: Option<[u8; 32]>,
     pub(super) sni: Option<String>,
+    /// The channel binding of the certificate that was chosen.
+    pub(super) server_end_point: Option<Vec<u8>>,
 }
 
 /// The secret that an exporter starts from; wiped when dropped.
@@ -71,18 +74,20 @@ pub(super) fn capture<R>(learnt: &mut Option<Learnt>, step: impl FnOnce() -> R) 
     result
 }
 
-/// The certificate that everyone gets; notes the name that was asked for.
+/// Chooses the certificate by the name that is asked for, and notes both.
 #[derive(Debug)]
-pub(super) struct Resolver(pub(super) Arc<CertifiedKey>);
+pub(super) struct Resolver(pub(super) Choice);
 
 impl ResolvesServerCert for Resolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let shown = self.0.of_name(hello.server_name());
         LEARNT.with_borrow_mut(|learnt| {
             if let Some(learnt) = learnt {
                 learnt.sni = hello.server_name().map(str::to_owned);
+                learnt.server_end_point.clone_from(&shown.server_end_point);
             }
         });
-        Some(Arc::clone(&self.0))
+        Some(Arc::clone(&shown.key))
     }
 }
 

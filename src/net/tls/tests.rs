@@ -19,10 +19,20 @@ use super::*;
 use crate::net::certificate::{self, Pem};
 use crate::net::transport::Transport;
 
+mod hosts;
+mod shared;
+
 const VERSIONS: [&SupportedProtocolVersion; 2] = [&version::TLS13, &version::TLS12];
 
 fn pem() -> Pem {
     Pem::self_signed("localhost", SystemTime::now()).expect("a name that a certificate can carry")
+}
+
+fn host(domain: &str, pem: &Pem) -> HostPem {
+    HostPem {
+        domain: domain.to_owned(),
+        pem: pem.clone(),
+    }
 }
 
 fn der(pem: &Pem) -> CertificateDer<'static> {
@@ -70,7 +80,7 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loop-back");
         Self {
             address: listener.local_addr().expect("bound"),
-            acceptor: TlsAcceptor::new(pem).expect("our own certificate"),
+            acceptor: TlsAcceptor::of_one(pem).expect("our own certificate"),
             listener,
         }
     }
@@ -199,11 +209,17 @@ async fn a_reload_keeps_sessions_and_drops_tickets() {
     let (old, new) = (pem(), pem());
     let server = Server::new(&old).await;
     for version in VERSIONS {
-        server.acceptor.reload(&old).expect("sound");
+        server
+            .acceptor
+            .reload(&[host("localhost", &old)])
+            .expect("sound");
         let config = Arc::new(client(&[&old, &new], version));
         let (mut ours, before, mut theirs) = server.pair(&config).await;
         exchange(&mut ours, &mut theirs).await;
-        server.acceptor.reload(&new).expect("sound");
+        server
+            .acceptor
+            .reload(&[host("localhost", &new)])
+            .expect("sound");
         exchange(&mut ours, &mut theirs).await;
         let (mut ours, after, mut theirs) = server.pair(&config).await;
         exchange(&mut ours, &mut theirs).await;
@@ -226,7 +242,10 @@ async fn an_unusable_certificate_leaves_the_old_one() {
         chain: old.chain.clone(),
         key: other.key,
     };
-    let said = server.acceptor.reload(&mixed).expect_err("they do not fit");
+    let said = server
+        .acceptor
+        .reload(&[host("localhost", &mixed)])
+        .expect_err("they do not fit");
     assert!(said.contains("do not fit together"), "{said}");
     let config = Arc::new(client(&[&old], &version::TLS13));
     let (mut ours, _, mut theirs) = server.pair(&config).await;

@@ -128,6 +128,7 @@ fn certificate(core: &Core) -> String {
 }
 
 fn facts(core: &Core) -> Option<Facts> {
-    let current = certificates::current(&core.config, &core.store).ok()?;
+    let current =
+        certificates::current(&core.config, &core.hosts.first().policy, &core.store).ok()?;
     current.and_then(|(pem, _)| pem.facts())
 }

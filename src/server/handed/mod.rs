@@ -219,7 +219,7 @@ impl Served {
             (true, false) => {
                 tracing::info!("the clock is right from now on: {clock}");
                 let core = operator.core();
-                settings::judge_certificate(&core.config, &core.store);
+                settings::judge_certificates(&core.config, &core.store);
             }
             (true, true) | (false, false) => {}
         }

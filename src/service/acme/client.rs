@@ -69,6 +69,14 @@ impl Client {
         }
     }
 
+    /// For one attempt: what others see meanwhile is not among what it has seen.
+    pub(super) fn of_an_attempt(&self) -> Client {
+        Client {
+            seen: Arc::default(),
+            ..self.clone()
+        }
+    }
+
     pub(super) fn seen(&self) -> &Seen {
         &self.seen
     }

@@ -10,6 +10,7 @@ use instant_acme::{
     Account, AccountCredentials, AuthorizationStatus, CertificateIdentifier, ChallengeType, Error,
     Identifier, NewAccount, NewOrder, Order, OrderStatus, RetryPolicy,
 };
+use tokio::sync::Mutex;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
@@ -46,7 +47,7 @@ enum Showing {
 
 /// What an attempt needs.
 pub(super) struct Attempt<'a> {
-    pub(super) client: &'a Client,
+    pub(super) client: Client,
     pub(super) directory: &'a str,
     pub(super) contact: &'a str,
     /// In the spelling of the DNS.
@@ -54,8 +55,8 @@ pub(super) struct Attempt<'a> {
     pub(super) way: Way,
     pub(super) challenges: &'a Arc<Challenges>,
     pub(super) tls: &'a Arc<TlsAcceptor>,
-    /// The account, if there is one already: the library's credentials as JSON.
-    pub(super) account: Option<Zeroizing<Vec<u8>>>,
+    /// Held while an account is made.
+    pub(super) account: &'a Mutex<()>,
     /// An order that was begun: its URL and its key.
     pub(super) begun: Option<(String, Zeroizing<String>)>,
     /// The certificate that is to be replaced, where the authority wants to know (RFC 9773 §5).
@@ -66,14 +67,19 @@ pub(super) struct Attempt<'a> {
 
 /// Where an attempt keeps what must not be lost.
 pub(super) trait Memory: Send + Sync {
+    /// The account, if there is one already: the library's credentials as JSON.
+    fn account(&self) -> Option<Zeroizing<Vec<u8>>>;
+
     /// The error is a sentence for the operator.
     fn keep(&self, what: Keep<'_>) -> Result<(), String>;
 }
 
 /// What is kept while an attempt goes on.
 pub(super) enum Keep<'a> {
-    /// The account, or none any more.
-    Account(Option<&'a [u8]>),
+    /// The account.
+    Account(&'a [u8]),
+    /// The authority does not know this account any more.
+    NoAccount(&'a [u8]),
     /// The order's URL and its key.
     Order(&'a str, &'a str),
     /// There is no order any more.
@@ -111,14 +117,26 @@ impl Attempt<'_> {
 
     /// The account that there is, or a new one (§7.3).
     pub(super) async fn account(&self) -> Result<Account, Failure> {
-        let explain = |error| self.explain(&error);
-        let http = || Box::new(self.client.clone());
-        let kept = self.account.as_ref();
-        let kept = kept.and_then(|json| serde_json::from_slice::<AccountCredentials>(json).ok());
-        if let Some(credentials) = kept {
-            let account = Account::builder_with_http(http());
-            return account.from_credentials(credentials).await.map_err(explain);
-        }
+        let credentials = match self.credentials() {
+            Some(credentials) => credentials,
+            None => {
+                let _turn = self.account.lock().await;
+                match self.credentials() {
+                    Some(credentials) => credentials,
+                    None => return self.new_account().await,
+                }
+            }
+        };
+        let account = Account::builder_with_http(Box::new(self.client.clone()));
+        let account = account.from_credentials(credentials).await;
+        account.map_err(|error| self.explain(&error))
+    }
+
+    fn credentials(&self) -> Option<AccountCredentials> {
+        serde_json::from_slice(&self.memory.account()?).ok()
+    }
+
+    async fn new_account(&self) -> Result<Account, Failure> {
         let contact = match self.contact {
             "" => &[][..],
             _ => &[self.contact],
@@ -128,13 +146,12 @@ impl Attempt<'_> {
             terms_of_service_agreed: true,
             only_return_existing: false,
         };
-        let (account, credentials) = Account::builder_with_http(http())
-            .create(&wanted, self.directory.to_owned(), None)
-            .await
-            .map_err(explain)?;
+        let account = Account::builder_with_http(Box::new(self.client.clone()));
+        let account = account.create(&wanted, self.directory.to_owned(), None);
+        let (account, credentials) = account.await.map_err(|error| self.explain(&error))?;
         let json = Zeroizing::new(serde_json::to_vec(&credentials).unwrap_or_default());
         self.memory
-            .keep(Keep::Account(Some(&json)))
+            .keep(Keep::Account(&json))
             .map_err(words::plain)?;
         tracing::info!(account = account.id(), "the authority has given an account");
         Ok(account)
@@ -149,6 +166,7 @@ impl Attempt<'_> {
                 Err(error) => return Err(self.explain(&error)),
             }
         }
+        let known = self.memory.account();
         let names: Vec<Identifier> = self.names.iter().cloned().map(Identifier::Dns).collect();
         let mut wanted = NewOrder::new(&names);
         if let Some(identifier) = self.replaces.as_ref().and_then(identifier) {
@@ -158,9 +176,9 @@ impl Attempt<'_> {
             Ok(order) => order,
             Err(error) => {
                 if matches!(&error, Error::Api(it) if words::kind(it) == "accountDoesNotExist") {
-                    self.memory
-                        .keep(Keep::Account(None))
-                        .map_err(words::plain)?;
+                    let known = known.as_deref().map_or(&[][..], |known| known);
+                    let kept = self.memory.keep(Keep::NoAccount(known));
+                    kept.map_err(words::plain)?;
                 }
                 return Err(self.explain(&error));
             }

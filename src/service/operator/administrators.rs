@@ -81,7 +81,7 @@ impl Operator {
         jid: &str,
         output: &mut dyn Write,
     ) -> Result<(), Refused> {
-        let jid = self.account(jid)?;
+        let jid = self.account_kept(jid)?;
         self.update(&jid, |tx| match tx.account(jid.as_str()).is_some() {
             true => tx.remove_administrator(jid.as_str()),
             false => Err(StoreError::NoAccount),

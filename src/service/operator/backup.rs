@@ -1,5 +1,6 @@
 //! Backups: the frames of [`crate::service::backup`], out and in.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::thread;
 use std::time::Instant;
@@ -10,9 +11,9 @@ use crate::config::{Config, Machine};
 use crate::service::backup::{self, Aside, Document, Head, SoFar};
 use crate::service::configuration::{self, Source};
 use crate::stanza::time::to_datetime;
-use crate::store::StoreError;
 use crate::store::restoring::RESTORING;
 use crate::store::xep0227::{self, Existing, ImportOptions, Imported};
+use crate::store::{State, StoreError};
 
 /// Who restores a backup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +31,7 @@ impl Operator {
         so_far: Option<[&str; 3]>,
         output: &mut dyn Write,
     ) -> Result<(), Refused> {
-        if self.core.store.read(crate::store::State::is_restoring) {
+        if self.core.store.read(State::is_restoring) {
             return Err(Refused::conflict(RESTORING));
         }
         let so_far = so_far.map(|[last, store, begun_ms]| SoFar {
@@ -106,7 +107,7 @@ impl Operator {
     /// Forgets what there is of a restore that ended before its backup did.
     pub fn forget_restore(&self) -> Result<(), String> {
         let store = &self.core.store;
-        if !store.read(crate::store::State::is_restoring) {
+        if !store.read(State::is_restoring) {
             return Ok(());
         }
         let forgotten = backup::forget(store, &mut pause);
@@ -149,9 +150,10 @@ impl Operator {
             store,
             Box::new(document),
             ImportOptions {
-                serves: &|host| host == head.domain,
+                // The configuration that comes with it may serve them from the next start on.
+                serves: &|_| true,
                 existing: Existing::Keep,
-                new_credentials: &mut |_| None,
+                new_credentials: &mut |_, _| None,
                 include: &mut |file| Err(io::Error::other(format!("{file} is another file"))),
                 pause: &mut pause,
                 // It was kept within the limits that counted then.
@@ -246,6 +248,13 @@ impl Operator {
         Some(source)
     }
 
+    /// The domains that have accounts and are not served, and how many.
+    fn out_of_reach(&self) -> BTreeMap<String, usize> {
+        let mut domains = self.core.store.read(State::accounts_by_domain);
+        domains.retain(|domain, _| !self.core.is_local(domain));
+        domains
+    }
+
     /// What the server does with a backup that it holds whole: a machine starts again with it.
     fn begin_with_it(
         &self,
@@ -260,6 +269,14 @@ impl Operator {
         match &self.around.machine {
             None => {
                 self.reload_certificate()?;
+                for (domain, accounts) in self.out_of_reach() {
+                    say(
+                        output,
+                        &format!(
+                            "note: {accounts} accounts are of {domain}, which is not served now"
+                        ),
+                    )?;
+                }
                 Ok(say(output, &restored)?)
             }
             Some(machine) => {

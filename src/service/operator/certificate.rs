@@ -7,6 +7,8 @@ use std::time::{Duration, UNIX_EPOCH};
 use zeroize::Zeroizing;
 
 use super::{Operator, Refused, say};
+use crate::addr::Jid;
+use crate::config::Host;
 use crate::net::certificate::Pem;
 use crate::net::tls::TlsAcceptor;
 use crate::service::acme;
@@ -16,14 +18,19 @@ use crate::service::certificates::{self, Source};
 const INPUT_BYTES_MAX: u64 = 128 * 1024;
 
 impl Operator {
-    pub(super) fn show_certificate(&self, output: &mut dyn Write) -> Result<(), Refused> {
-        let config = &self.core.config;
-        let current = certificates::current(config, &self.core.store)?;
+    /// Of the first domain where none is named.
+    pub(super) fn show_certificate(
+        &self,
+        domain: Option<&str>,
+        output: &mut dyn Write,
+    ) -> Result<(), Refused> {
+        let host = self.host(domain)?;
+        let current = certificates::current(&self.core.config, host, &self.core.store)?;
         let (pem, source) = current.ok_or_else(|| {
             Refused::missing("there is no certificate yet: the server makes one when it starts")
         })?;
         let from = match source {
-            Source::Files => "the files that [tls] names",
+            Source::Files => "the files that the configuration names",
             Source::Store => "the store, by `cairn cert set`",
             Source::Acme => "the authority that [acme] names",
             Source::SelfSigned => "the server itself: self-signed",
@@ -43,32 +50,37 @@ impl Operator {
             }
             None => text.push_str("it cannot be read"),
         }
-        let record = self.core.store.read(acme::recorded);
-        let record = record.filter(|_| config.acme.url().is_some());
+        let store = &self.core.store;
+        let record = store.read(|state| acme::recorded(state, &host.domain));
+        let record = record.filter(|_| acme::looks_after(&self.core.config, host));
         if let Some(why) = record.and_then(|record| record.last_failure) {
             let _ = write!(text, "\nno new one           {why}");
         }
-        for complaint in self.complaints(&pem) {
+        for complaint in self.complaints(host, &pem) {
             let _ = write!(text, "\nwarning              {complaint}");
         }
         Ok(say(output, &text)?)
     }
 
-    /// Takes chain and key, one behind the other, both PEM.
+    /// Takes chain and key, one behind the other, both PEM. They are for the first domain where
+    /// none is named.
     pub(super) fn set_certificate(
         &self,
+        domain: Option<&str>,
         input: &mut dyn Read,
         output: &mut dyn Write,
     ) -> Result<(), Refused> {
-        let config = &self.core.config;
-        if config.tls.certificate.is_some() {
+        let host = self.host(domain)?;
+        if host.tls.certificate.is_some() {
             return Err(Refused::conflict(
-                "[tls] names the files of the certificate: replace those, then send SIGHUP",
+                "the configuration names the files of the certificate: replace those, then send \
+                 SIGHUP",
             ));
         }
-        if config.acme.url().is_some() {
+        if acme::looks_after(&self.core.config, host) {
             return Err(Refused::conflict(
-                "[acme] looks after the certificate: to set one by hand, remove its directory",
+                "[acme] looks after the certificate: to set one by hand, name its files in the \
+                 configuration, or remove the directory of [acme]",
             ));
         }
         let mut text = Zeroizing::new(String::new());
@@ -79,17 +91,16 @@ impl Operator {
         let pem = split(&text).ok_or_else(|| {
             Refused::invalid("give a chain of certificates and one private key, all in PEM")
         })?;
-        TlsAcceptor::new(&pem)
-            .map_err(|error| Refused::invalid(error.replacen("[tls] ", "the ", 1)))?;
+        TlsAcceptor::of_one(&pem).map_err(Refused::invalid)?;
         let kept = self
             .core
             .store
-            .update(|tx| certificates::keep(tx, &config.domain, Source::Store, &pem));
+            .update(|tx| certificates::keep(tx, &host.domain, Source::Store, &pem));
         let ((), position) = kept.map_err(|error| error.to_string())?;
         self.wait(position)?;
         self.reload_certificate()?;
-        tracing::info!("the certificate was replaced");
-        for complaint in self.complaints(&pem) {
+        tracing::info!(domain = host.domain, "the certificate was replaced");
+        for complaint in self.complaints(host, &pem) {
             say(
                 output,
                 &format!("warning: {complaint}: clients will not trust it"),
@@ -98,11 +109,27 @@ impl Operator {
         Ok(say(output, "the certificate is in use; sessions stay")?)
     }
 
-    fn complaints(&self, pem: &Pem) -> Vec<String> {
+    fn complaints(&self, host: &Host, pem: &Pem) -> Vec<String> {
         let machine = self.around.machine.as_deref();
         let is_wrong = machine.is_some_and(|machine| machine.status().clock_is_wrong);
         let now = UNIX_EPOCH + Duration::from_millis(self.now_ms());
-        pem.complaints(&self.core.config.domain, (!is_wrong).then_some(now))
+        pem.complaints(&host.domain, (!is_wrong).then_some(now))
+    }
+
+    /// The domain that is named, if it is served; the first one where none is.
+    fn host(&self, domain: Option<&str>) -> Result<&Host, Refused> {
+        let hosts = &self.core.hosts;
+        let Some(domain) = domain else {
+            return Ok(&hosts.first().policy);
+        };
+        let jid = Jid::parse(domain).ok();
+        let found = jid.and_then(|jid| hosts.find(jid.as_str()));
+        let found = found.ok_or_else(|| {
+            Refused::missing(format!(
+                "{domain} is not served here: the configuration has no [[host]] for it"
+            ))
+        })?;
+        Ok(&found.policy)
     }
 }
 

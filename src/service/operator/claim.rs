@@ -73,13 +73,13 @@ impl Operator {
         let digest = self.around.claim.filter(|_| self.is_unclaimed());
         let digest = digest.ok_or_else(|| Refused::conflict(ALREADY))?;
         let jid = match self.around.is_unconfigured {
-            false => self.account(jid)?,
+            false => self.account_of_first(jid)?,
             true => account_anywhere(jid)?,
         };
         account::check_name(&jid)
             .map_err(|refusal| Refused::invalid(format!("{jid} is not added: {refusal}")))?;
         let password = read_password(input, &jid)?;
-        let new = NewPassword::of_administrator(&self.core, &password);
+        let new = NewPassword::of_administrator(&self.core, &jid, &password);
         self.update(&jid, |tx| {
             let used = tx.setting(USED).unwrap_or_default().to_vec();
             if tx.administrators().next().is_some() || is_used(Some(&used), &digest) {
@@ -104,6 +104,19 @@ impl Operator {
             said.push_str(jid.domain());
         }
         Ok(say(output, &said)?)
+    }
+
+    /// An account of the domain that the machine is known by.
+    fn account_of_first(&self, text: &str) -> Result<Jid, Refused> {
+        let jid = self.account(text)?;
+        let first = &self.core.config.domain;
+        match jid.domain() == first {
+            true => Ok(jid),
+            false => Err(Refused::invalid(format!(
+                "the first administrator is somebody of {first}, who can make others of {}",
+                jid.domain()
+            ))),
+        }
     }
 }
 

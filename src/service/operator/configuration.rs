@@ -1,5 +1,6 @@
 //! The configuration that the store keeps, key by key.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 
 use super::{Operator, Refused, say};
@@ -75,15 +76,7 @@ impl Operator {
             .admission(&machine)
             .check()
             .map_err(Refused::invalid)?;
-        if config.domain != self.core.config.domain {
-            let accounts = self.core.store.read(crate::store::State::account_count);
-            if accounts > 0 {
-                return Err(Refused::conflict(format!(
-                    "{accounts} accounts are of the domain {}: it cannot be changed with them",
-                    self.core.config.domain
-                )));
-            }
-        }
+        let left_behind = self.left_behind(&config)?;
         let origin = "`cairn config set`".to_owned();
         let changed = Source { toml, origin };
         let put = self.core.store.update(|tx| {
@@ -101,11 +94,52 @@ impl Operator {
             key,
             "the configuration was changed; it counts from the next start on"
         );
+        for (domain, accounts) in left_behind {
+            say(
+                output,
+                &format!(
+                    "warning: {accounts} accounts of {domain} are out of reach then; they stay in \
+                     the store"
+                ),
+            )?;
+        }
         let now = "it is kept, and counts from the next start on";
         Ok(match self.around.machine {
             Some(_) => say(output, &format!("{now}: `cairn reboot`")),
             None => say(output, now),
         }?)
+    }
+
+    /// The domains that another configuration serves no more although they have accounts, and how
+    /// many. The first domain is not left so, and not all administrators are.
+    fn left_behind(&self, next: &Config) -> Result<BTreeMap<String, usize>, Refused> {
+        let served_now = |domain: &str| self.core.is_local(domain);
+        let (left, no_administrator) = self.core.store.read(|state| {
+            let mut left = state.accounts_by_domain();
+            left.retain(|domain, _| served_now(domain) && !next.serves(domain));
+            let domains = || {
+                state
+                    .administrators()
+                    .filter_map(|jid| Some(jid.split_once('@')?.1))
+            };
+            let has_some = domains().any(served_now);
+            (
+                left,
+                has_some && !domains().any(|domain| next.serves(domain)),
+            )
+        });
+        if let Some(accounts) = left.get(&self.core.config.domain) {
+            return Err(Refused::conflict(format!(
+                "{accounts} accounts are of the domain {}: it cannot be changed with them",
+                self.core.config.domain
+            )));
+        }
+        if no_administrator {
+            return Err(Refused::conflict(
+                "no administrator would be left: make one of another domain first",
+            ));
+        }
+        Ok(left)
     }
 
     fn next_configuration(&self) -> Option<Config> {

@@ -1,6 +1,7 @@
 //! Tokens of administrators: shown once, kept as their SHA-256.
 //!
-//! A token that an administrator made is worth nothing once they are none any more; one that was
+//! A token that an administrator made is worth nothing once they are none any more, or out of reach
+//! because their domain is not served any more; one that was
 //! made on the machine itself stands by itself.
 
 use std::io::Write;
@@ -148,6 +149,7 @@ impl Operator {
                 let is_good = token_matches(text, &kept.sha256) && !kept.has_ended(now_ms);
                 let stands = kept.by.as_deref().is_none_or(|by| {
                     state.administrator(by).is_some()
+                        && self.account(by).is_ok()
                         && state.account(by).is_some_and(|account| {
                             account.is_enabled() && account.created_at_ms() <= kept.created_ms
                         })

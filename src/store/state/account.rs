@@ -53,6 +53,11 @@ impl Account {
         &self.owner
     }
 
+    /// The domain of that.
+    pub fn domain(&self) -> &str {
+        domain_of(&self.owner)
+    }
+
     /// Unix time in milliseconds at which it was created.
     pub fn created_at_ms(&self) -> u64 {
         self.created_at_ms
@@ -211,4 +216,9 @@ impl Account {
             .into_iter()
             .flat_map(super::profile::Keyed::iter)
     }
+}
+
+/// The domain of a bare address.
+pub(super) fn domain_of(owner: &str) -> &str {
+    owner.split_once('@').map_or(owner, |(_, domain)| domain)
 }

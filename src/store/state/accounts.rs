@@ -1,11 +1,11 @@
 //! All accounts, by bare JID.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::account::Account;
+use super::account::{Account, domain_of};
 use super::credentials::PackedCredentials;
-use crate::crypto::population::Population;
+use crate::crypto::population::{Kind, Population};
 
 /// The accounts stand in numbered slots, so that a checkpoint can walk them in
 /// slices while accounts come and go; a map finds the slot of a bare JID.
@@ -14,7 +14,8 @@ pub(super) struct Accounts {
     slots: Vec<Option<Account>>,
     free: Vec<u32>,
     by_owner: HashMap<Arc<str>, u32>,
-    population: Population,
+    /// By domain: how passwords are kept may differ between them.
+    populations: BTreeMap<Box<str>, Population>,
     roster_bytes: usize,
 }
 
@@ -51,9 +52,15 @@ impl Accounts {
         self.roster_bytes = self.roster_bytes + after - before;
     }
 
-    /// How the passwords of all of them are kept.
-    pub(super) fn population(&self) -> &Population {
-        &self.population
+    /// How the passwords of a domain's accounts are kept; `None` where it has none.
+    pub(super) fn population(&self, domain: &str) -> Option<&Population> {
+        self.populations.get(domain)
+    }
+
+    /// The same of all domains that have accounts.
+    pub(super) fn populations(&self) -> impl Iterator<Item = (&str, &Population)> {
+        let populations = self.populations.iter();
+        populations.map(|(domain, population)| (&**domain, population))
     }
 
     /// Gives the account in `owner` other credentials.
@@ -61,11 +68,13 @@ impl Accounts {
         let Some(&number) = self.by_owner.get(owner) else {
             return;
         };
-        if let Some(account) = &mut self.slots[number as usize] {
-            self.population.remove(account.credentials.kind());
-            self.population.add(credentials.kind());
-            account.credentials = credentials;
-        }
+        let Some(account) = &mut self.slots[number as usize] else {
+            return;
+        };
+        let (before, after) = (account.credentials.kind(), credentials.kind());
+        account.credentials = credentials;
+        self.uncount(owner, before);
+        self.count(owner, after);
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Account> {
@@ -75,7 +84,7 @@ impl Accounts {
     /// Adds an account whose owner has none yet.
     pub(super) fn insert(&mut self, account: Account) {
         let owner = Arc::clone(&account.owner);
-        self.population.add(account.credentials.kind());
+        self.count(&owner, account.credentials.kind());
         self.roster_changed(0, account.roster().shared_bytes());
         let number = match self.free.pop() {
             Some(number) => {
@@ -98,8 +107,26 @@ impl Accounts {
         let removed = self.slots[number as usize].take();
         if let Some(account) = &removed {
             self.roster_changed(account.roster().shared_bytes(), 0);
-            self.population.remove(account.credentials.kind());
+            self.uncount(owner, account.credentials.kind());
         }
         removed
+    }
+
+    fn count(&mut self, owner: &str, kind: Kind) {
+        let domain = domain_of(owner);
+        match self.populations.get_mut(domain) {
+            Some(population) => population.add(kind),
+            None => self.populations.entry(domain.into()).or_default().add(kind),
+        }
+    }
+
+    fn uncount(&mut self, owner: &str, kind: Kind) {
+        let domain = domain_of(owner);
+        if let Some(population) = self.populations.get_mut(domain) {
+            population.remove(kind);
+            if population.is_empty() {
+                self.populations.remove(domain);
+            }
+        }
     }
 }

@@ -36,6 +36,8 @@ pub(crate) use credentials::record_of;
 pub(crate) use messages::encode_runs;
 pub(crate) use roster::is_roster_text;
 
+use std::collections::BTreeMap;
+
 use accounts::Accounts;
 use settings::Settings;
 
@@ -84,14 +86,23 @@ impl State {
         self.accounts.len()
     }
 
+    /// How many accounts there are of each domain that has any.
+    pub fn accounts_by_domain(&self) -> BTreeMap<String, usize> {
+        let populations = self.accounts.populations();
+        let each = |(domain, all): (&str, &Population)| (domain.to_owned(), all.len());
+        populations.map(each).collect()
+    }
+
     /// Bytes of memory that all rosters take beyond what each account has for its own.
     pub fn roster_bytes(&self) -> usize {
         self.accounts.roster_bytes()
     }
 
-    /// How the passwords of all accounts are kept.
-    pub fn population(&self) -> &Population {
-        self.accounts.population()
+    /// How the passwords of the accounts of this domain are kept: a name that nobody has there is
+    /// to look like one of them, and not like those of another domain.
+    pub fn population(&self, domain: &str) -> &Population {
+        static NOBODY: Population = Population::nobody();
+        self.accounts.population(domain).unwrap_or(&NOBODY)
     }
 
     /// A value of the server itself.

@@ -19,8 +19,8 @@ pub struct ImportOptions<'a> {
     pub serves: &'a dyn Fn(&str) -> bool,
     /// What becomes of an account that exists already.
     pub existing: Existing,
-    /// Makes credentials of a password, where an export has nothing better.
-    pub new_credentials: &'a mut dyn FnMut(&str) -> Option<Credentials>,
+    /// Makes credentials of an account's password, where an export has nothing better.
+    pub new_credentials: &'a mut dyn FnMut(&Jid, &str) -> Option<Credentials>,
     /// Opens a file that the document includes (XInclude), by its relative path
     /// without `..`.
     pub include: &'a mut dyn FnMut(&str) -> io::Result<Box<dyn io::Read>>,
@@ -436,7 +436,7 @@ impl Import<'_> {
         }
         let credentials = match user.login() {
             Login::Credentials(credentials) => Some(credentials),
-            Login::Password(password) => (self.options.new_credentials)(&password),
+            Login::Password(password) => (self.options.new_credentials)(&user.owner, &password),
             Login::None => None,
         };
         let Some(credentials) = credentials else {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::*;
+use crate::addr::Jid;
 use crate::crypto::{Credentials, Hash, ScramKeys};
 use crate::store::disk::Device;
 use crate::store::log::Options;
@@ -108,7 +109,7 @@ fn imported_with(
     existing: Existing,
     files: &Files,
 ) -> Result<Imported, ImportError> {
-    let mut new_credentials = |_: &str| {
+    let mut new_credentials = |_: &Jid, _: &str| {
         Some(Credentials::Scram {
             sha256: keys(Hash::Sha256),
             sha1: None,

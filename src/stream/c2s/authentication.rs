@@ -59,7 +59,7 @@ impl C2s {
                     "TLS is on",
                 ));
             }
-            FirstLevel::Stanza(stanza) if self.config.registration_open && is_register(&stanza) => {
+            FirstLevel::Stanza(stanza) if self.host().registration_open && is_register(&stanza) => {
                 self.await_answer(Waiting::Registration, Action::Register(stanza));
             }
             FirstLevel::Nonza(_) | FirstLevel::Stanza(_) => self.refuse_unauthorized(),

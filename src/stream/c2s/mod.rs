@@ -52,7 +52,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use super::sasl::Sasl;
-use super::{Action, C2sConfig, TlsInfo};
+use super::{Action, C2sConfig, C2sHost, TlsInfo};
 use crate::addr::Jid;
 use crate::crypto::{ChannelBindings, hmac_sha256};
 use crate::stanza::id;
@@ -210,6 +210,11 @@ impl C2s {
     /// The domain that the client came for, once it has said so.
     pub fn domain(&self) -> Option<&Jid> {
         self.domain.as_ref()
+    }
+
+    /// What holds for that domain.
+    fn host(&self) -> &C2sHost {
+        self.config.host(self.domain.as_ref())
     }
 
     /// Whether stanzas flow.

@@ -16,7 +16,7 @@ impl C2s {
             Ok(peer) => peer,
             Err(error) => return self.fail(error.into()),
         };
-        let opening = match header::judge(&peer, &self.config.domains) {
+        let opening = match header::judge(&peer, &self.config.hosts) {
             Ok(opening) => opening,
             Err(error) => return self.fail(error),
         };
@@ -66,7 +66,7 @@ impl C2s {
             (Stage::Secure, Some(sasl)) => features::Stage::Secure(sasl.offer()),
             _ => features::Stage::Authenticated,
         };
-        features::write(&mut writer, stage, &self.config);
+        features::write(&mut writer, stage, &self.config, self.host());
         let header = self.header();
         self.send([&header[..], &writer.finish()].concat().into());
     }
@@ -77,7 +77,8 @@ impl C2s {
             && let Some(domain) = &self.domain
             && let Some(login) = &mut self.login
         {
-            let offer = Offer::new(&self.config, login.bindings.clone());
+            let scheme = self.config.host(Some(domain)).scheme;
+            let offer = Offer::new(&self.config, scheme, login.bindings.clone());
             login.sasl = Some(Sasl::new(offer, domain.clone()));
         }
     }
@@ -91,7 +92,7 @@ impl C2s {
             .as_mut()
             .expect("login is there until the stream is bound");
         let id = login.draw("stream id");
-        let domain = self.domain.as_ref().unwrap_or(&self.config.domains[0]);
+        let domain = &self.host().domain;
         header::write(domain, self.claimed.as_ref().map(Jid::as_str), &id)
     }
 }

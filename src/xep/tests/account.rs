@@ -34,7 +34,7 @@ fn an_account_is_made_once() {
     let server = Server::new();
     let address = jid("juliet@verona.example");
     let password = account::password("what's in a name", &address).expect("a password");
-    let credentials = account::credentials(&server.core, &password);
+    let credentials = account::credentials(&server.core, DOMAIN, &password);
     let make = || account::create(&server.core.store, &address, &credentials, START_MS);
     assert!(make().is_ok());
     assert_eq!(make(), Err(Refusal::Taken));
@@ -68,11 +68,11 @@ fn two_log_ins_at_once_raise_a_password_once_and_both_get_in() {
         check(&server, "what's in a name"),
     );
     let wrong = check(&server, "what's in a rose");
-    assert_eq!(account::verify(core, owner, &wrong), None);
-    let proved = account::verify(core, owner, &one);
+    assert_eq!(account::verify(core, &owner_jid, &wrong), None);
+    let proved = account::verify(core, &owner_jid, &one);
     assert_ne!(proved, Some(credentials.id()));
     assert_eq!(proved, Some(server.proved("juliet")));
-    assert_eq!(account::verify(core, owner, &other), proved);
+    assert_eq!(account::verify(core, &owner_jid, &other), proved);
 }
 
 #[test]
@@ -86,9 +86,9 @@ fn a_password_that_was_replaced_during_the_check_is_not_put_back() {
     account::create(&core.store, &jid(owner), &credentials, START_MS).expect("a new account");
     let under_way = check(&server, "what's in a name");
     let new = Password::prepare("that which we call").expect("a password");
-    let replaced = account::credentials(core, &new);
+    let replaced = account::credentials(core, DOMAIN, &new);
     let put = core.store.update(|tx| tx.set_credentials(owner, &replaced));
     put.expect("the account exists");
-    assert_eq!(account::verify(core, owner, &under_way), None);
+    assert_eq!(account::verify(core, &jid(owner), &under_way), None);
     assert_eq!(server.proved("juliet"), replaced.id());
 }

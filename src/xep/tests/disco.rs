@@ -90,7 +90,10 @@ fn a_server_without_contacts_has_no_form() {
 fn the_node_of_the_capabilities_answers_like_the_server() {
     let server = Server::new();
     let romeo = server.accounts(&["romeo"]).connect("romeo/orchard");
-    let told = caps::of_server(&Info::of_server(&server.core.registry, &server.core.config));
+    let told = caps::of_server(&Info::of_server(
+        &server.core.registry,
+        server.core.hosts.policy(DOMAIN),
+    ));
     let node = format!("{}#{}", told.node, told.ver);
     let query = format!("<query xmlns='http://jabber.org/protocol/disco#info' node='{node}'/>");
     let reply = romeo.get_of(DOMAIN, &query);
@@ -103,7 +106,11 @@ fn the_node_of_the_capabilities_answers_like_the_server() {
 #[test]
 fn the_capabilities_follow_the_contacts() {
     let ver = |server: &Server| {
-        caps::of_server(&Info::of_server(&server.core.registry, &server.core.config)).ver
+        caps::of_server(&Info::of_server(
+            &server.core.registry,
+            server.core.hosts.policy(DOMAIN),
+        ))
+        .ver
     };
     let named = Server::with(|config| config.contact.sales = vec!["mailto:sales@v".to_owned()]);
     assert_ne!(ver(&Server::new()), ver(&named));

@@ -31,7 +31,7 @@ fn open_server() -> Server {
 }
 
 fn stranger(server: &Server, xml: &str) -> StrangerReply {
-    answer_stranger(&server.core, &stanza(xml), || true)
+    answer_stranger(&server.core, &jid(DOMAIN), &stanza(xml), || true)
 }
 
 fn text(reply: &StrangerReply) -> &str {
@@ -284,7 +284,7 @@ fn registrations_from_one_place_are_counted_only_when_nothing_else_is_wrong() {
             change(username, "what's in a name")
         );
         let mut asked = false;
-        let reply = answer_stranger(&server.core, &stanza(&iq), || {
+        let reply = answer_stranger(&server.core, &jid(DOMAIN), &stanza(&iq), || {
             asked = true;
             false
         });

@@ -78,8 +78,22 @@ impl CairnPeer {
 
     #[track_caller]
     fn add(&self, name: &str) {
-        let jid = format!("{name}@{}", self.domain);
-        let arguments = ["user", "add", "--password-stdin", &jid];
+        self.add_account(&format!("{name}@{}", self.domain));
+    }
+
+    /// Serves one domain more, with this certificate.
+    pub fn serve_too(&mut self, domain: &str, leaf: &Leaf) {
+        let certificate = self.place.write(&format!("{domain}.pem"), &leaf.chain);
+        let key = self.place.write(&format!("{domain}.key"), &leaf.key);
+        let (certificate, key) = (quoted(&certificate.display()), quoted(&key.display()));
+        let host = format!("{{ domain = {domain:?}, certificate = {certificate}, key = {key} }}");
+        self.set("host", &format!("[{host}]"));
+    }
+
+    /// Makes an account of any of its domains.
+    #[track_caller]
+    pub fn add_account(&self, jid: &str) {
+        let arguments = ["user", "add", "--password-stdin", jid];
         let mut command = self.place.command(env!("CARGO_BIN_EXE_cairn"));
         command.args(["--config", "cairn.toml"]).args(arguments);
         command.stdin(Stdio::piped()).stdout(Stdio::null());

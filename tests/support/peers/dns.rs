@@ -78,6 +78,12 @@ impl Zone {
             .service("_xmpps-server", domain, 5270)
     }
 
+    /// The same for a port that serves the web too.
+    pub fn shared_server(self, domain: &str, place: &Place) -> Zone {
+        self.host(domain, place)
+            .service("_xmpps-server", domain, 443)
+    }
+
     fn service(self, service: &str, domain: &str, port: u16) -> Zone {
         self.record(&format!(
             "{service}._tcp.{domain}. SRV 0 5 {port} {domain}."

@@ -26,6 +26,8 @@ pub struct RawPeer {
     listener: TcpListener,
     config: Arc<ServerConfig>,
     identity: Tls,
+    /// The same, offering the protocol of servers.
+    direct: Tls,
 }
 
 impl RawPeer {
@@ -41,6 +43,7 @@ impl RawPeer {
             listener,
             config: leaf.server_config(&["xmpp-server"]),
             identity: Tls::with_identity(leaf.chain_der(), leaf.key_der(), &[]),
+            direct: Tls::with_identity(leaf.chain_der(), leaf.key_der(), &["xmpp-server"]),
         }
     }
 
@@ -155,6 +158,17 @@ impl RawPeer {
         Wire::over(called.unwrap_or_else(|error| panic!("{address} does not answer: {error}")))
     }
 
+    /// Calls somebody who is reached by TLS from the first byte (XEP-0368), and opens a stream to
+    /// this domain with our certificate; its features come back.
+    #[track_caller]
+    pub fn call_direct(&self, address: SocketAddr, domain: &str) -> (Wire, Element) {
+        let mut wire = self.call(address);
+        let outcome = wire.start_tls_as(&self.direct, domain);
+        outcome.unwrap_or_else(|error| panic!("no TLS with {domain}: {error}"));
+        let features = self.open(&mut wire, domain);
+        (wire, features)
+    }
+
     /// Calls the server of a domain and opens a stream under TLS with our certificate; its features
     /// come back.
     #[track_caller]
@@ -197,7 +211,13 @@ impl RawPeer {
     /// The same, and authenticates by SASL EXTERNAL: what follows are stanzas.
     #[track_caller]
     pub fn call_authenticated(&self, address: SocketAddr, domain: &str) -> Wire {
-        let (mut wire, features) = self.call_stream(address, domain);
+        let (wire, features) = self.call_stream(address, domain);
+        self.authenticate(wire, &features, domain)
+    }
+
+    /// Authenticates by SASL EXTERNAL where these features were offered: what follows are stanzas.
+    #[track_caller]
+    pub fn authenticate(&self, mut wire: Wire, features: &Element, domain: &str) -> Wire {
         let mechanisms = features.must("mechanisms", ns::SASL);
         let external = mechanisms
             .children()

@@ -1,7 +1,7 @@
 //! SASL as the wire shows it (RFC 6120 §6).
 
 use super::shell::{
-    EXPORTER, HEADER, SCHEME, STARTTLS, Shell, auth, config, decode_text, response, tls,
+    EXPORTER, HEADER, SCHEME, STARTTLS, Shell, auth, config, decode_text, of_scheme, response, tls,
 };
 use crate::crypto::scram::{ClientBinding, ScramClient, downgrade_protection};
 use crate::crypto::{BindingType, Hash, ITERATIONS_DEFAULT, Password, Scheme};
@@ -42,10 +42,7 @@ fn mechanisms_are_offered_strongest_first_and_as_they_can_work() {
         mechanisms(config(), TlsInfo::default()),
         (all[2..].to_vec(), false)
     );
-    let argon2id = C2sConfig {
-        scheme: Scheme::Argon2id,
-        ..config()
-    };
+    let argon2id = of_scheme(config(), Scheme::Argon2id);
     assert_eq!(
         mechanisms(argon2id, tls()),
         (vec!["PLAIN".to_owned()], false)
@@ -54,7 +51,7 @@ fn mechanisms_are_offered_strongest_first_and_as_they_can_work() {
         sha1: false,
         iterations: ITERATIONS_DEFAULT,
     };
-    let sha256 = C2sConfig { scheme, ..config() };
+    let sha256 = of_scheme(config(), scheme);
     assert_eq!(
         mechanisms(sha256, tls()).0,
         ["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "PLAIN"]
@@ -100,13 +97,7 @@ fn every_mechanism_lets_the_right_password_in_and_no_other() {
 
 #[test]
 fn argon2id_accounts_log_in_by_plain() {
-    let mut shell = Shell::new(
-        C2sConfig {
-            scheme: Scheme::Argon2id,
-            ..config()
-        },
-        Some(tls()),
-    );
+    let mut shell = Shell::new(of_scheme(config(), Scheme::Argon2id), Some(tls()));
     shell.say(HEADER);
     assert_eq!(shell.log_in("penicl"), failure("not-authorized"));
     let nobody = auth("PLAIN", b"\0nobody\0pencil");
@@ -385,13 +376,9 @@ fn starttls_over_tls_is_refused() {
 fn strangers_register_only_where_it_is_open() {
     let register =
         "<iq type='get' id='r' to='capulet.example'><query xmlns='jabber:iq:register'/></iq>";
-    let mut shell = Shell::new(
-        C2sConfig {
-            registration_open: true,
-            ..config()
-        },
-        Some(tls()),
-    );
+    let mut open = config();
+    open.hosts[0].registration_open = true;
+    let mut shell = Shell::new(open.clone(), Some(tls()));
     assert!(
         shell
             .say(HEADER)
@@ -408,10 +395,15 @@ fn strangers_register_only_where_it_is_open() {
     );
     let mut shell = secure();
     assert!(shell.say(register).contains("<not-authorized"));
+    let mut shell = Shell::new(open, Some(tls()));
+    let features = shell.say(&HEADER.replace("capulet", "second"));
+    assert!(!features.contains("iq-register"), "{features}");
+    let register = register.replace("capulet", "second");
+    assert!(shell.say(&register).contains("<not-authorized"));
 }
 
 #[test]
 fn binding_data_are_those_of_the_session() {
     assert_eq!(tls().into_bindings().exporter, Some(EXPORTER));
-    assert_eq!(config().scheme, SCHEME);
+    assert_eq!(config().hosts[0].scheme, SCHEME);
 }

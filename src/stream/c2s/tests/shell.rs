@@ -50,10 +50,15 @@ pub(super) struct Shell {
 
 pub(super) fn config() -> C2sConfig {
     let domains = ["capulet.example", "second.example"].map(|name| Jid::parse(name).unwrap());
-    C2sConfig {
-        scheme: SCHEME,
-        ..C2sConfig::new(domains.to_vec(), [5; 32])
+    of_scheme(C2sConfig::new(domains.to_vec(), [5; 32]), SCHEME)
+}
+
+/// All domains keep passwords by this scheme.
+pub(super) fn of_scheme(mut config: C2sConfig, scheme: Scheme) -> C2sConfig {
+    for host in &mut config.hosts {
+        host.scheme = scheme;
     }
+    config
 }
 
 pub(super) fn tls() -> TlsInfo {
@@ -78,9 +83,10 @@ impl Shell {
     pub fn new(config: C2sConfig, tls: Option<TlsInfo>) -> Shell {
         let mut memory = Argon2Memory::new();
         let password = Password::prepare("pencil").unwrap();
-        let credentials = Credentials::new(config.scheme, &password, &[3; 32], &mut memory);
+        let credentials =
+            Credentials::new(config.hosts[0].scheme, &password, &[3; 32], &mut memory);
         Shell {
-            scheme: config.scheme,
+            scheme: config.hosts[0].scheme,
             stream: C2s::new(Arc::new(config), [1; 32], tls, 0),
             buffer: BytesMut::new(),
             now_ms: 0,

@@ -1,0 +1,334 @@
+//! One domain whose certificate is looked after.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::sleep;
+use zeroize::Zeroizing;
+
+use super::order::{self, Attempt, Keep, Memory, Way};
+use super::plan::{self, Failure, Held, Next, Record};
+use super::{Common, words};
+use crate::addr::Jid;
+use crate::net::certificate::{Life, Pem};
+use crate::net::tls::HostPem;
+use crate::router;
+use crate::service::certificates::{self, Source};
+use crate::store::{State, StoreError};
+
+/// With a colon and the domain.
+const RECORD: &str = "acme-record";
+/// The same.
+const ORDER_KEY: &str = "acme-order-key";
+/// With a colon and the directory.
+const ACCOUNT: &str = "acme-account";
+
+/// The longest sleep: the clock may be set meanwhile.
+const SLEEP_MAX: Duration = Duration::from_secs(3_600);
+
+/// A domain whose certificate is looked after.
+pub(super) struct Charge {
+    common: Arc<Common>,
+    domain: String,
+    /// In the spelling of the DNS.
+    names: Vec<String>,
+    wake: Notify,
+}
+
+impl Charge {
+    pub(super) fn new(common: Arc<Common>, domain: String, names: Vec<String>) -> Charge {
+        Charge {
+            common,
+            domain,
+            names,
+            wake: Notify::new(),
+        }
+    }
+
+    /// Until it is dropped.
+    pub(super) async fn run(&self) {
+        loop {
+            let now_ms = self.now_ms();
+            let (record, held) = self.remembered();
+            let held = held.map(|(held, _)| held);
+            let directory = &self.common.directory;
+            match record.next(now_ms, held.as_ref(), directory, &self.names) {
+                Next::Wait(until_ms) => {
+                    let wait = Duration::from_millis(until_ms.saturating_sub(now_ms));
+                    tokio::select! {
+                        () = sleep(wait.min(SLEEP_MAX)) => {}
+                        () = self.wake.notified() => {
+                            self.change(|record| record.hurry());
+                        }
+                    }
+                }
+                Next::Ask => self.ask().await,
+                Next::Obtain => self.obtain().await,
+            }
+        }
+    }
+
+    /// The operator wants it to be tried now.
+    pub(super) fn hurry(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Asks the authority when it wants the certificate to be renewed (RFC 9773).
+    async fn ask(&self) {
+        // Never closed.
+        let _turn = self.common.at_once.acquire().await;
+        let (record, held) = self.remembered();
+        let window = async {
+            let (_, life) = held?;
+            let identifier = order::identifier(&life)?;
+            let attempt = self.attempt(&record, None, None);
+            let account = attempt.account().await.ok()?;
+            account.renewal_info(&identifier).await.ok()
+        };
+        let answer = window.await;
+        let ms = |time_s: i64| u64::try_from(time_s).unwrap_or(0).saturating_mul(1_000);
+        let window = answer.as_ref().map(|(info, _)| {
+            let window = &info.suggested_window;
+            (
+                ms(window.start.unix_timestamp()),
+                ms(window.end.unix_timestamp()),
+            )
+        });
+        let again_ms =
+            answer.map(|(_, again)| u64::try_from(again.as_millis()).unwrap_or(u64::MAX));
+        let now_ms = self.now_ms();
+        self.change(|record| record.asked(now_ms, window, again_ms));
+    }
+
+    async fn obtain(&self) {
+        // Never closed.
+        let _turn = self.common.at_once.acquire().await;
+        let directory = &self.common.directory;
+        self.change(|record| record.begin(directory, &self.names));
+        let (record, held) = self.remembered();
+        let begun = record.order.as_ref().and_then(|order| {
+            let key = self.setting(&self.name_of(ORDER_KEY))?;
+            let key = String::from_utf8(key.to_vec()).ok()?;
+            Some((order.url.clone(), Zeroizing::new(key)))
+        });
+        // An authority that has a window wants to know what is replaced; not when it has just
+        // refused that.
+        let knows = record.window.as_ref().is_some_and(|it| it.end_ms > 0);
+        let replaces = held
+            .as_ref()
+            .filter(|_| knows && record.failures == 0)
+            .map(|(_, life)| life.clone());
+        tracing::info!(names = ?self.names, directory, "asking for a certificate");
+        let outcome = self.attempt(&record, begun, replaces).run().await;
+        let outcome = outcome.and_then(|pem| self.take(pem).map_err(words::plain));
+        if let Err(failure) = outcome {
+            self.note(&failure, held.map(|(held, _)| held).as_ref());
+        }
+    }
+
+    fn attempt<'a>(
+        &'a self,
+        record: &Record,
+        begun: Option<(String, Zeroizing<String>)>,
+        replaces: Option<Life>,
+    ) -> Attempt<'a> {
+        let common = &*self.common;
+        // Each failure lets the next way have its turn.
+        let turn = usize::try_from(record.failures).unwrap_or(0) % common.ways.len().max(1);
+        Attempt {
+            client: common.client.of_an_attempt(),
+            directory: &common.directory,
+            contact: &common.core.config.acme.contact,
+            names: &self.names,
+            way: common.ways.get(turn).copied().unwrap_or(Way::Http),
+            challenges: &common.challenges,
+            tls: &common.tls,
+            account: &common.account,
+            begun,
+            replaces,
+            memory: self,
+        }
+    }
+
+    /// Keeps a certificate and puts it to use.
+    fn take(&self, pem: Pem) -> Result<(), String> {
+        let (held, _) = held(&pem).ok_or("the authority's certificate cannot be read")?;
+        let now_ms = self.now_ms();
+        let place = self.place();
+        let (mut record, before) = self.remembered();
+        record.succeeded(now_ms, &held, place);
+        let kept = self.common.core.store.update(|tx| {
+            certificates::keep(tx, &self.domain, Source::Acme, &pem)?;
+            tx.put_setting(&self.name_of(RECORD), &json(&record))
+        });
+        kept.map_err(|error| format!("the certificate cannot be kept: {error}"))?;
+        let domain = self.domain.clone();
+        self.common.tls.replace(&HostPem { domain, pem })?;
+        match before {
+            None => tracing::info!(names = ?held.names, "the first certificate is in use"),
+            Some(_) => tracing::info!(names = ?held.names, "the renewed certificate is in use"),
+        }
+        Ok(())
+    }
+
+    fn note(&self, failure: &Failure, held: Option<&Held>) {
+        let now_ms = self.now_ms();
+        let mut is_told = false;
+        let record = self.change(|record| {
+            record.failed(now_ms, held, failure);
+            is_told = record.tells(now_ms, held, failure);
+        });
+        let names = self.names.join(", ");
+        let wait = in_words(record.not_before_ms.saturating_sub(now_ms));
+        let sentence = format!(
+            "no certificate for {names}: {}; it is tried again in {wait}, or at SIGHUP",
+            failure.why
+        );
+        match record.may_pass(failure) {
+            true => tracing::warn!(failures = record.failures, "{sentence}"),
+            false => tracing::error!(failures = record.failures, "{sentence}"),
+        }
+        if is_told {
+            self.tell_administrators(failure, held.map(|held| held.not_after_ms), now_ms);
+        }
+    }
+
+    /// Writes to all administrators.
+    fn tell_administrators(&self, failure: &Failure, ends_ms: Option<u64>, now_ms: u64) {
+        let core = &self.common.core;
+        let names = self.names.join(", ");
+        let ends = match ends_ms {
+            None => "Clients and other servers do not trust the self-signed one.".to_owned(),
+            Some(ends_ms) if ends_ms <= now_ms => "The one that there was has ended.".to_owned(),
+            Some(ends_ms) => format!(
+                "The one that there is ends in {} hours.",
+                (ends_ms - now_ms) / 3_600_000
+            ),
+        };
+        let text = format!(
+            "This server has no new certificate for {names}: {}. {ends} It goes on trying, less and \
+             less often; once the cause is mended, `cairn cert show` will say so.",
+            failure.why
+        );
+        let administrators: Vec<Jid> = core.store.read(|state| {
+            let jids = state.administrators();
+            jids.filter_map(|jid| Jid::parse(jid).ok()).collect()
+        });
+        for administrator in administrators {
+            if let Err(error) = router::announce(core, &administrator, &text) {
+                tracing::warn!(%administrator, condition = ?error.condition, "an administrator could not be told");
+            }
+        }
+    }
+
+    /// A random place in the authority's window, in thousandths.
+    fn place(&self) -> u16 {
+        u16::from_le_bytes(self.common.core.random()) % 1_001
+    }
+
+    fn now_ms(&self) -> u64 {
+        (self.common.core.clock)()
+    }
+
+    /// What is remembered, and the certificate that there is.
+    fn remembered(&self) -> (Record, Option<(Held, Life)>) {
+        self.common.core.store.read(|state| {
+            let record = recorded(state, &self.domain);
+            let pem = certificates::kept(state, &self.domain, Source::Acme);
+            (record.unwrap_or_default(), pem.as_ref().and_then(held))
+        })
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Record)) -> Record {
+        let mut record = self.remembered().0;
+        change(&mut record);
+        let store = &self.common.core.store;
+        let kept = store.update(|tx| tx.put_setting(&self.name_of(RECORD), &json(&record)));
+        if let Err(error) = kept {
+            tracing::error!(%error, "how it stands with the certificate cannot be kept");
+        }
+        record
+    }
+
+    fn setting(&self, name: &str) -> Option<Zeroizing<Vec<u8>>> {
+        let kept = |state: &State| Some(Zeroizing::new(state.setting(name)?.to_vec()));
+        self.common.core.store.read(kept)
+    }
+
+    fn name_of(&self, what: &str) -> String {
+        name_of(what, &self.domain)
+    }
+
+    /// Each authority knows us by an account of its own.
+    fn account_name(&self) -> String {
+        name_of(ACCOUNT, &self.common.directory)
+    }
+}
+
+impl Memory for Charge {
+    fn account(&self) -> Option<Zeroizing<Vec<u8>>> {
+        self.setting(&self.account_name())
+    }
+
+    fn keep(&self, what: Keep<'_>) -> Result<(), String> {
+        let mut record = self.remembered().0;
+        let account = self.account_name();
+        let (name, key_name) = (self.name_of(RECORD), self.name_of(ORDER_KEY));
+        let kept = self.common.core.store.update(|tx| match what {
+            Keep::Account(credentials) => tx.put_setting(&account, credentials),
+            // Another domain may have made another one meanwhile.
+            Keep::NoAccount(known) if tx.setting(&account) == Some(known) => {
+                tx.remove_setting(&account)
+            }
+            Keep::NoAccount(_) => Ok(()),
+            Keep::Order(url, key) => {
+                record.order = Some(plan::Order {
+                    url: url.to_owned(),
+                });
+                tx.put_setting(&key_name, key.as_bytes())?;
+                tx.put_setting(&name, &json(&record))
+            }
+            Keep::NoOrder => {
+                record.order = None;
+                tx.remove_setting(&key_name)?;
+                tx.put_setting(&name, &json(&record))
+            }
+        });
+        let kept = kept.map(drop);
+        kept.map_err(|error: StoreError| format!("the store does not keep the order: {error}"))
+    }
+}
+
+/// How it stands with the authority for a domain, by the store.
+pub fn recorded(state: &State, domain: &str) -> Option<Record> {
+    serde_json::from_slice(state.setting(&name_of(RECORD, domain))?).ok()
+}
+
+fn name_of(what: &str, of: &str) -> String {
+    format!("{what}:{of}")
+}
+
+fn json(record: &Record) -> Vec<u8> {
+    serde_json::to_vec(record).expect("plain values are JSON")
+}
+
+fn held(pem: &Pem) -> Option<(Held, Life)> {
+    let life = pem.life()?;
+    let ms = |time_s: i64| u64::try_from(time_s).unwrap_or(0).saturating_mul(1_000);
+    let held = Held {
+        names: life.names.clone(),
+        not_before_ms: ms(life.not_before_s),
+        not_after_ms: ms(life.not_after_s),
+    };
+    Some((held, life))
+}
+
+/// A time that is waited.
+fn in_words(ms: u64) -> String {
+    match ms.div_ceil(1_000) {
+        seconds @ 0..120 => format!("{seconds} seconds"),
+        seconds @ 120..7_200 => format!("{} minutes", seconds / 60),
+        seconds => format!("{} hours", seconds / 3_600),
+    }
+}

@@ -9,6 +9,7 @@ mod backup;
 mod certificate;
 mod claim;
 mod configuration;
+mod doctor;
 mod machine;
 mod refused;
 mod tokens;
@@ -69,6 +70,8 @@ pub struct Operator {
     around: Around,
     /// Held by whoever restores a backup.
     restoring: Mutex<()>,
+    /// Held by whoever looks at what others see.
+    looking: Mutex<()>,
 }
 
 /// What there is around a server that runs, for the commands that need it.
@@ -102,6 +105,7 @@ impl Operator {
             core,
             around,
             restoring: Mutex::new(()),
+            looking: Mutex::new(()),
         }
     }
 
@@ -153,6 +157,7 @@ impl Operator {
             ["restore"] => self.restore(backup::By::Operator, input, output),
             ["restore", "by-code"] => self.restore(backup::By::Code, input, output),
             ["claim", jid] => self.claim(jid, input, output),
+            ["doctor"] => self.look_from_outside(output),
             ["reboot"] => self.reboot(output),
             ["rollback"] => self.roll_back(output),
             ["upgrade", bytes] => self.upgrade(bytes, input, output),

@@ -16,7 +16,7 @@ pub(super) fn judge(facts: &Facts, offer: &Offer) -> Vec<Finding> {
     }
     findings.extend(listeners(facts, offer));
     let to_streams = facts.visits.iter().filter(|visit| visit.way != Way::Http);
-    findings.extend(to_streams.map(|visit| reach(visit, facts)));
+    findings.extend(to_streams.map(|visit| reach(visit, facts, offer)));
     findings
 }
 
@@ -92,12 +92,11 @@ fn addresses(host: &Host, facts: &Facts, offer: &Offer) -> Vec<Finding> {
 }
 
 /// What stands where others go.
-fn reach(visit: &Visit, facts: &Facts) -> Finding {
+fn reach(visit: &Visit, facts: &Facts, offer: &Offer) -> Finding {
     let (way, id, to) = (visit.way, visit.way.reach_id(), visit.to);
     let place = format!("{} at {to} for {} by {}", visit.host, way.who(), way.how());
-    let trouble = match &visit.seen {
-        Ok(_) => return Finding::ok(id, format!("{place}: it answers")),
-        Err(trouble) => trouble,
+    let Err(trouble) = &visit.seen else {
+        return Finding::ok(id, format!("{place}: it answers"));
     };
     let others = facts.visits.iter().filter(|other| other.way == way);
     let another_answers = others.clone().any(|other| other.seen.is_ok());
@@ -116,19 +115,24 @@ fn reach(visit: &Visit, facts: &Facts) -> Finding {
         (_, true) | (Way::Https, _) => Severity::Warning,
         _ => Severity::Failure,
     };
-    Finding::new(id, severity, sentence).mended_by(step(visit, trouble))
+    Finding::new(id, severity, sentence).mended_by(step(visit, trouble, offer))
 }
 
-fn step(visit: &Visit, trouble: &Trouble) -> String {
+fn step(visit: &Visit, trouble: &Trouble, offer: &Offer) -> String {
     let (key, port) = (visit.way.key(), visit.to.port());
     let family = match visit.to {
         std::net::SocketAddr::V4(_) => "A",
         std::net::SocketAddr::V6(_) => "AAAA",
     };
     match trouble {
+        // A port that is not in the configuration is the record's fault.
+        _ if !offer.listens_at(visit.way, port) => {
+            format!("correct the record that leads to port {port}, or add it to [listen] {key}")
+        }
         Trouble::Refused if visit.is_own => format!(
-            "start the server with [listen] {key} = [\"[::]:{port}\"], or correct the record that \
-             leads there"
+            "start the server; or have [listen] {key} take the addresses of {} too, as \
+             \"[::]:{port}\" does",
+            visit.host
         ),
         Trouble::Refused | Trouble::Silent | Trouble::Unreachable(_) if visit.is_own => format!(
             "let TCP port {port} through in every firewall, or remove the {family} record of {}",

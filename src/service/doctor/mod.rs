@@ -121,14 +121,14 @@ fn judge(facts: &facts::Facts, offer: &Offer, domain: &Jid, now_s: Option<u64>) 
 fn view(config: &Config) -> Finding {
     let closed = match config.federation.mode {
         FederationMode::Off => {
-            "[federation] mode is \"off\", so that only what clients need is looked at. "
+            "[federation] mode is \"off\", so that only what clients need is looked at; "
         }
         _ => "",
     };
     Finding::note(
         "view",
         format!(
-            "{closed}All of it is seen from this machine: a firewall in front of it may keep out \
+            "{closed}all of it is seen from this machine: a firewall in front of it may keep out \
              others that come from elsewhere"
         ),
     )

@@ -48,14 +48,17 @@ mod tests {
 
     #[test]
     fn addresses_are_this_machine_s_where_those_are_public() {
-        let mut offer = Offer::default();
-        offer.outgoing = vec!["10.0.0.7".parse().expect("an address")];
-        assert!(addresses("chat.example", &offer).contains("IN A <the IPv4 address"));
-        offer.outgoing = ["1.1.1.1", "2a01::1"]
-            .map(|text| text.parse().expect("an address"))
-            .to_vec();
+        let with = |outgoing: &[&str]| Offer {
+            outgoing: outgoing
+                .iter()
+                .map(|text| text.parse().expect("an address"))
+                .collect(),
+            ..Offer::default()
+        };
+        let proposed = addresses("chat.example", &with(&["10.0.0.7"]));
+        assert!(proposed.contains("IN A <the IPv4 address"), "{proposed}");
         assert_eq!(
-            addresses("chat.example", &offer),
+            addresses("chat.example", &with(&["1.1.1.1", "2a01::1"])),
             "chat.example. 3600 IN A 1.1.1.1\nchat.example. 3600 IN AAAA 2a01::1"
         );
     }

@@ -96,15 +96,21 @@ fn source(to: IpAddr) -> Option<IpAddr> {
 
 /// Asks for a challenge that is nobody's: this server answers 404 (RFC 8555 §8.3).
 async fn challenge(mut tcp: TcpStream, domain: &Jid) -> Result<(), Trouble> {
-    let broken = |error: io::Error| Trouble::Stream(format!("the connection broke: {error}"));
     let request = format!(
         "GET /.well-known/acme-challenge/doctor HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n",
         crate::addr::domain::to_ascii(domain.domain()).unwrap_or_default()
     );
-    tcp.write_all(request.as_bytes()).await.map_err(broken)?;
+    tcp.write_all(request.as_bytes())
+        .await
+        .map_err(|error| broken(&error))?;
     let mut line = Vec::new();
     while line.len() < STATUS_LINE_BYTES_MAX && !line.contains(&b'\n') {
-        if tcp.read_buf(&mut line).await.map_err(broken)? == 0 {
+        if tcp
+            .read_buf(&mut line)
+            .await
+            .map_err(|error| broken(&error))?
+            == 0
+        {
             break;
         }
     }
@@ -204,7 +210,10 @@ impl Talk {
     }
 
     async fn say(&mut self, bytes: &[u8]) -> Result<(), Trouble> {
-        self.transport.write_all(bytes).await.map_err(broken)
+        self.transport
+            .write_all(bytes)
+            .await
+            .map_err(|error| broken(&error))
     }
 
     /// What `look` makes of the next element.
@@ -236,8 +245,15 @@ impl Talk {
 
     async fn read(&mut self) -> Result<(), Trouble> {
         loop {
-            self.transport.readable().await.map_err(broken)?;
-            match self.transport.try_read(&mut self.input).map_err(broken)? {
+            self.transport
+                .readable()
+                .await
+                .map_err(|error| broken(&error))?;
+            match self
+                .transport
+                .try_read(&mut self.input)
+                .map_err(|error| broken(&error))?
+            {
                 Read::Bytes(_) => return Ok(()),
                 Read::Blocked => {}
                 Read::Closed => return Err(ended()),
@@ -257,7 +273,7 @@ impl Talk {
     }
 }
 
-fn broken(error: io::Error) -> Trouble {
+fn broken(error: &io::Error) -> Trouble {
     Trouble::Stream(format!("the connection broke: {error}"))
 }
 

@@ -23,12 +23,13 @@ struct Said {
     report: Value,
 }
 
-/// Everything is there that there may be, but for clients by direct TLS, whom nobody waits for.
+/// Every service record that there may be.
 fn whole(place: &Place) -> Zone {
     let zone = Zone::new().host(DOMAIN, place);
     [
         ("_xmpps-server", 5270),
         ("_xmpp-server", 5269),
+        ("_xmpps-client", 5223),
         ("_xmpp-client", 5222),
     ]
     .iter()
@@ -52,6 +53,7 @@ impl Patient {
         let dns = Dns::start(net, &zone(&place, &leaf));
         let mut cairn = CairnPeer::prepare(place, DOMAIN, &leaf, &["romeo"]);
         cairn.federate(&ca, &dns);
+        cairn.set("listen.c2s_tls", "[\"[::]:5223\"]");
         Patient { cairn, _dns: dns }
     }
 
@@ -148,12 +150,15 @@ fn a_server_that_is_well_is_told_so_in_words_and_in_json() {
             "srv.xmpp-server",
             "srv.xmpps-server",
             "srv.xmpp-client",
+            "srv.xmpps-client",
             "listener.s2s",
             "listener.s2s-tls",
             "listener.c2s",
+            "listener.c2s-tls",
             "reach.s2s",
             "reach.s2s-tls",
             "reach.c2s",
+            "reach.c2s-tls",
             "listener.https",
             "reach.https",
             "certificate.chain",
@@ -323,9 +328,11 @@ fn a_server_that_is_down_is_looked_at_all_the_same() {
         let said = patient.examined();
         let bad = [
             "listener.c2s",
+            "listener.c2s-tls",
             "listener.s2s",
             "listener.s2s-tls",
             "reach.c2s",
+            "reach.c2s-tls",
             "reach.s2s",
             "reach.s2s-tls",
         ];
@@ -349,7 +356,7 @@ fn an_address_where_nobody_is_keeps_nobody_out_beside_one_that_leads_here() {
             |place: &Place, _: &Leaf| whole(place).record(&format!("{DOMAIN}. A 198.51.100.7"));
         let patient = Patient::running(net, good, zone);
         let said = patient.examined();
-        let bad = ["reach.c2s", "reach.s2s", "reach.s2s-tls"];
+        let bad = ["reach.c2s", "reach.c2s-tls", "reach.s2s", "reach.s2s-tls"];
         assert_eq!(said.complaints(), bad, "{:#}", said.report);
         assert_eq!(said.the("reach.s2s")["severity"], "warning");
         assert_eq!(said.code, Some(0));
@@ -391,6 +398,42 @@ fn the_way_of_an_authority_is_tried_and_the_self_signed_certificate_waits_for_it
         let sentence = found["sentence"].to_string();
         assert!(sentence.contains("something else"), "{sentence}");
         assert!(said.mend("acme.http-01").contains("TCP port 80"));
+    });
+}
+
+/// RFC 8659 §3: what is said above a domain counts for it.
+#[test]
+fn a_zone_that_lets_only_another_authority_issue_is_a_failure() {
+    Net::run(|net| {
+        let zone =
+            |place: &Place, _: &Leaf| whole(place).record("example. CAA 0 issue \"ca.test\"");
+        let mut patient = Patient::with(net, good, zone);
+        let cairn = &mut patient.cairn;
+        cairn.unset("tls.certificate");
+        cairn.unset("tls.key");
+        cairn.set("acme.directory", "\"letsencrypt\"");
+        cairn.set("listen.http", "[\"[::]:80\"]");
+        cairn.run();
+        let said = patient.examined();
+        let bad = ["acme.caa", "certificate.chain"];
+        assert_eq!(said.complaints(), bad, "{:#}", said.report);
+        let record = format!("{DOMAIN}. 3600 IN CAA 0 issue \"letsencrypt.org\"");
+        assert_eq!(said.mend("acme.caa"), record);
+    });
+}
+
+#[test]
+fn a_domain_that_says_it_has_no_server_is_a_failure() {
+    Net::run(|net| {
+        let zone = |place: &Place, _: &Leaf| {
+            let zone = Zone::new().host(DOMAIN, place);
+            zone.record(&format!("_xmpp-server._tcp.{DOMAIN}. SRV 0 0 0 ."))
+        };
+        let patient = Patient::running(net, good, zone);
+        let said = patient.examined();
+        assert_eq!(said.complaints(), ["srv.xmpp-server"], "{:#}", said.report);
+        let record = format!("_xmpp-server._tcp.{DOMAIN}. 3600 IN SRV 5 0 5269 {DOMAIN}.");
+        assert_eq!(said.mend("srv.xmpp-server"), record);
     });
 }
 

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::facts::{Facts, Offer, Shown, Visit};
+use super::facts::{Facts, Offer, Shown, Visit, Way};
 use super::report::{Finding, Severity};
 use crate::stanza::time::to_datetime;
 
@@ -20,7 +20,10 @@ pub(super) fn judge(
     now_s: Option<u64>,
 ) -> Vec<Finding> {
     let mut seen: Vec<(Arc<Shown>, Vec<String>)> = Vec::new();
-    for visit in facts.own_visits.iter().chain(&facts.visits) {
+    // The pages of a domain may be on another machine, whose certificate is not ours.
+    let is_elsewhere = |visit: &&Visit| visit.way == Way::Https && !visit.is_own;
+    let visits = facts.own_visits.iter().chain(&facts.visits);
+    for visit in visits.filter(|visit| !is_elsewhere(visit)) {
         let Ok(Some(shown)) = &visit.seen else {
             continue;
         };

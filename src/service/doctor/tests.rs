@@ -319,6 +319,26 @@ fn a_certificate_is_told_of_once_with_what_mends_it() {
 }
 
 #[test]
+fn the_certificate_of_pages_elsewhere_is_not_ours() {
+    let mut facts = healthy();
+    let theirs = Shown {
+        der: vec![2],
+        is_named: false,
+        is_named_as_host: false,
+        ..shown()
+    };
+    facts.visits.push(Visit {
+        is_own: false,
+        seen: Ok(Some(Arc::new(theirs))),
+        ..visit(Way::Https, 443, Ok(()))
+    });
+    let https = offer("listen.https = [\"[::]:443\"]");
+    assert_eq!(complaints(&facts, &https), []);
+    facts.visits.last_mut().expect("it is there").is_own = true;
+    assert_eq!(complaints(&facts, &https).len(), 1);
+}
+
+#[test]
 fn the_end_of_a_certificate_is_told_in_time() {
     let acme = "acme.directory = \"letsencrypt\"\nlisten.http = [\"[::]:80\"]";
     let dated = |from_days: i64, until_days: i64, toml: &str| {

@@ -288,3 +288,85 @@ fn refusal(error: &Element<'_>) -> Trouble {
     let condition = condition.unwrap_or_else(|| "an error".to_owned());
     Trouble::Stream(format!("the stream is refused with {condition}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const HEADER: &str = "<?xml version='1.0'?><stream:stream xmlns='jabber:server' id='1' \
+                          xmlns:stream='http://etherx.jabber.org/streams' version='1.0'>";
+    const TLS: &str = "<stream:features><starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>\
+                       </stream:features>";
+
+    /// What comes of a visit to somebody who says these things, each after having heard something,
+    /// and then ends the connection.
+    async fn met(way: Way, says: &[&str]) -> Trouble {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let to = listener.local_addr().expect("bound");
+        let says: Vec<String> = says.iter().map(|text| (*text).to_owned()).collect();
+        tokio::spawn(async move {
+            let (mut tcp, _) = listener.accept().await.expect("a visitor");
+            for text in says {
+                let mut heard = [0; 1_024];
+                let _ = tcp.read(&mut heard).await;
+                let _ = tcp.write_all(text.as_bytes()).await;
+            }
+        });
+        let domain = Jid::parse("chat.example").expect("a domain");
+        let authorities = Authorities::load("a test", None).expect("nothing extra");
+        let seen = visit(way, to, &domain, &authorities).await;
+        seen.map(|_| ()).expect_err("nobody shows a certificate")
+    }
+
+    #[tokio::test]
+    async fn what_answers_but_not_as_it_should_is_told_from_what_does_not_answer() {
+        let other_host = format!(
+            "{HEADER}<stream:error><host-unknown xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>\
+             </stream:error></stream:stream>"
+        );
+        let without = format!("{HEADER}<stream:features/>");
+        let with = format!("{HEADER}{TLS}");
+        let failure = "<failure xmlns='urn:ietf:params:xml:ns:xmpp-tls'/></stream:stream>";
+        let endless = " ".repeat(20_000);
+        for (says, part) in [
+            (&[&*other_host][..], "refused with host-unknown"),
+            (&[&*without], "no STARTTLS is offered"),
+            (&[&*with, failure], "does not begin TLS"),
+            (&[&*with, "<proceed xmlns='urn:x'/>"], "does not begin TLS"),
+            (&["SSH-2.0-OpenSSH\r\n"], "does not speak XMPP"),
+            (
+                &["<stream:stream xmlns='jabber:client'>"],
+                "does not speak XMPP",
+            ),
+            (&[&*endless], "does not speak XMPP"),
+            (&[HEADER], "ended before it begins"),
+            (&[""], "ended before it begins"),
+        ] {
+            match met(Way::Servers, says).await {
+                Trouble::Stream(why) => assert!(why.contains(part), "{says:?}: {why}"),
+                other => panic!("{says:?}: {other:?}"),
+            }
+        }
+        let met = met(Way::ServersDirect, &["HTTP/1.1 400 Bad Request\r\n\r\n"]).await;
+        assert!(matches!(met, Trouble::Tls(_)), "{met:?}");
+    }
+
+    #[tokio::test]
+    async fn what_nobody_listens_at_refuses() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let to = listener.local_addr().expect("bound");
+        drop(listener);
+        let domain = Jid::parse("chat.example").expect("a domain");
+        let authorities = Authorities::load("a test", None).expect("nothing extra");
+        let seen = visit(Way::Clients, to, &domain, &authorities).await;
+        assert_eq!(seen.map(|_| ()), Err(Trouble::Refused));
+    }
+
+    #[test]
+    fn an_address_of_this_machine_is_known_as_such() {
+        assert!(is_own(Ipv4Addr::LOCALHOST.into()));
+        assert!(!is_own(Ipv4Addr::new(198, 51, 100, 1).into()));
+    }
+}

@@ -80,6 +80,9 @@ pub fn build(feature: Option<&str>) -> Result<Program, String> {
     let mut flags = vec![
         "-Ctarget-feature=+crt-static".to_owned(),
         "-Cstrip=symbols".to_owned(),
+        // A static program finds no getrandom(2) at run time, and the file that stands in for it is
+        // closed to the server.
+        "--cfg=getrandom_backend=\"linux_getrandom\"".to_owned(),
     ];
     for (from, to) in [
         (root.display().to_string(), "/cairn"),

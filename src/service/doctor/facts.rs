@@ -186,7 +186,8 @@ pub(super) struct Offer {
 }
 
 impl Offer {
-    pub fn of(config: &Config) -> Offer {
+    /// For a domain whose certificate is in files, or is not.
+    pub fn of(config: &Config, has_files: bool) -> Offer {
         let listen = &config.listen;
         let federates = config.federation.mode != FederationMode::Off;
         let lists = [
@@ -201,7 +202,6 @@ impl Offer {
             .into_iter()
             .filter(|(way, _)| federates || !way.is_for_servers());
         let each = lists.flat_map(|(way, list)| list.iter().map(move |address| (way, *address)));
-        let has_files = config.tls.certificate.is_some();
         let acme = config.acme.url().filter(|_| !has_files);
         Offer {
             listeners: each.collect(),

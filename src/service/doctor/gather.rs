@@ -25,7 +25,7 @@ const VISITS_MAX: usize = 48;
 
 /// What is used to look.
 pub(super) struct Means {
-    pub resolver: Resolver,
+    pub resolver: Arc<Resolver>,
     pub authorities: Arc<Authorities>,
     pub offer: Offer,
     pub now_s: u64,

@@ -23,6 +23,7 @@ use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
@@ -38,6 +39,9 @@ pub use report::{Finding, Report, Severity};
 
 /// How long all of it may take.
 const PATIENCE: Duration = Duration::from_secs(28);
+
+/// Domains that are looked at at once: each is a few dozen connections, to this server above all.
+const AT_ONCE: usize = 4;
 
 /// Looks at everything, for half a minute at most, on a runtime of its own. `machine` is how the
 /// machine is, where the server has one of its own. The error is a sentence for the operator.
@@ -57,24 +61,34 @@ pub async fn examine(config: &Config, machine: Option<&MachineStatus>) -> Report
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let now = now.unwrap_or(Duration::ZERO);
     let mut of_machine = vec![view(config)];
-    let means = Arc::new(Means {
-        resolver: Resolver::new(config.dns.addresses(), anchor(config, &mut of_machine)),
-        authorities: authorities(config, &mut of_machine),
-        offer: Offer {
-            outgoing: visit::outgoing(),
-            ..Offer::of(config)
-        },
-        now_s: now.as_secs(),
-    });
-    let mut looking = JoinSet::new();
-    for (place, domain) in domains(config).into_iter().enumerate() {
-        let (means, clock) = (means.clone(), machine.map(|machine| machine.clock_is_wrong));
+    let resolver = Resolver::new(config.dns.addresses(), anchor(config, &mut of_machine));
+    let resolver = Arc::new(resolver);
+    let authorities = authorities(config, &mut of_machine);
+    let outgoing = visit::outgoing();
+    // What a clock that is wrong says of a certificate is nothing.
+    let is_clock_wrong = machine.is_some_and(|machine| machine.clock_is_wrong);
+    let judged_s = (!is_clock_wrong).then_some(now.as_secs());
+    let (mut looking, turns) = (JoinSet::new(), Arc::new(Semaphore::new(AT_ONCE)));
+    for (place, served) in served(config).into_iter().enumerate() {
+        let means = Arc::new(Means {
+            resolver: resolver.clone(),
+            authorities: authorities.clone(),
+            offer: Offer {
+                outgoing: outgoing.clone(),
+                ..Offer::of(config, served.has_files)
+            },
+            now_s: now.as_secs(),
+        });
+        let turns = turns.clone();
         looking.spawn(async move {
-            let facts = timeout_at(deadline, gather(means.clone(), domain.clone())).await;
-            // What a clock that is wrong says of a certificate is nothing.
-            let now_s = (clock != Some(true)).then_some(means.now_s);
+            let domain = served.domain;
+            let facts = async {
+                let _turn = turns.acquire().await;
+                gather(means.clone(), domain.clone()).await
+            };
+            let facts = timeout_at(deadline, facts).await;
             let findings = match facts {
-                Ok(facts) => judge(&facts, &means.offer, &domain, now_s),
+                Ok(facts) => judge(&facts, &means.offer, &domain, judged_s),
                 Err(_) => vec![Finding::failure(
                     "time",
                     "there was no time to look at all of it",
@@ -84,7 +98,7 @@ pub async fn examine(config: &Config, machine: Option<&MachineStatus>) -> Report
         });
     }
     let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
-    let clock = clock::look(config, &means.resolver, machine, now_ms);
+    let clock = clock::look(config, &resolver, machine, now_ms);
     of_machine.push(match timeout_at(deadline, clock).await {
         Ok(finding) => finding,
         Err(_) => Finding::note(
@@ -101,9 +115,23 @@ pub async fn examine(config: &Config, machine: Option<&MachineStatus>) -> Report
     Report::of(of_domains.chain(of_machine).collect())
 }
 
-/// The domains that are served.
-fn domains(config: &Config) -> Vec<Jid> {
-    Jid::parse(&config.domain).into_iter().collect()
+/// A domain that is served.
+struct Served {
+    domain: Jid,
+    /// Its certificate is in files, so that no authority is asked for one.
+    has_files: bool,
+}
+
+/// All of them: the one place that knows which there are.
+fn served(config: &Config) -> Vec<Served> {
+    let all = [(&config.domain, &config.tls)];
+    let all = all.into_iter().filter_map(|(domain, tls)| {
+        Some(Served {
+            domain: Jid::parse(domain).ok()?,
+            has_files: tls.certificate.is_some(),
+        })
+    });
+    all.collect()
 }
 
 fn judge(facts: &facts::Facts, offer: &Offer, domain: &Jid, now_s: Option<u64>) -> Vec<Finding> {

@@ -16,7 +16,7 @@ const HERE: &str = "1.1.1.1";
 fn offer(toml: &str) -> Offer {
     let text = format!("domain = \"chat.example\"\n{toml}");
     let config = Config::parse(&text, &Machine::of_memory(1 << 30)).expect("it is valid");
-    Offer::of(&config)
+    Offer::of(&config, config.tls.certificate.is_some())
 }
 
 fn shown() -> Shown {

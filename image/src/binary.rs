@@ -80,8 +80,8 @@ pub fn build(feature: Option<&str>) -> Result<Program, String> {
     let mut flags = vec![
         "-Ctarget-feature=+crt-static".to_owned(),
         "-Cstrip=symbols".to_owned(),
-        // A static program looks for no function while it runs; without this the crate would read
-        // a device that the server's sandbox does not let it open.
+        // A static program finds no getrandom(2) at run time, and the file that stands in for it is
+        // closed to the server.
         "--cfg=getrandom_backend=\"linux_getrandom\"".to_owned(),
     ];
     for (from, to) in [

@@ -9,6 +9,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use serde_json::Value;
 use support::wire::Wire;
 use support::{Disk, Options, Vm, cairn, image, python, succeeds, tool};
 
@@ -112,6 +113,67 @@ fn with_ipv6_alone_people_chat_and_the_time_is_found_by_name() {
     assert!(!vm.has_said("(DHCP)"));
     wire.chat_through(&python, &address);
     vm.sees(" clock         as 2001:db8:1::1");
+}
+
+/// There is no shell on a machine: its administrator asks from outside what others see of it.
+#[test]
+fn what_others_see_is_looked_at_on_the_machine_itself() {
+    let Some(image) = image() else { return };
+    let Some(mut wire) = Wire::lay(&["192.0.2.1/24"]) else {
+        return;
+    };
+    wire.dnsmasq(&[
+        "port=53",
+        "dhcp-range=192.0.2.50,192.0.2.50,255.255.255.0,120",
+        // Of these it knows all that there is.
+        "local=/ntp.test/",
+        "local=/chat.example/",
+        "address=/ntp.test/192.0.2.1",
+        "address=/chat.example/192.0.2.50",
+        "srv-host=_xmpp-server._tcp.chat.example,chat.example,5269",
+    ]);
+    wire.time_server();
+    let disk = Disk::of(&image);
+    disk.seed_administrator_and("admin", &[]);
+    let mut vm = Vm::start(&disk, &given(&wire, CONFIG_WITH_TIME));
+    vm.wait_for("the server accepts log-ins");
+    assert_eq!(vm.word("(DHCP)", "192.0.2."), "192.0.2.50");
+    let pin = vm.pin();
+    let program = PathBuf::from(cairn().get_program());
+    let mut command = wire.command(&program);
+    command.args(["--server", "https://192.0.2.50", "--pin", &pin]);
+    command.arg("--token-file").arg(disk.file("token"));
+    let said = command
+        .args(["doctor", "--json"])
+        .output()
+        .expect("it runs");
+    let sentence = String::from_utf8_lossy(&said.stderr);
+    let report: Value = serde_json::from_slice(&said.stdout).expect(&sentence);
+    println!("{report:#}");
+    let severity = |id: &str| {
+        let mut findings = report["findings"].as_array().into_iter().flatten();
+        let found = findings.find(|found| found["id"] == id);
+        found
+            .and_then(|found| found["severity"].as_str())
+            .unwrap_or("missing")
+    };
+    for id in [
+        "srv.xmpp-server",
+        "listener.s2s",
+        "listener.https",
+        "reach.s2s",
+        "reach.c2s",
+        "certificate.names",
+        "clock",
+    ] {
+        assert_eq!(severity(id), "ok", "{id}");
+    }
+    assert_eq!(
+        severity("certificate.chain"),
+        "failure",
+        "it is self-signed"
+    );
+    assert_eq!(said.status.code(), Some(1));
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod certificate;
 mod child;
 mod claim;
 mod configuration;
+mod doctor;
 mod log;
 mod machine;
 mod part;
@@ -92,6 +93,9 @@ enum Command {
     /// Put a backup into an empty store, or into a machine that nobody has claimed
     #[command(after_help = backup::RESTORE_EXAMPLES)]
     Restore(backup::Restore),
+    /// Look at what other servers see of this one, and say what mends it
+    #[command(after_help = doctor::EXAMPLES)]
+    Doctor(doctor::Doctor),
     /// Become the first administrator of a server, by its one-time code
     #[command(after_help = claim::EXAMPLES)]
     Claim(claim::Claim),
@@ -147,6 +151,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::User(command) => user::run(cli, command),
         Command::Store(command) => store::run(cli, command),
         Command::Config(command) => configuration::run(cli, command),
+        Command::Doctor(doctor) => doctor::run(cli, doctor),
     }
 }
 

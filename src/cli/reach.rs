@@ -76,7 +76,8 @@ pub(super) fn salvage(cli: &Cli) -> Result<(), Failure> {
     Ok(output.flush()?)
 }
 
-fn load(cli: &Cli) -> Result<Config, Failure> {
+/// The configuration, for a command that is done here.
+pub(super) fn load(cli: &Cli) -> Result<Config, Failure> {
     cli.only_here()?;
     let config = cli.load(&Machine::measure())?;
     log::start(

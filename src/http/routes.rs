@@ -86,6 +86,7 @@ async fn route(rest: &[&str], asked: Asked) -> Result<Answer, Answer> {
         ("PUT", ["configuration"]) => admin::configuration::set(asked).await,
         ("GET", ["certificate"]) => admin::certificate::show(&asked).await,
         ("PUT", ["certificate"]) => admin::certificate::set(asked).await,
+        ("POST", ["doctor"]) => admin::doctor::look(&asked).await,
         ("GET", ["backup"]) => admin::backup::take(&asked),
         ("GET", ["log"]) => admin::log::tail(&asked).await,
         ("GET", ["machine"]) => admin::machine::status(&asked),
@@ -110,6 +111,7 @@ fn is_known(rest: &[&str]) -> bool {
             | "store"
             | "configuration"
             | "certificate"
+            | "doctor"
             | "log"
             | "machine"
             | "backup"]

@@ -5,6 +5,7 @@ pub mod backup;
 pub mod certificates;
 pub mod configuration;
 pub mod control;
+pub mod doctor;
 pub mod log_ring;
 pub mod machine;
 pub mod office;

@@ -9,6 +9,7 @@ mod backup;
 mod certificate;
 mod claim;
 mod configuration;
+mod doctor;
 mod machine;
 mod refused;
 mod tokens;
@@ -72,6 +73,8 @@ pub struct Operator {
     around: Around,
     /// Held by whoever restores a backup.
     restoring: Mutex<()>,
+    /// Held by whoever looks at what others see.
+    looking: Mutex<()>,
 }
 
 /// What there is around a server that runs, for the commands that need it.
@@ -105,6 +108,7 @@ impl Operator {
             core,
             around,
             restoring: Mutex::new(()),
+            looking: Mutex::new(()),
         }
     }
 
@@ -158,6 +162,7 @@ impl Operator {
             ["restore"] => self.restore(backup::By::Operator, input, output),
             ["restore", "by-code"] => self.restore(backup::By::Code, input, output),
             ["claim", jid] => self.claim(jid, input, output),
+            ["doctor"] => self.look_from_outside(output),
             ["reboot"] => self.reboot(output),
             ["rollback"] => self.roll_back(output),
             ["upgrade", bytes] => self.upgrade(bytes, input, output),

@@ -17,6 +17,7 @@ mod crash;
 mod credentials;
 mod dev_run;
 mod device;
+mod doctor;
 mod extensions;
 // A release has no faults on demand.
 #[cfg(debug_assertions)]

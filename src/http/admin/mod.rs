@@ -15,6 +15,7 @@ pub(super) mod backup;
 pub(super) mod certificate;
 pub(super) mod claim;
 pub(super) mod configuration;
+pub(super) mod doctor;
 pub(super) mod log;
 pub(super) mod machine;
 pub(super) mod store;

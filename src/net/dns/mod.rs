@@ -5,6 +5,7 @@
 
 mod address;
 pub mod dane;
+mod published;
 mod secure;
 mod servers;
 mod target;
@@ -24,6 +25,7 @@ use hickory_resolver::{ResolverBuilder, TokioResolver};
 use dane::Association;
 
 pub use address::{interleaved, is_public};
+pub use published::{PublishedIssuer, PublishedKey, PublishedService};
 pub use secure::Anchor;
 pub use target::{Srv, Target, Tls, order};
 

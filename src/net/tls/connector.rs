@@ -16,7 +16,7 @@ use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{ClientConfig, ClientConnection, client::ResolvesClientCert};
 
-use super::acceptor::{ALPN_SERVER, crypto};
+use super::acceptor::{ALPN_CLIENT, ALPN_HTTP, ALPN_SERVER, Entry, crypto};
 use super::peer::{Authorities, Dane, PeerCertificate, TakesAny};
 use crate::addr::Jid;
 use crate::addr::domain::to_ascii;
@@ -66,8 +66,35 @@ impl ServerStream {
         tcp: TcpStream,
         connect: Connect<'_>,
     ) -> io::Result<(Box<ServerStream>, PeerCertificate)> {
-        let name = server_name(connect.domain)?;
         let config = config(&connect)?;
+        let stream = ServerStream::shake_hands(tcp, config, connect.domain).await?;
+        let chain = stream.tls.peer_certificates();
+        let now = UnixTime::now();
+        let peer = PeerCertificate::called(chain, connect.authorities, connect.dane, now);
+        Ok((stream, peer))
+    }
+
+    /// Takes a connection through the handshake to see what is shown there: as somebody who shows
+    /// nothing, for what `entry` serves. The caller bounds the time.
+    pub async fn look(
+        tcp: TcpStream,
+        entry: Entry,
+        domain: &Jid,
+        authorities: &Arc<Authorities>,
+    ) -> io::Result<(Box<ServerStream>, PeerCertificate)> {
+        let config = looking(entry)?;
+        let stream = ServerStream::shake_hands(tcp, config, domain).await?;
+        let chain = stream.tls.peer_certificates();
+        let peer = PeerCertificate::new(chain, authorities, UnixTime::now());
+        Ok((stream, peer))
+    }
+
+    async fn shake_hands(
+        tcp: TcpStream,
+        config: Arc<ClientConfig>,
+        domain: &Jid,
+    ) -> io::Result<Box<ServerStream>> {
+        let name = server_name(domain)?;
         let mut tls = ClientConnection::new(config, name).map_err(invalid)?;
         tls.set_buffer_limit(Some(BUFFERED_BYTES_MAX));
         let mut stream = Box::new(ServerStream {
@@ -97,10 +124,7 @@ impl ServerStream {
         while !stream.try_flush()? {
             stream.tcp.writable().await?;
         }
-        let chain = stream.tls.peer_certificates();
-        let now = UnixTime::now();
-        let peer = PeerCertificate::called(chain, connect.authorities, connect.dane, now);
-        Ok((stream, peer))
+        Ok(stream)
     }
 
     /// The connection beneath.
@@ -259,6 +283,23 @@ fn config(connect: &Connect<'_>) -> io::Result<Arc<ClientConfig>> {
     if connect.is_direct {
         config.alpn_protocols = vec![ALPN_SERVER.to_vec()];
     }
+    Ok(Arc::new(config))
+}
+
+fn looking(entry: Entry) -> io::Result<Arc<ClientConfig>> {
+    let mut config = ClientConfig::builder_with_provider(Arc::new(crypto()))
+        .with_protocol_versions(&[&TLS13, &TLS12])
+        .map_err(invalid)?
+        .dangerous()
+        .with_custom_certificate_verifier(TakesAny::new())
+        .with_no_client_auth();
+    config.resumption = Resumption::disabled();
+    config.alpn_protocols = match entry {
+        Entry::Direct => vec![ALPN_CLIENT.to_vec()],
+        Entry::ServerDirect => vec![ALPN_SERVER.to_vec()],
+        Entry::Https => vec![ALPN_HTTP.to_vec()],
+        Entry::StartTls | Entry::ServerStartTls => Vec::new(),
+    };
     Ok(Arc::new(config))
 }
 

@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_rustls::rustls::client::danger::{
     HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
@@ -149,16 +150,32 @@ impl PeerCertificate {
 
     /// Whether the certificate names a domain, whoever signed it.
     pub fn names(&self, domain: &Jid) -> bool {
-        let Some(own) = self.chain.first() else {
-            return false;
-        };
+        let own = self.chain.first();
+        own.is_some_and(|own| self.names_as_host(domain) || names_in_other_ways(own, domain))
+    }
+
+    /// Whether it names it as a name of the DNS, which is all that most clients look at.
+    pub fn names_as_host(&self, domain: &Jid) -> bool {
         let is_dns_name = || {
             let ascii = to_ascii(domain.domain())?;
             let name = ServerName::try_from(ascii.into_owned()).ok()?;
-            let parsed = ParsedCertificate::try_from(own).ok()?;
+            let parsed = ParsedCertificate::try_from(self.chain.first()?).ok()?;
             verify_server_name(&parsed, &name).ok()
         };
-        is_dns_name().is_some() || names_in_other_ways(own, domain)
+        is_dns_name().is_some()
+    }
+
+    /// Why no authority answers for the chain at another time than now, in seconds since 1970.
+    pub fn trusted_at(&self, at_s: u64) -> Result<(), Cow<'static, str>> {
+        let at = UnixTime::since_unix_epoch(Duration::from_secs(at_s));
+        trust(&self.chain, &self.authorities, at)
+    }
+
+    /// The same chain, judged by what the DNS says of the server that shows it.
+    #[must_use]
+    pub fn judged_by(&self, dane: &Dane) -> PeerCertificate {
+        let now = UnixTime::now();
+        PeerCertificate::called(Some(&self.chain), &self.authorities, dane, now)
     }
 }
 

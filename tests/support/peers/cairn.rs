@@ -66,9 +66,19 @@ impl CairnPeer {
     pub fn set(&mut self, key: &str, value: &str) {
         self.settings.retain(|(known, _)| known != key);
         self.settings.push((key.to_owned(), value.to_owned()));
+        self.write();
+    }
+
+    fn write(&self) {
         let line = |(key, value): &(String, String)| format!("{key} = {value}\n");
         let text: String = self.settings.iter().map(line).collect();
         self.place.write("cairn.toml", &text);
+    }
+
+    /// Leaves a setting to its default from the next start on.
+    pub fn unset(&mut self, key: &str) {
+        self.settings.retain(|(known, _)| known != key);
+        self.write();
     }
 
     /// The file of a setting.

@@ -9,8 +9,9 @@ use tokio_rustls::rustls::server::Acceptor;
 use super::acceptor::{ALPN_CLIENT, ALPN_HTTP, ALPN_SERVER, Entry};
 
 /// Bytes that are read to find out; a real ClientHello has some hundred, with keys that withstand
-/// quantum computers two thousand. What is longer is nobody's, and refused as HTTP would.
-const HELLO_BYTES_MAX: usize = super::RECORD_BYTES_MAX;
+/// quantum computers two thousand. They are held twice meanwhile, which is together what a
+/// handshake may hold anyway: a record. Who says more is served as HTTP is.
+const HELLO_BYTES_MAX: usize = 8 * 1024;
 
 /// What is read at once.
 const PORTION_BYTES: usize = 2_048;

@@ -12,10 +12,11 @@ use serde::{Deserialize, Serialize};
 
 use super::Machine;
 use super::admission::Shares;
+use super::component::{self, Component};
 use super::federation::{DialbackMode, FederationMode};
 
 /// Keys outside of all sections.
-pub(super) const TOP: &[&str] = &["domain", "revision", "data"];
+pub(super) const TOP: &[&str] = &["domain", "revision", "data", "component"];
 
 /// One section's name, meaning and keys.
 pub(super) struct Section {
@@ -48,6 +49,8 @@ macro_rules! sections {
             pub revision: u64,
             /// The disk that a machine keeps its data on.
             pub data: DataDisk,
+            /// Programs that serve a domain of their own (XEP-0114).
+            pub component: Vec<Component>,
             $( $(#[doc = $about])+ pub $section: $Section, )+
         }
 
@@ -82,6 +85,7 @@ macro_rules! sections {
                     domain,
                     revision: file.revision.unwrap_or(0),
                     data: file.data.unwrap_or_default(),
+                    component: Vec::new(),
                     $( $section: $Section::merge(file.$section, machine), )+
                 }
             }
@@ -101,6 +105,7 @@ macro_rules! sections {
                 pub(in super::super) domain: Option<String>,
                 pub(in super::super) revision: Option<u64>,
                 pub(in super::super) data: Option<DataDisk>,
+                pub(in super::super) component: Vec<component::Raw>,
                 $( pub(super) $section: $Section, )+
             }
 
@@ -140,6 +145,9 @@ sections! { machine,
         s2s_tls: Vec<SocketAddr> = addresses(5270);
         /// Administration from outside, `cairn … --server`: "[::]:443".
         https: Vec<SocketAddr> = Vec::new();
+        /// External components, see [[component]]: "127.0.0.1:5347". XEP-0114 knows no
+        /// TLS: anywhere but on this machine, what it carries can be read on the way.
+        component: Vec<SocketAddr> = Vec::new();
         /// Answers to an authority of [acme], and nothing else: "[::]:80".
         http: Vec<SocketAddr> = Vec::new();
     }
@@ -489,6 +497,16 @@ pub(super) fn defaults_text(machine: &Machine) -> String {
             }
         }
     }
+    text.push_str(
+        "\n# External components (XEP-0114), one entry each: programs that serve a domain\n\
+         # of their own, such as a gateway. They connect to [listen] component.\n\
+         # [[component]]\n\
+         # Everybody at this domain is the component's; other servers reach it if the\n\
+         # DNS has it and the certificate names it.\n\
+         # domain = \"gateway.chat.example\"\n\
+         # What it shows to be it. Or secret_file, the path of a file with that alone.\n\
+         # secret = \"\"\n",
+    );
     text
 }
 

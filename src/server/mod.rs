@@ -2,6 +2,7 @@
 //! everything stopped again in order.
 
 mod allocator;
+mod component;
 #[cfg(debug_assertions)]
 mod fault;
 mod federation;
@@ -27,6 +28,7 @@ use crate::addr::Jid;
 use crate::config::{self, Config, RegistrationMode};
 use crate::http::{self, Site};
 use crate::net::admit::Admissions;
+use crate::net::component::Door;
 use crate::net::conn::{self, Front, Inbound, Passwords};
 use crate::net::listen::Listener;
 use crate::net::s2s::{self, Peers};
@@ -166,6 +168,8 @@ struct Server {
     /// Where an authority looks for what it has asked for.
     challenges: Arc<Challenges>,
     http: Vec<Listener>,
+    /// What serves external components, and where they are accepted.
+    components: (Arc<Door>, Vec<Listener>),
     /// Looks after the certificate, if somebody is to.
     keeper: Option<Arc<Keeper>>,
     threads: Vec<JoinHandle<()>>,
@@ -248,7 +252,7 @@ impl Server {
         operator.forget_restore()?;
         // Before it says that it listens: who reads that may go on with a command at once.
         control(&operator)?;
-        let (listeners, http) = {
+        let listeners = {
             let _entered = runtime.enter();
             start::listeners(&core.config, &*sockets)?
         };
@@ -270,6 +274,7 @@ impl Server {
             core: core.clone(),
         });
         let alive = Arc::new(watch::Sender::new(()));
+        let door = component::door(&front, &alive)?;
         let peers = federation::peers(&front, &alive)?.map(|peers| {
             let limits = federation::limits(&core.config.limits);
             (peers, Admissions::new(&limits))
@@ -280,7 +285,8 @@ impl Server {
         }
         Ok(Some(Server {
             challenges,
-            http,
+            http: listeners.http,
+            components: (door, listeners.component),
             keeper: keeper.map(Arc::new),
             peers,
             admissions: Admissions::new(&core.config.limits),
@@ -288,7 +294,7 @@ impl Server {
             site: Site::new(front.clone(), operator.clone()),
             operator,
             front,
-            listeners,
+            listeners: listeners.for_tls,
             threads,
             failed,
             alive,
@@ -337,12 +343,17 @@ impl Server {
             );
             tokio::spawn(async move { stopping.run_until_cancelled(accepting).await });
         }
-        if self.peers.is_some() {
+        let (door, listeners) = &mut self.components;
+        component::begin(door, listeners.drain(..), &self.admissions, &stopping);
+        if self.peers.is_some() || self.core.components.domains().next().is_some() {
             let core = self.core.clone();
             tokio::task::spawn_blocking(move || {
                 let sent = router::send_recorded(&core);
                 if sent > 0 {
-                    tracing::info!(messages = sent, "messages wait for other servers");
+                    tracing::info!(
+                        messages = sent,
+                        "messages wait for other servers and components"
+                    );
                 }
             });
         }

@@ -23,7 +23,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// What the peer may have waiting of the stream's own words.
 const OWN_BYTES_MAX: usize = 16 * 1024;
 
-pub(super) struct Conduit {
+pub(in crate::net) struct Conduit {
     /// Taken out only for the moment of the TLS handshake.
     pub transport: Option<Transport>,
     pub input: BytesMut,

@@ -417,6 +417,32 @@ impl Link {
         back
     }
 
+    /// Whether so much waits that whoever is to take it does not: half of what may.
+    pub fn is_heavy(&self) -> bool {
+        self.lock().bytes > bytes_max(&self.pool.limits) / 2
+    }
+
+    /// Takes the link from the connection that sends on it, which finds itself replaced:
+    /// everything that it has not taken comes back, as with [`Link::give_up`].
+    pub fn cut_off(&self, error: &StanzaError, now_ms: u64) -> Vec<Parcel> {
+        {
+            let mut queue = self.lock();
+            queue.phase = Phase::Idle;
+            queue.wake();
+        }
+        self.give_up(error, now_ms)
+    }
+
+    /// Ready when this connection does not send any more.
+    pub fn poll_replaced(&self, reader: u64, context: &mut Context<'_>) -> Poll<()> {
+        let mut queue = self.lock();
+        if !queue.phase_is(reader) {
+            return Poll::Ready(());
+        }
+        queue.waker = Some(context.waker().clone());
+        Poll::Pending
+    }
+
     /// The other server has come by itself: it can be reached again.
     pub fn end_rest(&self) {
         let mut queue = self.lock();

@@ -11,6 +11,8 @@ mod support;
 
 #[path = "federation/cairn_certificates.rs"]
 mod cairn_certificates;
+#[path = "federation/cairn_component.rs"]
+mod cairn_component;
 #[path = "federation/cairn_everyday.rs"]
 mod cairn_everyday;
 #[path = "federation/cairn_finding.rs"]

@@ -205,6 +205,7 @@ fn element_name(tag: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::xml::Content;
     use crate::xml::{StreamHeader, XmlError, scan};
 
     fn canonical_in(header: &str, content: Content, xml: &str) -> Result<String, XmlError> {

@@ -424,17 +424,17 @@ fn a_component_may_have_its_secret_in_a_file() {
     let path = folder.path().join("cairn.toml");
     let text =
         "domain = \"a.example\"\n[[component]]\ndomain = \"b.example\"\nsecret_file = \"s\"\n";
-    std::fs::write(&path, text).expect("it is ours");
+    fs::write(&path, text).expect("it is ours");
     let machine = Machine::of_memory(1 << 30);
     let config = Config::load(Some(&path), &machine).expect("it is valid");
     let secret = || config.component[0].secret();
     let error = secret().expect_err("there is none");
     assert!(error.contains("secret_file"), "{error}");
     let file = folder.path().join("s");
-    std::fs::write(&file, "\n").expect("it is ours");
+    fs::write(&file, "\n").expect("it is ours");
     let error = secret().expect_err("it is empty");
     assert!(error.contains("empty"), "{error}");
-    std::fs::write(&file, "sesame \r\n").expect("it is ours");
+    fs::write(&file, "sesame \r\n").expect("it is ours");
     let expected = crate::stream::component::Secret::new("sesame ".to_owned());
     assert_eq!(secret().ok(), expected);
 }

@@ -82,9 +82,22 @@ async fn give_back(door: &Door, number: u64) {
             && link.is_served_by(number)
         {
             let error = absent(domain);
-            let back = link.cut_off(&error, door.now_ms());
+            link.cut_off(&error, door.now_ms());
+            let back = link.give_up(&error, door.now_ms());
             return_all(core, back, &error).await;
         }
+    }
+}
+
+/// What a component has not got comes back, but not when the server stops: what is recorded waits
+/// for the next start.
+async fn give_up(door: &Door, sending: Sending) {
+    let link = sending.link.clone();
+    sending.end(false, door.now_ms());
+    if !door.front.stopping.is_cancelled() {
+        let error = absent(&link.pair.remote);
+        let back = link.give_up(&error, door.now_ms());
+        return_all(&door.front.core, back, &error).await;
     }
 }
 
@@ -132,34 +145,49 @@ impl Connection {
     }
 
     async fn serve(mut self) {
-        let end: Result<Infallible, End> = self.run().await;
-        match end {
-            Err(End::Stream(Closed::Error(error))) => {
+        let Err(end) = self.run().await;
+        let may_hear = match end {
+            End::Stream(Closed::Error(error)) => {
                 tracing::info!(%error, "a component's stream was ended");
+                true
             }
-            Err(End::Stream(closed)) => tracing::info!(?closed, "a component has left"),
-            Err(End::Transport(error)) => {
+            End::Stream(closed) => {
+                tracing::info!(?closed, "a component has left");
+                true
+            }
+            End::Transport(error) => {
                 tracing::info!(why = %error, "a component's connection was lost");
+                false
             }
-            Ok(never) => match never {},
-        }
+        };
+        // What still gets there does not come back.
+        let has_heard = may_hear && self.conduit.say_farewell().await;
+        self.written();
         let Connection {
             door,
             conduit,
             sending,
             ..
         } = self;
-        if let Some(sending) = sending {
-            let link = sending.link.clone();
-            sending.end(false, door.now_ms());
-            // What is recorded waits for the next start.
-            if !door.front.stopping.is_cancelled() {
-                let error = absent(&link.pair.remote);
-                let back = link.give_up(&error, door.now_ms());
-                return_all(&door.front.core, back, &error).await;
+        let closing = async {
+            if has_heard {
+                conduit.close().await;
             }
+        };
+        let returning = async {
+            if let Some(sending) = sending {
+                give_up(&door, sending).await;
+            }
+        };
+        tokio::join!(closing, returning);
+    }
+
+    /// So many more stanzas are with the kernel, which is all that will ever be known of them.
+    fn written(&mut self) {
+        let written = self.conduit.out.take_written();
+        if let Some(sending) = &mut self.sending {
+            sending.written(written);
         }
-        conduit.close().await;
     }
 
     async fn run(&mut self) -> Result<Infallible, End> {
@@ -240,10 +268,7 @@ impl Connection {
             return Ok(());
         }
         let blocked = !self.conduit.write()?;
-        let written = self.conduit.out.take_written();
-        if let Some(sending) = &mut self.sending {
-            sending.written(written);
-        }
+        self.written();
         let now_ms = self.door.now_ms();
         let deadline_ms = self.stream.deadline();
         let wait_ms = deadline_ms.map_or(u64::MAX, |at| at.saturating_sub(now_ms));

@@ -99,8 +99,9 @@ pub fn absent(domain: &Jid) -> StanzaError {
     ))
 }
 
-/// Queues a stanza for a component that is connected. One that lets too much wait is cut off, and
-/// what waited comes back.
+/// Queues a stanza for a component that is connected. One that lets too much wait is cut off; its
+/// connection then gives back what waited. Nothing comes back in here: whoever sends may hold a
+/// lock that a bounce needs.
 pub(super) fn post(core: &Core, link: &Arc<Link>, parcel: Parcel) -> Result<(), StanzaError> {
     let error = absent(&link.pair.remote);
     if !link.is_up() {
@@ -112,12 +113,11 @@ pub(super) fn post(core: &Core, link: &Arc<Link>, parcel: Parcel) -> Result<(), 
         Posted::Gated(gate) => core
             .gates
             .wait_for_link(gate, link, || core.store.durable()),
-        // It has gone this very moment.
-        Posted::Connect => returned(core, link.give_up(&error, now_ms), &error),
+        // It goes at this very moment, and gives up what waits.
+        Posted::Connect => {}
         Posted::Refused(refused) => {
-            if link.is_up() && link.is_heavy() {
-                tracing::warn!(domain = %link.pair.remote, "a component reads too slowly");
-                returned(core, link.cut_off(&error, now_ms), &error);
+            if link.is_heavy() {
+                link.cut_off(&error, now_ms);
             }
             return Err(refused);
         }

@@ -191,8 +191,10 @@ fn who_shakes_no_hands_is_ended() {
 fn a_component_is_told_that_the_server_stops() {
     let mut server = server();
     let mut wire = gateway(&server);
-    server.stop();
+    server.signal(nix::sys::signal::Signal::SIGTERM);
     wire.expect_stream_error("system-shutdown");
+    drop(wire);
+    assert!(server.wait_for_exit().success());
 }
 
 // Routing.
@@ -303,7 +305,7 @@ fn the_server_lists_the_components_that_are_connected() {
     let server = server();
     let mut alice = server.online("alice", "a");
     let query = format!("<query xmlns='{}'/>", ns::DISCO_ITEMS);
-    let mut items = |alice: &mut Client| -> Vec<String> {
+    let items = |alice: &mut Client| -> Vec<String> {
         let answer = alice.iq_ok("get", Some(DOMAIN), &query);
         let items = answer.must("query", ns::DISCO_ITEMS).children();
         let jid = |item: &Element| item.attr("jid").expect("it has one").to_owned();
@@ -477,7 +479,7 @@ fn slixmpp_repeats_what_it_is_told() {
     };
     gateway.tells("connected");
     let mut alice = server.online("alice", "a");
-    alice.say("echo@gateway.cairn.example", "Is this <real>?");
+    alice.say("echo@gateway.cairn.example", "Is this &lt;real&gt;?");
     let heard = alice.message_with_body("Is this <real>?");
     assert_eq!(heard.attr("from"), Some("echo@gateway.cairn.example"));
     let info = format!("<query xmlns='{}'/>", ns::DISCO_INFO);

@@ -110,6 +110,12 @@ impl Conduit {
         Ok(())
     }
 
+    /// Says the last words, within a time; true when the kernel has all of them.
+    pub async fn say_farewell(&mut self) -> bool {
+        let flushed = tokio::time::timeout(FAREWELL, self.flush()).await;
+        flushed.is_ok_and(|flushed| flushed.is_ok())
+    }
+
     /// Says the last words and closes, each within a time.
     pub async fn close(mut self) {
         // Whether the peer heard them is nothing that can be helped.

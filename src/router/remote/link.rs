@@ -422,15 +422,17 @@ impl Link {
         self.lock().bytes > bytes_max(&self.pool.limits) / 2
     }
 
-    /// Takes the link from the connection that sends on it, which finds itself replaced:
-    /// everything that it has not taken comes back, as with [`Link::give_up`].
-    pub fn cut_off(&self, error: &StanzaError, now_ms: u64) -> Vec<Parcel> {
-        {
-            let mut queue = self.lock();
-            queue.phase = Phase::Idle;
+    /// Takes the link from the connection that sends on it: it finds itself replaced, and gives up
+    /// what waits. What comes meanwhile is refused with this error.
+    pub fn cut_off(&self, error: &StanzaError, now_ms: u64) {
+        let mut queue = self.lock();
+        if matches!(queue.phase, Phase::Up(_)) {
+            queue.phase = Phase::Resting {
+                until_ms: now_ms.saturating_add(REST_MS),
+                error: error.clone(),
+            };
             queue.wake();
         }
-        self.give_up(error, now_ms)
     }
 
     /// Ready when this connection does not send any more.

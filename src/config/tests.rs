@@ -1,5 +1,7 @@
 //! What is accepted, what is refused, and in which words.
 
+use std::fs;
+
 use super::*;
 
 fn machine() -> Machine {

@@ -20,8 +20,9 @@ def tell(*words):
 class Gateway(ComponentXMPP):
     def __init__(self, domain, secret, host, port):
         super().__init__(domain, secret, host, port)
-        self.auto_authorize = None
-        self.auto_subscribe = False
+        # Its own roster lets everybody subscribe, and subscribes back.
+        self.auto_authorize = True
+        self.auto_subscribe = True
         self.register_plugin("xep_0030")
         self.register_plugin("xep_0199")
         self.add_event_handler("session_start", lambda _: tell("connected"))
@@ -48,9 +49,7 @@ class Gateway(ComponentXMPP):
     def on_subscribe(self, presence):
         user, contact = presence["from"].bare, presence["to"].bare
         tell("subscribe", user, contact)
-        self.send_presence(pto=user, pfrom=contact, ptype="subscribed")
         self.send_presence(pto=user, pfrom=f"{contact}/gateway", pstatus="here")
-        self.send_presence(pto=user, pfrom=contact, ptype="subscribe")
 
     def on_probe(self, presence):
         user, contact = presence["from"], presence["to"].bare

@@ -15,6 +15,7 @@ use toml::de::DeTable;
 use crate::addr::Jid;
 
 pub use admission::Admission;
+pub use component::Component;
 pub use federation::{DialbackMode, FederationMode};
 pub use given::Given;
 pub use hosts::{DOMAINS_MAX, Host};
@@ -26,6 +27,7 @@ pub use machine::Machine;
 
 mod admission;
 mod apply;
+mod component;
 mod federation;
 mod given;
 mod hosts;
@@ -95,7 +97,7 @@ impl Config {
     pub fn parse(text: &str, machine: &Machine) -> Result<Self, ConfigError> {
         let table = DeTable::parse(text).map_err(|error| ConfigError::of(&error, text, None))?;
         refuse_unknown_keys(table.get_ref(), text)?;
-        let file: keys::raw::File = toml::from_str(text).map_err(|error| {
+        let mut file: keys::raw::File = toml::from_str(text).map_err(|error| {
             let key = error
                 .span()
                 .and_then(|span| key_around(table.get_ref(), span.start));
@@ -108,8 +110,16 @@ impl Config {
                     .to_owned(),
             )
         })?;
+        let entries = std::mem::take(&mut file.component);
         let config = Self::merge(file, domain, machine);
-        config.validated(|key| line_of(table.get_ref(), key, text))
+        let line = |key: &str| line_of(table.get_ref(), key, text);
+        let mut config = config.validated(line)?;
+        config.component =
+            component::read(entries, &config.served()).map_err(|message| ConfigError {
+                line: line("component"),
+                ..ConfigError::new(format!("component {message}"))
+            })?;
+        Ok(config)
     }
 
     /// The configuration of `domain` with nothing else said.
@@ -276,6 +286,9 @@ impl Config {
         ];
         for given in given.into_iter().flatten() {
             given.resolve(folder);
+        }
+        for component in &mut self.component {
+            component.resolve_path(folder);
         }
     }
 }

@@ -11,6 +11,8 @@ mod support;
 
 #[path = "federation/cairn_certificates.rs"]
 mod cairn_certificates;
+#[path = "federation/cairn_component.rs"]
+mod cairn_component;
 #[path = "federation/cairn_doctor.rs"]
 mod cairn_doctor;
 #[path = "federation/cairn_everyday.rs"]

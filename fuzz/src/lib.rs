@@ -1,6 +1,7 @@
 //! What the fuzz targets do with their bytes, callable without libFuzzer so that corpora replay on stable.
 
 mod allocator;
+mod component;
 mod dhcp;
 mod gpt;
 mod jid;
@@ -17,6 +18,7 @@ mod stream;
 mod volume;
 
 pub use allocator::{BYTES_MAX, bounded};
+pub use component::component;
 pub use dhcp::dhcp;
 pub use gpt::gpt;
 pub use jid::jid;

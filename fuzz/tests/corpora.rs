@@ -46,6 +46,11 @@ fn s2s() {
 }
 
 #[test]
+fn component() {
+    replay("component", cairn_fuzz::component);
+}
+
+#[test]
 fn record() {
     replay("record", cairn_fuzz::record);
 }

@@ -78,6 +78,11 @@ fn stream() {
 }
 
 #[test]
+fn component() {
+    mutate("component", cairn_fuzz::component);
+}
+
+#[test]
 fn record() {
     mutate_often("record", cairn_fuzz::record, RECORD_MUTATIONS);
 }

@@ -101,6 +101,7 @@ fn check(config: &Config, machine: &Machine, out: &mut dyn Write) -> Result<(), 
         ("c2s_tls", &config.listen.c2s_tls),
         ("https", &config.listen.https),
         ("http", &config.listen.http),
+        ("component", &config.listen.component),
         ("s2s", servers(&config.listen.s2s)),
         ("s2s_tls", servers(&config.listen.s2s_tls)),
     ] {

@@ -12,12 +12,13 @@ use serde::{Deserialize, Serialize};
 
 use super::Machine;
 use super::admission::Shares;
+use super::component::{self, Component};
 use super::federation::{DialbackMode, FederationMode};
 use super::given::Given;
 use super::hosts::{self, Host, RawHost};
 
 /// Keys outside of all sections.
-pub(super) const TOP: &[&str] = &["domain", "revision", "data", hosts::NAME];
+pub(super) const TOP: &[&str] = &["domain", "revision", "data", "component", hosts::NAME];
 
 /// One section's name, meaning and keys.
 pub(super) struct Section {
@@ -52,6 +53,8 @@ macro_rules! sections {
             pub data: DataDisk,
             /// The domains that are served beside the first one.
             pub hosts: Vec<Host>,
+            /// Programs that serve a domain of their own (XEP-0114).
+            pub component: Vec<Component>,
             $( $(#[doc = $about])+ pub $section: $Section, )+
         }
 
@@ -93,6 +96,7 @@ macro_rules! sections {
                     revision: file.revision.unwrap_or(0),
                     data: file.data.unwrap_or_default(),
                     hosts: Vec::new(),
+                    component: Vec::new(),
                     $( $section: $Section::merge(file.$section, machine), )+
                 };
                 let first = config.served().remove(0);
@@ -117,6 +121,7 @@ macro_rules! sections {
                 pub(in super::super) revision: Option<u64>,
                 pub(in super::super) data: Option<DataDisk>,
                 pub(super) host: Vec<RawHost>,
+                pub(in super::super) component: Vec<component::Raw>,
                 $( pub(super) $section: $Section, )+
             }
 
@@ -157,6 +162,9 @@ sections! { machine,
         /// Administration from outside, `cairn … --server`: "[::]:443". By ALPN also
         /// what c2s_tls and s2s_tls are for.
         https: Vec<SocketAddr> = Vec::new();
+        /// External components, see [[component]]: "127.0.0.1:5347". XEP-0114 knows no
+        /// TLS: anywhere but on this machine, what it carries can be read on the way.
+        component: Vec<SocketAddr> = Vec::new();
         /// Answers to an authority of [acme], and nothing else: "[::]:80".
         http: Vec<SocketAddr> = Vec::new();
     }
@@ -508,6 +516,16 @@ pub(super) fn defaults_text(machine: &Machine) -> String {
         }
     }
     text.push_str(hosts::DEFAULTS_TEXT);
+    text.push_str(
+        "\n# External components (XEP-0114), one entry each: programs that serve a domain\n\
+         # of their own, such as a gateway. They connect to [listen] component.\n\
+         # [[component]]\n\
+         # Everybody at this domain is the component's; other servers reach it if the\n\
+         # DNS has it and the certificate names it.\n\
+         # domain = \"gateway.chat.example\"\n\
+         # What it shows to be it. Or secret_file, the path of a file with that alone.\n\
+         # secret = \"\"\n",
+    );
     text
 }
 

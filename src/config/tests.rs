@@ -1,5 +1,7 @@
 //! What is accepted, what is refused, and in which words.
 
+use std::fs;
+
 use super::*;
 
 fn machine() -> Machine {
@@ -504,4 +506,63 @@ fn a_host_that_cannot_be_is_named_with_its_line() {
     assert_eq!(most.served().len(), DOMAINS_MAX);
     let said = refusal(&text(DOMAINS_MAX));
     assert!(said.contains("is there more than 63 times"), "{said}");
+}
+
+#[test]
+fn components_have_domains_of_their_own_and_secrets() {
+    let machine = Machine::of_memory(1 << 30);
+    let of = |entries: &str| {
+        let text = format!("domain = \"A.example\"\n{entries}");
+        Config::parse(&text, &machine)
+    };
+    let text = "[[host]]\ndomain = \"Host.example\"\n\
+                [[component]]\ndomain = \"Gateway.A.example\"\nsecret = \"s\"\n";
+    let config = of(text).expect("it is valid");
+    assert_eq!(config.component[0].domain.as_str(), "gateway.a.example");
+    assert!(config.component[0].secret().is_ok());
+    assert!(config.listen.component.is_empty(), "no listener of itself");
+    for (entry, why) in [
+        ("domain = \"b.example\"", "needs a secret"),
+        ("domain = \"b.example\"\nsecret = \"\"", "needs a secret"),
+        (
+            "domain = \"b.example\"\nsecret_file = \"\"",
+            "needs a secret",
+        ),
+        (
+            "domain = \"b.example\"\nsecret = \"s\"\nsecret_file = \"f\"",
+            "both",
+        ),
+        ("domain = \"x@b.example\"\nsecret = \"s\"", "no domain"),
+        ("domain = \"a.EXAMPLE\"\nsecret = \"s\"", "own domain"),
+        ("domain = \"host.example\"\nsecret = \"s\"", "own domain"),
+        ("domain = \"gateway.a.example\"\nsecret = \"s\"", "twice"),
+        ("domain = \"b.example\"\nsecrets = \"s\"", "secrets"),
+        ("secret = \"s\"", "domain"),
+    ] {
+        let error = of(&format!("{text}[[component]]\n{entry}\n"));
+        let error = error.expect_err(entry);
+        assert!(error.message.contains(why), "{entry}: {error}");
+        assert!(error.line.is_some(), "{entry}: {error}");
+    }
+}
+
+#[test]
+fn a_component_may_have_its_secret_in_a_file() {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let path = folder.path().join("cairn.toml");
+    let text =
+        "domain = \"a.example\"\n[[component]]\ndomain = \"b.example\"\nsecret_file = \"s\"\n";
+    fs::write(&path, text).expect("it is ours");
+    let machine = Machine::of_memory(1 << 30);
+    let config = Config::load(Some(&path), &machine).expect("it is valid");
+    let secret = || config.component[0].secret();
+    let error = secret().expect_err("there is none");
+    assert!(error.contains("secret_file"), "{error}");
+    let file = folder.path().join("s");
+    fs::write(&file, "\n").expect("it is ours");
+    let error = secret().expect_err("it is empty");
+    assert!(error.contains("empty"), "{error}");
+    fs::write(&file, "sesame \r\n").expect("it is ours");
+    let expected = crate::stream::component::Secret::new("sesame ".to_owned());
+    assert_eq!(secret().ok(), expected);
 }

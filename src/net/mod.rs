@@ -2,6 +2,7 @@
 
 pub mod admit;
 pub mod certificate;
+pub mod component;
 pub mod conn;
 pub mod dial;
 pub mod dns;

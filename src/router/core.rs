@@ -16,6 +16,7 @@ use crate::stanza::StanzaError;
 use crate::store::{Position, State, Store, StoreError, Tx};
 
 use super::budget::Budget;
+use super::component::Components;
 use super::gates::Gates;
 use super::hosts::Hosts;
 use super::module::Registry;
@@ -42,6 +43,8 @@ pub struct Core {
     pub registry: Registry,
     /// The ways to other servers.
     pub remotes: Remotes,
+    /// The ways to external components.
+    pub components: Components,
     /// What the outboxes of all sessions share.
     pub outboxes: Arc<OutboxPool>,
     /// The memory that the presences of all sessions share.
@@ -136,7 +139,10 @@ pub fn ticks_ms() -> u64 {
 impl Core {
     /// Puts the parts together; nobody is here yet.
     pub fn new(parts: Parts) -> Core {
+        let outboxes = Arc::new(OutboxPool::new(parts.outbox_limits));
+        let domains = parts.config.component.iter().map(|c| c.domain.clone());
         Core {
+            components: Components::new(&parts.domain, domains, &outboxes),
             started_at_ms: (parts.ticks)(),
             presences: Budget::new(parts.config.limits.presence_bytes),
             argon2: Argon2Pool::new(parts.config.limits.argon2_concurrent),
@@ -148,7 +154,7 @@ impl Core {
             table: Table::new(),
             gates: Gates::default(),
             registry: parts.registry,
-            outboxes: Arc::new(OutboxPool::new(parts.outbox_limits)),
+            outboxes,
             spawn: parts.spawn,
             clock: parts.clock,
             ticks: parts.ticks,
@@ -176,9 +182,14 @@ impl Core {
         bytes
     }
 
-    /// Whether this server speaks for the domain.
+    /// Whether the domain is that of this server's accounts.
     pub fn is_local(&self, domain: &str) -> bool {
         self.hosts.find(domain).is_some()
+    }
+
+    /// Whether this server speaks for the domain: its accounts' or a component's.
+    pub fn is_served(&self, domain: &str) -> bool {
+        self.is_local(domain) || self.components.has(domain)
     }
 
     /// The beginning of work that no client's stanza caused.

@@ -93,6 +93,14 @@ pub struct Remote<'a> {
 /// §8.1.2.2): `from` is of a domain that was authorised, `to` of one that is served here. It
 /// counts as handled once the returned position is durable; the caller asks for the commit.
 pub fn receive_remote(core: &Arc<Core>, remote: Remote<'_>, stanza: &Stanza) -> Position {
+    debug_assert!(stanza.addresses().is_some_and(|(from, to)| {
+        !core.is_served(from.domain()) && core.is_served(to.domain())
+    }));
+    receive_elsewhere(core, remote, stanza)
+}
+
+/// The same, wherever it is for.
+pub(super) fn receive_elsewhere(core: &Arc<Core>, remote: Remote<'_>, stanza: &Stanza) -> Position {
     let mut cx = core.cx();
     cx.must_be_durable = remote.counts;
     cx.gathers = true;
@@ -100,7 +108,6 @@ pub fn receive_remote(core: &Arc<Core>, remote: Remote<'_>, stanza: &Stanza) -> 
     let Some((from, to)) = stanza.addresses() else {
         return cx.after();
     };
-    debug_assert!(!core.is_local(from.domain()) && core.is_local(to.domain()));
     let outcome = match stanza.kind() {
         Kind::Message => message(&mut cx, &from, &to, stanza),
         Kind::Presence => {
@@ -120,7 +127,7 @@ pub fn receive_remote(core: &Arc<Core>, remote: Remote<'_>, stanza: &Stanza) -> 
 pub fn presence(cx: &mut Cx<'_>, from: &Jid, to: &Jid, stanza: &Stanza) {
     if !cx.core.is_local(to.domain()) {
         // What is answered to somebody elsewhere on behalf of nobody here goes nowhere.
-        if cx.core.is_local(from.domain()) {
+        if cx.core.is_served(from.domain()) || cx.core.components.has(to.domain()) {
             drop(remote::send(cx, from, to, stanza));
         }
         return;
@@ -192,8 +199,14 @@ fn answer_error(cx: &mut Cx<'_>, from: &Jid, stanza: &Stanza, error: &StanzaErro
     let bytes = stanza.error_reply_to(error, from);
     if !cx.core.is_local(from.domain()) {
         let of = stanza.to().and_then(|to| Jid::parse(&to).ok());
-        if let Some(of) = of.filter(|of| cx.core.is_local(of.domain())) {
-            remote::send_own(cx, &of, from, bytes.into());
+        let is_component = cx.core.components.has(from.domain());
+        match of.filter(|of| is_component || cx.core.is_served(of.domain())) {
+            Some(of) => remote::send_own(cx, &of, from, bytes.into()),
+            // The bytes name whom the component has named, who may be nobody.
+            None if is_component => {
+                remote::send_own(cx, &cx.core.domain.clone(), from, bytes.into());
+            }
+            None => {}
         }
         return;
     }

@@ -76,8 +76,12 @@ fn streams(config: &Config, front: &Front, secret: &[u8; 32]) -> S2sConfig {
     let limits = &config.limits;
     // Whoever knows a dialback key learns nothing of what else derives from the secret.
     let secret = hmac_sha256(secret, &[b"dialback"]);
-    let domains = front.core.hosts.iter().map(|host| host.domain.clone());
-    let mut streams = S2sConfig::new(domains.collect(), secret);
+    let own = front.core.hosts.iter().map(|host| &host.domain);
+    let domains = own
+        .chain(front.core.components.domains())
+        .cloned()
+        .collect();
+    let mut streams = S2sConfig::new(domains, secret);
     streams.policy = front.core.remotes.policy.clone();
     streams.dialback = config.federation.dialback();
     streams.limits_before = limits.before_authentication();

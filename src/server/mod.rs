@@ -3,6 +3,7 @@
 
 mod accept;
 mod allocator;
+mod component;
 #[cfg(debug_assertions)]
 mod fault;
 mod federation;
@@ -28,6 +29,7 @@ use crate::addr::Jid;
 use crate::config::{self, Config, RegistrationMode};
 use crate::http::Site;
 use crate::net::admit::Admissions;
+use crate::net::component::Door;
 use crate::net::conn::{Front, Inbound, Passwords};
 use crate::net::listen::Listener;
 use crate::net::s2s::Peers;
@@ -169,6 +171,8 @@ struct Server {
     /// Where an authority looks for what it has asked for.
     challenges: Arc<Challenges>,
     http: Vec<Listener>,
+    /// What serves external components, and where they are accepted.
+    components: (Arc<Door>, Vec<Listener>),
     /// Looks after the certificate, if somebody is to.
     keeper: Option<Arc<Keeper>>,
     threads: Vec<JoinHandle<()>>,
@@ -251,7 +255,7 @@ impl Server {
         operator.forget_restore()?;
         // Before it says that it listens: who reads that may go on with a command at once.
         control(&operator)?;
-        let (listeners, http) = {
+        let listeners = {
             let _entered = runtime.enter();
             start::listeners(&core.config, &*sockets)?
         };
@@ -273,6 +277,7 @@ impl Server {
             core: core.clone(),
         });
         let alive = Arc::new(watch::Sender::new(()));
+        let door = component::door(&front, &alive)?;
         let peers = federation::peers(&front, &alive)?.map(|peers| {
             let limits = federation::limits(&core.config.limits);
             (peers, Admissions::new(&limits))
@@ -283,7 +288,8 @@ impl Server {
         }
         Ok(Some(Server {
             challenges,
-            http,
+            http: listeners.http,
+            components: (door, listeners.component),
             keeper: keeper.map(Arc::new),
             peers,
             admissions: Admissions::new(&core.config.limits),
@@ -291,7 +297,7 @@ impl Server {
             site: Site::new(front.clone(), operator.clone()),
             operator,
             front,
-            listeners,
+            listeners: listeners.for_tls,
             threads,
             failed,
             alive,
@@ -348,12 +354,17 @@ impl Server {
             let accepting = accept::clients(listener, *entry, front, admissions, alive);
             tokio::spawn(async move { stopping.run_until_cancelled(accepting).await });
         }
-        if self.peers.is_some() {
+        let (door, listeners) = &mut self.components;
+        component::begin(door, listeners.drain(..), &self.admissions, &stopping);
+        if self.peers.is_some() || self.core.components.domains().next().is_some() {
             let core = self.core.clone();
             tokio::task::spawn_blocking(move || {
                 let sent = router::send_recorded(&core);
                 if sent > 0 {
-                    tracing::info!(messages = sent, "messages wait for other servers");
+                    tracing::info!(
+                        messages = sent,
+                        "messages wait for other servers and components"
+                    );
                 }
             });
         }

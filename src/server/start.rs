@@ -71,8 +71,15 @@ impl Start {
     }
 }
 
-/// Listeners for TLS, in one way or another, and those of plain HTTP.
-pub(super) type AllListeners = (Vec<(Arc<Listener>, Entry)>, Vec<Listener>);
+/// All listeners.
+pub(super) struct AllListeners {
+    /// For TLS, in one way or another.
+    pub(super) for_tls: Vec<(Arc<Listener>, Entry)>,
+    /// Of plain HTTP.
+    pub(super) http: Vec<Listener>,
+    /// Of components, which have no TLS.
+    pub(super) component: Vec<Listener>,
+}
 
 /// Opens all listeners at once: whoever opens them for us closes what is not named. Called within
 /// the runtime.
@@ -100,10 +107,16 @@ pub(super) fn listeners(config: &Config, sockets: &dyn Sockets) -> Result<AllLis
     });
     let (mut addresses, entries): (Vec<SocketAddr>, Vec<Entry>) = each.unzip();
     addresses.extend(&listen.http);
+    addresses.extend(&listen.component);
     let mut opened = listen::bind(&addresses, sockets)?;
+    let component = opened.split_off(entries.len() + listen.http.len());
     let http = opened.split_off(entries.len());
     let for_tls = opened.into_iter().map(Arc::new).zip(entries);
-    Ok((for_tls.collect(), http))
+    Ok(AllListeners {
+        for_tls: for_tls.collect(),
+        http,
+        component,
+    })
 }
 
 /// The digest of the code that makes the first administrator: the configured one. A machine that

@@ -229,7 +229,7 @@ impl Head {
     }
 }
 
-/// On a stream between servers `jabber:client` is not the content namespace (RFC 6120 §4.8.3); behind the edge such an
+/// On a stream between servers, or of a component, `jabber:client` is not the content namespace (RFC 6120 §4.8.3); behind the edge such an
 /// element could not be told from a real stanza.
 fn refuse_foreign_content(bytes: &[u8], scan: &Scan, scope: &StreamScope) -> Result<(), XmlError> {
     if scope.content() == Content::Client {

@@ -1,7 +1,7 @@
 //! XML streams (RFC 6120) as state machines: bytes and a clock in, actions out.
 //!
 //! [`c2s`] is the server's end of a client's stream, [`s2s`] has both ends of a stream between
-//! servers. Beside them stand the parts that
+//! servers, [`component`] the server's end of a component's stream. Beside them stand the parts that
 //! streams of every kind share: [`sasl`], [`features`], [`bind`] and [`sm`].
 //!
 //! Architecture invariant: sans-IO. Nothing here knows a socket, a task, a clock or a
@@ -11,6 +11,7 @@
 mod action;
 pub mod bind;
 pub mod c2s;
+pub mod component;
 mod config;
 pub mod features;
 mod header;

@@ -141,12 +141,20 @@ fn server_info(cx: &mut Cx<'_>, request: &Request<'_>) -> Answer {
     info.answer(node.as_deref())
 }
 
-fn server_items(_: &mut Cx<'_>, request: &Request<'_>) -> Answer {
+/// The components that are connected (XEP-0114): of the others nobody could ask anything.
+fn server_items(cx: &mut Cx<'_>, request: &Request<'_>) -> Answer {
     let (node, names_one) = node_of(request);
-    match names_one {
-        true => Err(no_such_node()),
-        false => no_items(node.as_deref()),
+    if names_one {
+        return Err(no_such_node());
     }
+    let mut writer = Writer::new();
+    writer
+        .open_ns("query", ITEMS)
+        .attr_opt("node", node.as_deref());
+    for domain in cx.core.components.connected() {
+        writer.open("item").attr("jid", domain.as_str()).close();
+    }
+    Ok(Reply::Payload(writer.finish()))
 }
 
 /// §8 rule 1: whoever may not see the account's presence is told what is told of an account that

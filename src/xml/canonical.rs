@@ -15,7 +15,7 @@ use quick_xml::events::Event;
 use super::element::Attributes;
 use super::error::XmlError;
 use super::escape::{escape_text, unescape};
-use super::header::{Content, StreamScope};
+use super::header::StreamScope;
 use super::limits::Limits;
 use super::scan::{Scan, namespace, normalise};
 use super::write::Writer;
@@ -180,9 +180,9 @@ impl Rewriter<'_> {
     }
 }
 
-/// The content namespace of servers becomes that of clients (RFC 6120 §4.8.3: a server translates between the two).
+/// The content namespace of servers and components becomes that of clients (RFC 6120 §4.8.3: a server translates between the two).
 fn mapped(scope: &StreamScope, uri: String) -> String {
-    if scope.content() == Content::Server && uri == ns::SERVER {
+    if scope.content().is_translated(&uri) {
         ns::CLIENT.into()
     } else {
         uri
@@ -205,6 +205,7 @@ fn element_name(tag: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::xml::Content;
     use crate::xml::{StreamHeader, XmlError, scan};
 
     fn canonical_in(header: &str, content: Content, xml: &str) -> Result<String, XmlError> {

@@ -14,6 +14,8 @@ pub enum Content {
     Client,
     /// `jabber:server`.
     Server,
+    /// `jabber:component:accept` (XEP-0114).
+    Component,
 }
 
 /// The namespaces that a stream header puts in scope for every element of the stream.
@@ -50,7 +52,13 @@ impl Content {
         match self {
             Self::Client => ns::CLIENT,
             Self::Server => ns::SERVER,
+            Self::Component => ns::COMPONENT,
         }
+    }
+
+    /// Whether behind the edge this namespace is `jabber:client` (RFC 6120 §4.8.3).
+    pub(super) fn is_translated(self, uri: &str) -> bool {
+        self != Self::Client && uri == self.ns()
     }
 }
 

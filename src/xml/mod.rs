@@ -37,6 +37,8 @@ pub mod ns {
     pub const CLIENT: &str = "jabber:client";
     /// Content of a stream between servers (RFC 6120 §4.8.3).
     pub const SERVER: &str = "jabber:server";
+    /// Content of a component's stream (XEP-0114).
+    pub const COMPONENT: &str = "jabber:component:accept";
     /// The stream element, features and stream errors (RFC 6120 §4.8.1).
     pub const STREAMS: &str = "http://etherx.jabber.org/streams";
     /// What the prefix `xml` is bound to by definition (Namespaces in XML 1.0 §3).

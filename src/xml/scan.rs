@@ -8,7 +8,7 @@ use std::mem;
 use super::cursor::{Cursor, Name, Span};
 use super::error::XmlError;
 use super::escape::{escape_attribute, unescape};
-use super::header::{Content, StreamScope};
+use super::header::StreamScope;
 use super::limits::Limits;
 use super::ns;
 
@@ -345,7 +345,7 @@ impl<'a> Scanner<'a> {
             self.cursor.canonical &= is_minimal(raw, unescaped);
         }
         let uri = unescaped.as_deref().unwrap_or(raw);
-        if self.scope.content == Content::Server && uri == ns::SERVER {
+        if self.scope.content.is_translated(uri) {
             self.cursor.canonical = false;
         }
         let allowed = match prefix.map(|prefix| self.cursor.text_of(prefix)) {

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::xml::Content;
 use crate::xml::StreamHeader;
 
 fn in_client(xml: &[u8]) -> Result<Scan, XmlError> {

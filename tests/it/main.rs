@@ -13,6 +13,7 @@ mod admin_machine;
 mod backup;
 mod bind;
 mod channel_binding;
+mod component;
 mod crash;
 mod credentials;
 mod dev_run;

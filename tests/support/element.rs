@@ -94,9 +94,14 @@ impl Element {
         self.child("body", super::ns::CLIENT).map(Element::text)
     }
 
-    /// The defined condition of a stanza error (RFC 6120 §8.3.3) and its type.
+    /// The type of a stanza error (RFC 6120 §8.3.3) and its defined condition.
     pub fn error(&self) -> Option<(&str, &str)> {
-        let error = self.child("error", super::ns::CLIENT)?;
+        self.error_in(super::ns::CLIENT)
+    }
+
+    /// The same on a stream with another content namespace.
+    pub fn error_in(&self, content: &str) -> Option<(&str, &str)> {
+        let error = self.child("error", content)?;
         let condition = error
             .children()
             .find(|child| child.ns == super::ns::STANZA_ERROR && child.name != "text")?;

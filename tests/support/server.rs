@@ -237,6 +237,13 @@ impl Server {
         address.expect("it listens for HTTPS")
     }
 
+    /// Where it listens for components.
+    #[track_caller]
+    pub fn component(&self) -> SocketAddr {
+        let address = self.running().log.address_of("component");
+        address.expect("it listens for components")
+    }
+
     /// A connection to its admin interface.
     pub fn http(&self) -> Http {
         Http::connect(self.https())

@@ -23,7 +23,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// What the peer may have waiting of the stream's own words.
 const OWN_BYTES_MAX: usize = 16 * 1024;
 
-pub(super) struct Conduit {
+pub(in crate::net) struct Conduit {
     /// Taken out only for the moment of the TLS handshake.
     pub transport: Option<Transport>,
     pub input: BytesMut,
@@ -108,6 +108,12 @@ impl Conduit {
             self.transport()?.writable().await?;
         }
         Ok(())
+    }
+
+    /// Says the last words, within a time; true when the kernel has all of them.
+    pub async fn say_farewell(&mut self) -> bool {
+        let flushed = tokio::time::timeout(FAREWELL, self.flush()).await;
+        flushed.is_ok_and(|flushed| flushed.is_ok())
     }
 
     /// Says the last words and closes, each within a time.

@@ -3,14 +3,14 @@
 //!
 //! Invariant: whatever another server does costs its own connection and its own queue.
 
-mod conduit;
+pub(super) mod conduit;
 mod connect;
 mod find;
 mod former;
 mod incoming;
 mod outgoing;
 mod pace;
-mod sending;
+pub(super) mod sending;
 mod verify;
 
 use std::sync::{Arc, Weak};

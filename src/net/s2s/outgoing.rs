@@ -93,7 +93,7 @@ async fn see_to(peers: Arc<Peers>, link: Arc<RemoteLink>) {
                 }
                 tracing::info!(%error, "no way to the other server");
                 let back = link.give_up(&error, now_ms);
-                return return_all(&peers, back, &error).await;
+                return return_all(&peers.core, back, &error).await;
             }
         }
     }

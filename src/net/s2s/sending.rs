@@ -9,14 +9,13 @@ use crate::router::{Core, Left, Parcel, RemoteLink, arrived, may_return, returne
 use crate::stanza::StanzaError;
 use crate::stream::sm;
 
-use super::Peers;
 use super::conduit::Conduit;
 
 /// What is taken from the link at a time: about one TLS record.
 const BATCH_BYTES: usize = 16 * 1024;
 
 /// One link's sender: a connection, by its number.
-pub(super) struct Sending {
+pub(in crate::net) struct Sending {
     core: Arc<Core>,
     pub link: Arc<RemoteLink>,
     reader: u64,
@@ -128,14 +127,14 @@ impl Sending {
 
 /// Everything comes back, at the pace at which those who sent it read; who reads nothing holds it
 /// up for a moment.
-pub(super) async fn return_all(peers: &Peers, parcels: Vec<Parcel>, error: &StanzaError) {
+pub(in crate::net) async fn return_all(core: &Core, parcels: Vec<Parcel>, error: &StanzaError) {
     let mut pauses_left = PAUSES_MAX;
     for parcel in parcels {
-        while pauses_left > 0 && !may_return(&peers.core, &parcel) {
+        while pauses_left > 0 && !may_return(core, &parcel) {
             pauses_left -= 1;
             tokio::time::sleep(PAUSE).await;
         }
-        returned(&peers.core, vec![parcel], error);
+        returned(core, vec![parcel], error);
     }
 }
 

@@ -417,6 +417,34 @@ impl Link {
         back
     }
 
+    /// Whether so much waits that whoever is to take it does not: half of what may.
+    pub fn is_heavy(&self) -> bool {
+        self.lock().bytes > bytes_max(&self.pool.limits) / 2
+    }
+
+    /// Takes the link from the connection that sends on it: it finds itself replaced, and gives up
+    /// what waits. What comes meanwhile is refused with this error.
+    pub fn cut_off(&self, error: &StanzaError, now_ms: u64) {
+        let mut queue = self.lock();
+        if matches!(queue.phase, Phase::Up(_)) {
+            queue.phase = Phase::Resting {
+                until_ms: now_ms.saturating_add(REST_MS),
+                error: error.clone(),
+            };
+            queue.wake();
+        }
+    }
+
+    /// Ready when this connection does not send any more.
+    pub fn poll_replaced(&self, reader: u64, context: &mut Context<'_>) -> Poll<()> {
+        let mut queue = self.lock();
+        if !queue.phase_is(reader) {
+            return Poll::Ready(());
+        }
+        queue.waker = Some(context.waker().clone());
+        Poll::Pending
+    }
+
     /// The other server has come by itself: it can be reached again.
     pub fn end_rest(&self) {
         let mut queue = self.lock();

@@ -1,4 +1,4 @@
-//! The way to other servers: a [`Link`] for each pair of domains, and what comes back when there
+//! The way to other servers, and the beginning of that to components: a [`Link`] for each pair of domains, and what comes back when there
 //! is no way.
 //!
 //! A message that a client's stream counts (XEP-0198) stands in the log, among those of its
@@ -18,6 +18,7 @@ use crate::stanza::{Kind, Outgoing, Rewrite, Stanza, StanzaError};
 use crate::store::{MessageId, OUTBOUND, Position};
 use crate::stream::s2s::{Mode, Pair, Policy};
 
+use super::component;
 use super::core::{Core, Cx};
 use super::message::{Keep, MessageType};
 use super::route::bounce;
@@ -114,6 +115,9 @@ impl Remotes {
 /// Refuses what is for a domain that this server does not talk with, before anything is
 /// remembered of it (RFC 6120 §10.4).
 pub(super) fn reachable(core: &Core, domain: &str) -> Result<(), StanzaError> {
+    if core.components.has(domain) {
+        return Ok(());
+    }
     if !core.remotes.has_a_way() {
         return Err(StanzaError::remote_server_not_found(format!(
             "this server talks with no other: it has no way to {domain}"
@@ -135,6 +139,7 @@ pub(super) fn send(
     stanza: &Stanza,
 ) -> Result<(), StanzaError> {
     reachable(cx.core, to.domain())?;
+    cx.core.components.is_there(to.domain())?;
     let outgoing = stanza.rewrite(&Rewrite {
         from: Some(from),
         to: Some(to),
@@ -212,6 +217,9 @@ fn post(
 }
 
 fn hand_over(core: &Core, pair: &Pair, parcel: Parcel) -> Result<(), StanzaError> {
+    if let Some(link) = core.components.link(pair.remote.domain()) {
+        return component::post(core, link, parcel);
+    }
     let link = core.remotes.link(core, pair).ok_or_else(|| {
         StanzaError::resource_constraint("this server talks with too many others already")
     })?;
@@ -301,11 +309,18 @@ fn send_one_recorded(core: &Core, owner: &str, id: MessageId) -> bool {
         after: Position(0),
         freight: Freight::Recorded(owner.into(), id),
     };
-    let pair = Pair {
-        local: from.domain_jid(),
-        remote: to.domain_jid(),
+    let posted = match core.components.link(to.domain()) {
+        Some(link) => component::keep(core, link, parcel),
+        // It waits for a start with a way to anywhere.
+        None if !core.remotes.has_a_way() => return false,
+        None => {
+            let pair = Pair {
+                local: from.domain_jid(),
+                remote: to.domain_jid(),
+            };
+            reachable(core, to.domain()).and_then(|()| hand_over(core, &pair, parcel))
+        }
     };
-    let posted = reachable(core, to.domain()).and_then(|()| hand_over(core, &pair, parcel));
     if let Err(error) = posted {
         bounce(&mut core.cx(), &stanza, &error);
         retire(core, owner, &[id]);

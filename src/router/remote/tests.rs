@@ -1,6 +1,7 @@
 //! A link by itself, and two servers on a network that loses connections, on simulated time.
 
 use std::sync::Arc;
+use std::task::{Context, Waker};
 
 use super::*;
 use crate::router::OutboxLimits;
@@ -93,6 +94,40 @@ fn a_failure_brings_everything_back_once_and_lasts_for_a_while() {
     assert_eq!(refusal, error);
     let later = link.post(parcel("4", Freight::Plain), Position(0), 700_000);
     assert!(matches!(later, Posted::Connect));
+}
+
+#[test]
+fn a_reader_that_is_cut_off_finds_itself_replaced_and_what_waited_comes_back() {
+    let link = link();
+    link.up(7);
+    post(&link, "1");
+    assert_eq!(take(&link, 7), ["1"]);
+    post(&link, "2");
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(link.poll_replaced(7, &mut context).is_pending());
+    let error = StanzaError::remote_server_timeout("it reads too slowly");
+    link.cut_off(&error, 0);
+    assert!(matches!(post(&link, "3"), Posted::Refused(_)));
+    assert!(link.poll_replaced(7, &mut context).is_ready());
+    assert!(link.take(7, Position(0), usize::MAX).is_replaced);
+    assert_eq!(ids(&link.give_up(&error, 0)), ["2"]);
+    assert!(link.up(8), "the next one serves it at once");
+}
+
+#[test]
+fn half_of_what_may_wait_is_heavy() {
+    let limits = OutboxLimits {
+        pool_bytes_max: 40_000,
+        ..OutboxPool::unbounded().limits
+    };
+    let link = Link::new(pair(), 1, Arc::new(OutboxPool::new(limits)));
+    link.up(7);
+    let heavy_at = (0..).find(|_| {
+        assert!(!matches!(post(&link, "1"), Posted::Refused(_)));
+        link.is_heavy()
+    });
+    let weight = parcel("1", Freight::Plain).weight();
+    assert_eq!(heavy_at, Some(5_000 / weight));
 }
 
 #[test]

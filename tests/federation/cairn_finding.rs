@@ -245,6 +245,98 @@ fn a_key_that_the_signed_zone_does_not_name_is_not_trusted_with_any_authority() 
     });
 }
 
+/// RFC 7673 §3.1, §3.2: what a signed record says of a certificate counts only where everything
+/// that leads to its name is signed.
+#[test]
+fn a_key_is_not_looked_for_where_an_unsigned_record_leads() {
+    Net::run(|net| {
+        let another = Leaf::self_signed(OTHER);
+        let served = "_xmpp-server._tcp.other.test. SRV 0 5 5269 host.test.";
+        // The record itself, the address, an alias on the way to it: unsigned.
+        arrives(
+            net,
+            |ca| ca.leaf(OTHER),
+            |_, place| {
+                Zone::new()
+                    .record("_xmpp-server._tcp.other.test. SRV 0 5 5269 host.plain.")
+                    .host("host.plain", place)
+                    .tlsa("host.plain", 5269, &another)
+            },
+        );
+        arrives(
+            net,
+            |ca| ca.leaf(OTHER),
+            |_, place| {
+                Zone::new()
+                    .record(served)
+                    .record("host.test. CNAME host.plain.")
+                    .host("host.plain", place)
+                    .tlsa("host.test", 5269, &another)
+            },
+        );
+        arrives(
+            net,
+            |ca| ca.leaf(OTHER),
+            |_, place| {
+                Zone::new()
+                    .record(served)
+                    .record("host.test. CNAME alias.plain.")
+                    .record("alias.plain. CNAME far.test.")
+                    .host("far.test", place)
+                    .tlsa("host.test", 5269, &another)
+            },
+        );
+    });
+}
+
+/// The other direction: a service record that is not signed may lead to a host that is.
+#[test]
+fn a_key_is_not_looked_for_where_the_domain_is_not_signed() {
+    Net::run(|net| {
+        let another = Leaf::self_signed("other.plain");
+        let mut stage = Stage::set_up(
+            net,
+            |ca| ca.leaf("other.plain"),
+            |_, place| {
+                Zone::new()
+                    .record("_xmpp-server._tcp.other.plain. SRV 0 5 5269 host.test.")
+                    .host("host.test", place)
+                    .tlsa("host.test", 5269, &another)
+            },
+        );
+        stage.cairn.run();
+        let mut romeo = romeo(&stage.cairn);
+        romeo.say("juliet@other.plain", "unsigned", "Here");
+        stage.peer.domain = "other.plain".to_owned();
+        let mut wire = stage.peer.accept_authenticated();
+        assert_eq!(wire.element().attr("id"), Some("unsigned"));
+    });
+}
+
+/// Somebody in between who strips signatures, on purpose or not, takes DANE away and nothing else.
+#[test]
+fn a_name_server_that_strips_signatures_means_no_dane_and_no_failure() {
+    Net::run(|net| {
+        for without_keys in [false, true] {
+            let another = Leaf::self_signed(OTHER);
+            let mut stage = Stage::set_up(
+                net,
+                |ca| ca.leaf(OTHER),
+                |_, place| Zone::new().server(OTHER, place).tlsa(OTHER, 5269, &another),
+            );
+            let stripping = stage.dns.stripping(without_keys);
+            stage
+                .cairn
+                .set("dns.servers", &format!("[\"{stripping}\"]"));
+            stage.cairn.run();
+            let mut romeo = romeo(&stage.cairn);
+            romeo.say(JULIET, "stripped", "Here");
+            let mut wire = stage.peer.accept_authenticated();
+            assert_eq!(wire.element().attr("id"), Some("stripped"));
+        }
+    });
+}
+
 /// Names that end in `.test` are asked for like others, and a name is remembered as long as its
 /// records say, not longer.
 #[test]

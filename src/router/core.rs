@@ -2,7 +2,7 @@
 //! process, and [`Cx`], the one stanza being handled right now.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -50,6 +50,9 @@ pub struct Core {
     /// The wall clock, in milliseconds since 1970: for what is told to others and what is written
     /// to the log. It may be set, forward or back, at any moment.
     pub clock: fn() -> u64,
+    /// The wall clock is known to be wrong: what would be decided by it waits, such as whether a
+    /// certificate is valid. Only a machine knows; a process believes its system.
+    pub clock_is_wrong: AtomicBool,
     /// Milliseconds since some moment, whatever is done to the wall clock: for everything that
     /// lasts for a time.
     pub ticks: fn() -> u64,
@@ -147,6 +150,7 @@ impl Core {
             outboxes: Arc::new(OutboxPool::new(parts.outbox_limits)),
             spawn: parts.spawn,
             clock: parts.clock,
+            clock_is_wrong: AtomicBool::new(false),
             ticks: parts.ticks,
             jobs: Arc::default(),
             random: SystemRandom::new(),

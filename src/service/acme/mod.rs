@@ -13,6 +13,7 @@ mod words;
 
 use std::fs;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -41,6 +42,9 @@ const ORDER_KEY: &str = "acme-order-key";
 
 /// The longest sleep: the clock may be set meanwhile.
 const SLEEP_MAX: Duration = Duration::from_secs(3_600);
+
+/// How often it is looked whether the clock is right at last.
+const LOOK_AT_CLOCK: Duration = Duration::from_secs(2);
 
 /// Puts the certificate that the store holds to use.
 pub type Reload = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
@@ -106,6 +110,10 @@ impl Keeper {
     /// Until it is dropped.
     pub async fn run(&self) {
         loop {
+            // What is due, and whether the authority's own certificate is valid, nobody knows.
+            while self.core.clock_is_wrong.load(Ordering::Relaxed) {
+                sleep(LOOK_AT_CLOCK).await;
+            }
             let now_ms = (self.core.clock)();
             let (record, held) = self.remembered();
             let held = held.map(|(held, _)| held);

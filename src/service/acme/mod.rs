@@ -9,6 +9,7 @@ mod challenges;
 mod client;
 mod order;
 pub mod plan;
+mod renewal;
 mod words;
 
 use std::fs;
@@ -141,26 +142,17 @@ impl Keeper {
     /// Asks the authority when it wants the certificate to be renewed (RFC 9773).
     async fn ask(&self) {
         let (record, held) = self.remembered();
-        let window = async {
+        let asking = async {
             let (_, life) = held?;
-            let identifier = order::identifier(&life)?;
             let attempt = self.attempt(&record, None, None);
             let account = attempt.account().await.ok()?;
-            account.renewal_info(&identifier).await.ok()
+            renewal::suggestion(&account, &life).await
         };
-        let answer = window.await;
-        let ms = |time_s: i64| u64::try_from(time_s).unwrap_or(0).saturating_mul(1_000);
-        let window = answer.as_ref().map(|(info, _)| {
-            let window = &info.suggested_window;
-            (
-                ms(window.start.unix_timestamp()),
-                ms(window.end.unix_timestamp()),
-            )
-        });
-        let again_ms =
-            answer.map(|(_, again)| u64::try_from(again.as_millis()).unwrap_or(u64::MAX));
+        let said = asking.await;
+        let window_ms = said.map(|said| said.window_ms);
+        let again_ms = said.map(|said| said.again_ms);
         let now_ms = (self.core.clock)();
-        self.change(|record| record.asked(now_ms, window, again_ms));
+        self.change(|record| record.asked(now_ms, window_ms, again_ms));
     }
 
     async fn obtain(&self) {

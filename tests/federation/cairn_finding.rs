@@ -258,9 +258,9 @@ fn a_key_is_not_looked_for_where_an_unsigned_record_leads() {
             |ca| ca.leaf(OTHER),
             |_, place| {
                 Zone::new()
-                    .record("_xmpp-server._tcp.other.test. SRV 0 5 5269 host.plain.")
-                    .host("host.plain", place)
-                    .tlsa("host.plain", 5269, &another)
+                    .record("_xmpp-server._tcp.other.test. SRV 0 5 5269 host.plain.test.")
+                    .host("host.plain.test", place)
+                    .tlsa("host.plain.test", 5269, &another)
             },
         );
         arrives(
@@ -269,8 +269,8 @@ fn a_key_is_not_looked_for_where_an_unsigned_record_leads() {
             |_, place| {
                 Zone::new()
                     .record(served)
-                    .record("host.test. CNAME host.plain.")
-                    .host("host.plain", place)
+                    .record("host.test. CNAME host.plain.test.")
+                    .host("host.plain.test", place)
                     .tlsa("host.test", 5269, &another)
             },
         );
@@ -280,8 +280,8 @@ fn a_key_is_not_looked_for_where_an_unsigned_record_leads() {
             |_, place| {
                 Zone::new()
                     .record(served)
-                    .record("host.test. CNAME alias.plain.")
-                    .record("alias.plain. CNAME far.test.")
+                    .record("host.test. CNAME alias.plain.test.")
+                    .record("alias.plain.test. CNAME far.test.")
                     .host("far.test", place)
                     .tlsa("host.test", 5269, &another)
             },
@@ -293,21 +293,21 @@ fn a_key_is_not_looked_for_where_an_unsigned_record_leads() {
 #[test]
 fn a_key_is_not_looked_for_where_the_domain_is_not_signed() {
     Net::run(|net| {
-        let another = Leaf::self_signed("other.plain");
+        let another = Leaf::self_signed("other.plain.test");
         let mut stage = Stage::set_up(
             net,
-            |ca| ca.leaf("other.plain"),
+            |ca| ca.leaf("other.plain.test"),
             |_, place| {
                 Zone::new()
-                    .record("_xmpp-server._tcp.other.plain. SRV 0 5 5269 host.test.")
+                    .record("_xmpp-server._tcp.other.plain.test. SRV 0 5 5269 host.test.")
                     .host("host.test", place)
                     .tlsa("host.test", 5269, &another)
             },
         );
         stage.cairn.run();
         let mut romeo = romeo(&stage.cairn);
-        romeo.say("juliet@other.plain", "unsigned", "Here");
-        stage.peer.domain = "other.plain".to_owned();
+        romeo.say("juliet@other.plain.test", "unsigned", "Here");
+        stage.peer.domain = "other.plain.test".to_owned();
         let mut wire = stage.peer.accept_authenticated();
         assert_eq!(wire.element().attr("id"), Some("unsigned"));
     });

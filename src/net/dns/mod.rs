@@ -64,7 +64,7 @@ struct Current {
     servers: Vec<SocketAddr>,
     looked_at: Option<Instant>,
     /// `None` where no server is known.
-    upstream: Option<Upstream>,
+    upstream: Option<Arc<Upstream>>,
     cache: Cache,
 }
 
@@ -72,7 +72,7 @@ struct Current {
 enum Known {
     Answer(Arc<Answer>),
     /// These can be asked.
-    Ask(Upstream),
+    Ask(Arc<Upstream>),
 }
 
 impl Resolver {
@@ -237,7 +237,7 @@ impl Resolver {
             if servers != current.servers || current.upstream.is_none() {
                 // Others may know other names.
                 *current = Current {
-                    upstream: Upstream::new(&servers, &self.anchor),
+                    upstream: Upstream::new(&servers, &self.anchor).map(Arc::new),
                     servers,
                     ..Current::default()
                 };

@@ -39,7 +39,6 @@ const NO_PROOF_MAX: Duration = Duration::from_secs(30);
 type Pool = RetryDnsHandle<NameServerPool<TokioRuntimeProvider>>;
 
 /// The servers that are asked.
-#[derive(Clone)]
 pub(super) struct Upstream {
     plain: Pool,
     checking: DnssecDnsHandle<Pool>,

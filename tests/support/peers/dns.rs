@@ -1,5 +1,5 @@
 //! The names of a test: Knot DNS answers for all there are, as a signed root zone, so `.test` is
-//! like any other. Only names below `plain.` are in a zone of their own, which is not signed.
+//! like any other. Only names below `plain.test.` are in a zone of their own, which is not signed.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::path::PathBuf;
@@ -35,7 +35,7 @@ zone:
     zonefile-sync: -1
     dnssec-signing: on
     dnssec-policy: signed
-  - domain: plain.
+  - domain: plain.test.
     storage: "FOLDER"
     file: plain.zone
 "#;
@@ -56,7 +56,7 @@ impl Zone {
             ". SOA ns.test. nobody.test. 1 60 60 600 1",
             ". NS ns.test.",
             "ns.test. A 192.0.2.53",
-            "plain. NS ns.test.",
+            "plain.test. NS ns.test.",
         ];
         Zone {
             records: records.map(str::to_owned).to_vec(),
@@ -102,7 +102,7 @@ impl Zone {
     fn text(&self, is_plain: bool) -> String {
         let is_of_it = |record: &&String| {
             let name = record.split(' ').next().unwrap_or_default();
-            name.ends_with(".plain.") == is_plain
+            name.ends_with(".plain.test.") == is_plain
         };
         let records: Vec<_> = self.records.iter().filter(is_of_it).cloned().collect();
         format!("$TTL 60\n$ORIGIN .\n{}\n", records.join("\n"))
@@ -110,7 +110,7 @@ impl Zone {
 
     fn write(&self, place: &Place) {
         place.write("root.zone", &self.text(false));
-        let head = "plain. SOA ns.test. nobody.test. 1 60 60 600 1\nplain. NS ns.test.\n";
+        let head = "plain.test. SOA ns.test. nobody.test. 1 60 60 600 1\nplain.test. NS ns.test.\n";
         place.write("plain.zone", &format!("{}{head}", self.text(true)));
     }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::scenario::chat;
 use super::world::{GROWTH_MAX, JULIET, OTHER, Stage, World, mercutio, romeo};
 use crate::peers::prosody::Setup;
-use crate::peers::{Ca, Leaf, Net, Place, Zone};
-use crate::support::DOMAIN;
+use crate::peers::{Ca, Leaf, Net, Person, Place, Zone};
+use crate::support::{DOMAIN, Wire};
 
 /// A message arrives at the peer, which is found like that.
 #[track_caller]
@@ -337,6 +337,28 @@ fn a_name_server_that_strips_signatures_means_no_dane_and_no_failure() {
     });
 }
 
+/// A machine that learns of a name server, or of another one, tells nobody: it is looked for.
+#[test]
+fn a_name_server_that_the_machine_learns_of_is_asked_without_a_restart() {
+    Net::run(|net| {
+        let mut stage = Stage::set_up(
+            net,
+            |ca| ca.leaf(OTHER),
+            |_, place| Zone::new().server(OTHER, place),
+        );
+        stage.cairn.set("dns.servers", "[]");
+        stage.cairn.place.write("resolv.conf", "");
+        stage.cairn.run();
+        let mut romeo = romeo(&stage.cairn);
+        romeo.say(JULIET, "early", "Anybody?");
+        assert_eq!(romeo.bounce("early"), "remote-server-timeout");
+        let learnt = format!("nameserver {}\n", stage.dns.place.v4);
+        stage.cairn.place.write("resolv.conf", &learnt);
+        let mut wire = accepted_at_last(&stage, &mut romeo);
+        assert_eq!(wire.header().attr("from"), Some(DOMAIN));
+    });
+}
+
 /// Names that end in `.test` are asked for like others, and a name is remembered as long as its
 /// records say, not longer.
 #[test]
@@ -349,18 +371,22 @@ fn a_domain_that_appears_is_found() {
         assert_eq!(romeo.bounce("early"), "remote-server-not-found");
         let zone = Zone::new().server(DOMAIN, &stage.cairn.place);
         stage.dns.set(&zone.server(OTHER, &stage.peer.place));
-        // What is not there is remembered for a second, and whoever failed waits a little.
-        let mut number = 0;
-        let mut wire = loop {
-            number += 1;
-            romeo.say(JULIET, &format!("later{number}"), "And now?");
-            if let Some(wire) = stage.peer.accept_within(Duration::from_secs(2)) {
-                break wire;
-            }
-            assert!(number < 20, "it is not found");
-        };
+        let mut wire = accepted_at_last(&stage, &mut romeo);
         assert_eq!(wire.header().attr("from"), Some(DOMAIN));
     });
+}
+
+/// Speaks until the peer is called: what is not there is remembered for a second, and whoever failed
+/// waits a little.
+#[track_caller]
+fn accepted_at_last(stage: &Stage, romeo: &mut Person) -> Wire {
+    for number in 1..20 {
+        romeo.say(JULIET, &format!("later{number}"), "And now?");
+        if let Some(wire) = stage.peer.accept_within(Duration::from_secs(2)) {
+            return wire;
+        }
+    }
+    panic!("it is not found");
 }
 
 /// Each comes back exactly once; the names are not asked for 10,000 times, and others do not wait.

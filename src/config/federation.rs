@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::keys::{Acme, Dns, Federation};
 use crate::addr::Jid;
-use crate::stream::s2s::{Dialback, Mode, Policy};
+use crate::stream::s2s::{Dialback, Mode, Policy, Security};
 
 /// The directory that "letsencrypt" stands for.
 const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
@@ -85,13 +85,27 @@ impl Federation {
             },
             allow: self.allow.clone(),
             deny: self.deny.clone(),
+            security: [
+                (&self.dialback_for, Security::Dialback),
+                (&self.certificate_for, Security::Certificate),
+                (&self.dane_for, Security::Dane),
+            ]
+            .into_iter()
+            .flat_map(|(list, security)| list.iter().map(move |it| (it.clone(), security)))
+            .collect(),
         }
     }
 
-    /// Brings the domains of both lists to their normal form; the error is the key and the entry
+    /// Brings the domains of all lists to their normal form; the error is the key and the entry
     /// that is none.
     pub(super) fn normalise(&mut self) -> Result<(), (&'static str, String)> {
-        for (key, list) in [("allow", &mut self.allow), ("deny", &mut self.deny)] {
+        for (key, list) in [
+            ("allow", &mut self.allow),
+            ("deny", &mut self.deny),
+            ("dialback_for", &mut self.dialback_for),
+            ("certificate_for", &mut self.certificate_for),
+            ("dane_for", &mut self.dane_for),
+        ] {
             for entry in list {
                 let (dot, name) = match entry.strip_prefix('.') {
                     Some(name) => (".", name),

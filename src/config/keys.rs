@@ -233,7 +233,7 @@ sections! { machine,
     [federation] Federation {
         /// "open": with all but the denied; "allow-list": with the allowed; "off": with
         /// none. Then nothing listens for servers, nothing connects, and no DNS server
-        /// is asked.
+        /// is asked, but for the authority of [acme], if there is to be one.
         mode: FederationMode = FederationMode::Open;
         /// Domains; ".example.org" means its subdomains.
         allow: Vec<String> = Vec::new();
@@ -242,6 +242,13 @@ sections! { machine,
         /// "never": a server needs a valid certificate; "tls": one without may be
         /// known by dialback over TLS (XEP-0220), which trusts the DNS.
         dialback: DialbackMode = DialbackMode::Never;
+        /// Domains that are known by dialback over TLS, whatever "dialback" says.
+        dialback_for: Vec<String> = Vec::new();
+        /// Domains whose servers need a valid certificate, whatever "dialback" says.
+        certificate_for: Vec<String> = Vec::new();
+        /// Domains whose servers need a certificate that their signed zone names (DANE);
+        /// that counts before both others.
+        dane_for: Vec<String> = Vec::new();
         /// PEM file with authorities beside the public ones: "extra-roots.pem"; or what
         /// stands in it.
         trust: Option<Given> = None;

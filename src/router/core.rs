@@ -2,7 +2,7 @@
 //! process, and [`Cx`], the one stanza being handled right now.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -56,6 +56,9 @@ pub struct Core {
     /// The wall clock, in milliseconds since 1970: for what is told to others and what is written
     /// to the log. It may be set, forward or back, at any moment.
     pub clock: fn() -> u64,
+    /// The wall clock is known to be wrong: what would be decided by it waits, such as whether a
+    /// certificate is valid. Only a machine knows; a process believes its system.
+    pub clock_is_wrong: AtomicBool,
     /// Milliseconds since some moment, whatever is done to the wall clock: for everything that
     /// lasts for a time.
     pub ticks: fn() -> u64,
@@ -157,6 +160,7 @@ impl Core {
             outboxes,
             spawn: parts.spawn,
             clock: parts.clock,
+            clock_is_wrong: AtomicBool::new(false),
             ticks: parts.ticks,
             jobs: Arc::default(),
             random: SystemRandom::new(),

@@ -33,6 +33,7 @@ mod property {
 /// All of them together may have more than the store takes at once, so `until_durable` blocks
 /// until a position is durable or nothing more will be.
 pub fn hibernate(core: &Core, until_durable: &dyn Fn(Position)) -> usize {
+    super::remote::return_unrecorded(core);
     let has_room = || {
         if core.store.is_behind() {
             until_durable(core.store.position());

@@ -58,27 +58,53 @@ impl Keep {
         if type_ == Error {
             return Keep::Drop;
         }
-        let (mut store, mut no_store, mut body, mut says_something) = (false, false, false, false);
-        for child in stanza.children() {
-            match (child.ns(), child.name()) {
-                (HINTS, "no-store") => no_store = true,
-                (HINTS, "store") => store = true,
-                (HINTS | CHAT_STATES, _) | (_, "thread") => {}
-                (_, name) => {
-                    says_something = true;
-                    body |= name == "body";
-                }
-            }
-        }
+        let content = Content::of(stanza);
         let is_conversation = matches!(type_, Chat | Normal);
-        let is_worth_it = (is_conversation && says_something)
-            || (store && (is_conversation || type_ == Headline));
-        match (no_store, is_worth_it) {
-            (true, _) if is_conversation && body => Keep::Refuse,
+        let is_worth_it = (is_conversation && content.says_something)
+            || (content.store && (is_conversation || type_ == Headline));
+        match (content.no_store, is_worth_it) {
+            (true, _) if is_conversation && content.body => Keep::Refuse,
             (true, _) => Keep::Forget,
             (false, true) => Keep::Store,
             (false, false) => Keep::Drop,
         }
+    }
+}
+
+/// Whether a message to another server is recorded until that has it. What becomes of it there nobody
+/// knows here, so whatever says something is: of a room and news, too. Not an error, which nobody is
+/// told of that it got lost, and not what its sender wants nobody to store (XEP-0334 §4.2).
+pub fn is_recorded_for_others(stanza: &Stanza, type_: MessageType) -> bool {
+    let content = Content::of(stanza);
+    let is_worth_it = content.says_something || content.store;
+    type_ != MessageType::Error && is_worth_it && !content.no_store
+}
+
+/// What stands in a message, as far as it decides over keeping it.
+#[derive(Default)]
+struct Content {
+    store: bool,
+    no_store: bool,
+    body: bool,
+    /// More than hints, chat states and the name of the conversation.
+    says_something: bool,
+}
+
+impl Content {
+    fn of(stanza: &Stanza) -> Content {
+        let mut content = Content::default();
+        for child in stanza.children() {
+            match (child.ns(), child.name()) {
+                (HINTS, "no-store") => content.no_store = true,
+                (HINTS, "store") => content.store = true,
+                (HINTS | CHAT_STATES, _) | (_, "thread") => {}
+                (_, name) => {
+                    content.says_something = true;
+                    content.body |= name == "body";
+                }
+            }
+        }
+        content
     }
 }
 
@@ -218,6 +244,31 @@ mod tests {
             let met =
                 [Chat, Error, Groupchat, Headline, Normal].map(|type_| Keep::of(&message, type_));
             assert_eq!(met, expected, "{inside}");
+        }
+    }
+
+    #[test]
+    fn for_another_server_everything_is_recorded_that_says_something() {
+        let hint = |name: &str| format!("<{name} xmlns='urn:xmpp:hints'/>");
+        let state = "<composing xmlns='http://jabber.org/protocol/chatstates'/>".to_owned();
+        for (inside, expected) in [
+            ("<body>x</body>".to_owned(), true),
+            ("<subject>x</subject>".to_owned(), true),
+            (format!("{state}{}", hint("store")), true),
+            (
+                format!("<body>x</body>{}", hint("no-permanent-store")),
+                true,
+            ),
+            (format!("<body>x</body>{}", hint("no-store")), false),
+            (state, false),
+        ] {
+            let xml = format!("<message xmlns='jabber:client'>{inside}</message>");
+            let message = Stanza::from_canonical(xml.into()).expect("a message");
+            for type_ in [Chat, Groupchat, Headline, Normal] {
+                let met = is_recorded_for_others(&message, type_);
+                assert_eq!(met, expected, "{inside} as {type_:?}");
+            }
+            assert!(!is_recorded_for_others(&message, Error), "{inside}");
         }
     }
 

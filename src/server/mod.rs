@@ -17,6 +17,7 @@ mod start;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -223,6 +224,8 @@ impl Server {
         let passwords = Arc::new(Passwords::new(config.limits.argon2_concurrent));
         let core = Arc::new(core(config, domain, store, runtime, &passwords));
         settings::tell_unreachable(&core);
+        core.clock_is_wrong
+            .store(clock == settings::Clock::Wrong, Ordering::Relaxed);
         let (durable, mut failed, threads) = start_store(&core)?;
         let awake = router::wake(&core);
         if awake > 0 {

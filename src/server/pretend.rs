@@ -19,6 +19,9 @@ const SWITCH: &str = "CAIRN_TEST_MACHINE";
 /// Where this is set too, nothing was found that says how the machine is configured.
 const UNCONFIGURED: &str = "CAIRN_TEST_UNCONFIGURED";
 
+/// Where there is a file of this name, the clock is known to be wrong.
+const CLOCK_IS_WRONG: &str = "clock-is-wrong";
+
 /// What the store has to do with the configuration there.
 pub(super) fn kept(kept: Kept) -> Kept {
     match std::env::var_os(UNCONFIGURED) {
@@ -48,6 +51,7 @@ impl Machine for Pretended {
         MachineStatus {
             version: "pretended".to_owned(),
             slot: "a".to_owned(),
+            clock_is_wrong: self.folder.join(CLOCK_IS_WRONG).exists(),
             ..MachineStatus::default()
         }
     }

@@ -204,6 +204,105 @@ fn a_peer_with_nothing_but_dialback_is_believed_where_the_operator_allows_it() {
     });
 }
 
+#[test]
+fn a_peer_with_nothing_but_dialback_is_believed_where_it_is_named_for_that() {
+    Net::run(|net| {
+        let mut world = without_certificate(net);
+        world.cairn.set("federation.dialback_for", "[\".test\"]");
+        world.cairn.run();
+        let (mut romeo, mut juliet) = world.people();
+        chat(&mut romeo, &mut juliet);
+        chat(&mut juliet, &mut romeo);
+    });
+}
+
+/// An authority's word alone is neither believed of who is called nor of who calls.
+#[test]
+fn a_domain_that_needs_dane_is_not_believed_without_it() {
+    Net::run(|net| {
+        let stage = needs_dane(net, |_| Zone::new());
+        let mut romeo = romeo(&stage.cairn);
+        romeo.say(JULIET, "refused", "Are you Juliet?");
+        drop(stage.peer.accept_tls());
+        assert_eq!(romeo.bounce("refused"), "remote-server-timeout");
+        let (mut wire, offered) = stage.peer.call_stream(stage.address(), DOMAIN);
+        assert!(!offers_external(&offered), "{offered}");
+        wire.send(&format!(
+            "<db:result from='{OTHER}' to='{DOMAIN}'>0a1b</db:result>"
+        ));
+        // The authoritative server has the same certificate.
+        drop(stage.peer.accept_tls());
+        let refused = wire.element();
+        assert!(refused.is("result", DIALBACK), "{refused}");
+        assert_eq!(refused.attr("type"), Some("error"), "{refused}");
+    });
+}
+
+#[test]
+fn a_domain_that_needs_dane_is_believed_with_it() {
+    Net::run(|net| {
+        let stage = needs_dane(net, |leaf| Zone::new().tlsa(OTHER, 5269, leaf));
+        let mut romeo = romeo(&stage.cairn);
+        romeo.say(JULIET, "out", "It is you");
+        let mut wire = stage.peer.accept_authenticated();
+        assert_eq!(wire.element().attr("id"), Some("out"));
+        let (mut wire, _) = stage.peer.call_stream(stage.address(), DOMAIN);
+        wire.send(&format!(
+            "<db:result from='{OTHER}' to='{DOMAIN}'>0a1b</db:result>"
+        ));
+        let mut asked = stage.peer.accept_stream();
+        asked.send(&features("<dialback xmlns='urn:xmpp:features:dialback'/>"));
+        let question = asked.element();
+        assert!(question.is("verify", DIALBACK), "{question}");
+        let id = question.attr("id").expect("XEP-0220 asks for it");
+        asked.send(&format!(
+            "<db:verify from='{OTHER}' to='{DOMAIN}' id='{id}' type='valid'/>"
+        ));
+        let believed = wire.element();
+        assert_eq!(believed.attr("type"), Some("valid"), "{believed}");
+        wire.send(&Stage::message("in", "It is I"));
+        romeo.hear("It is I");
+    });
+}
+
+/// Cairn asks the signed zone about the peer, whose certificate an authority has signed as well.
+#[track_caller]
+fn needs_dane(net: &Net, zone: impl Fn(&Leaf) -> Zone) -> Stage {
+    let mut stage = Stage::set_up(
+        net,
+        |ca| ca.leaf(OTHER),
+        |leaf, place| zone(leaf).server(OTHER, place),
+    );
+    let named = format!("[\"{OTHER}\"]");
+    stage.cairn.set("federation.dane_for", &named);
+    stage.cairn.run();
+    stage
+}
+
+/// While the machine knows its clock to be wrong nobody is believed by a certificate, and both sides
+/// hear that it is for now.
+#[test]
+fn no_certificate_is_judged_by_a_clock_that_is_known_to_be_wrong() {
+    Net::run(|net| {
+        let mut stage = Stage::set_up(
+            net,
+            |ca| ca.leaf(OTHER),
+            |_, place| Zone::new().server(OTHER, place),
+        );
+        stage.cairn.set_clock_wrong();
+        stage.cairn.run();
+        let mut romeo = romeo(&stage.cairn);
+        romeo.say(JULIET, "early", "What time is it?");
+        drop(stage.peer.accept_tls());
+        assert_eq!(romeo.bounce("early"), "remote-server-timeout");
+        let (mut wire, offered) = stage.peer.call_stream(stage.address(), DOMAIN);
+        assert!(!offers_external(&offered), "{offered}");
+        let end = wire.element();
+        assert_eq!(end.stream_error(), Some("internal-server-error"), "{end}");
+        assert!(romeo.settle().is_empty());
+    });
+}
+
 /// XEP-0344: a certificate says what dialling back would.
 #[test]
 fn dialback_of_a_peer_with_a_certificate_is_accepted_without_dialling_back() {

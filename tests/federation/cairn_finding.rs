@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::scenario::chat;
 use super::world::{GROWTH_MAX, JULIET, OTHER, Stage, World, mercutio, romeo};
 use crate::peers::prosody::Setup;
-use crate::peers::{Ca, Leaf, Net, Place, Zone};
-use crate::support::DOMAIN;
+use crate::peers::{Ca, Leaf, Net, Person, Place, Zone};
+use crate::support::{DOMAIN, Wire};
 
 /// A message arrives at the peer, which is found like that.
 #[track_caller]
@@ -245,6 +245,120 @@ fn a_key_that_the_signed_zone_does_not_name_is_not_trusted_with_any_authority() 
     });
 }
 
+/// RFC 7673 §3.1, §3.2: what a signed record says of a certificate counts only where everything
+/// that leads to its name is signed.
+#[test]
+fn a_key_is_not_looked_for_where_an_unsigned_record_leads() {
+    Net::run(|net| {
+        let another = Leaf::self_signed(OTHER);
+        let served = "_xmpp-server._tcp.other.test. SRV 0 5 5269 host.test.";
+        // The record itself, the address, an alias on the way to it: unsigned.
+        arrives(
+            net,
+            |ca| ca.leaf(OTHER),
+            |_, place| {
+                Zone::new()
+                    .record("_xmpp-server._tcp.other.test. SRV 0 5 5269 host.plain.test.")
+                    .host("host.plain.test", place)
+                    .tlsa("host.plain.test", 5269, &another)
+            },
+        );
+        arrives(
+            net,
+            |ca| ca.leaf(OTHER),
+            |_, place| {
+                Zone::new()
+                    .record(served)
+                    .record("host.test. CNAME host.plain.test.")
+                    .host("host.plain.test", place)
+                    .tlsa("host.test", 5269, &another)
+            },
+        );
+        arrives(
+            net,
+            |ca| ca.leaf(OTHER),
+            |_, place| {
+                Zone::new()
+                    .record(served)
+                    .record("host.test. CNAME alias.plain.test.")
+                    .record("alias.plain.test. CNAME far.test.")
+                    .host("far.test", place)
+                    .tlsa("host.test", 5269, &another)
+            },
+        );
+    });
+}
+
+/// The other direction: a service record that is not signed may lead to a host that is.
+#[test]
+fn a_key_is_not_looked_for_where_the_domain_is_not_signed() {
+    Net::run(|net| {
+        let another = Leaf::self_signed("other.plain.test");
+        let mut stage = Stage::set_up(
+            net,
+            |ca| ca.leaf("other.plain.test"),
+            |_, place| {
+                Zone::new()
+                    .record("_xmpp-server._tcp.other.plain.test. SRV 0 5 5269 host.test.")
+                    .host("host.test", place)
+                    .tlsa("host.test", 5269, &another)
+            },
+        );
+        stage.cairn.run();
+        let mut romeo = romeo(&stage.cairn);
+        romeo.say("juliet@other.plain.test", "unsigned", "Here");
+        stage.peer.domain = "other.plain.test".to_owned();
+        let mut wire = stage.peer.accept_authenticated();
+        assert_eq!(wire.element().attr("id"), Some("unsigned"));
+    });
+}
+
+/// Somebody in between who strips signatures, on purpose or not, takes DANE away and nothing else.
+#[test]
+fn a_name_server_that_strips_signatures_means_no_dane_and_no_failure() {
+    Net::run(|net| {
+        for without_keys in [false, true] {
+            let another = Leaf::self_signed(OTHER);
+            let mut stage = Stage::set_up(
+                net,
+                |ca| ca.leaf(OTHER),
+                |_, place| Zone::new().server(OTHER, place).tlsa(OTHER, 5269, &another),
+            );
+            let stripping = stage.dns.stripping(without_keys);
+            stage
+                .cairn
+                .set("dns.servers", &format!("[\"{stripping}\"]"));
+            stage.cairn.run();
+            let mut romeo = romeo(&stage.cairn);
+            romeo.say(JULIET, "stripped", "Here");
+            let mut wire = stage.peer.accept_authenticated();
+            assert_eq!(wire.element().attr("id"), Some("stripped"));
+        }
+    });
+}
+
+/// A machine that learns of a name server, or of another one, tells nobody: it is looked for.
+#[test]
+fn a_name_server_that_the_machine_learns_of_is_asked_without_a_restart() {
+    Net::run(|net| {
+        let mut stage = Stage::set_up(
+            net,
+            |ca| ca.leaf(OTHER),
+            |_, place| Zone::new().server(OTHER, place),
+        );
+        stage.cairn.set("dns.servers", "[]");
+        stage.cairn.place.write("resolv.conf", "");
+        stage.cairn.run();
+        let mut romeo = romeo(&stage.cairn);
+        romeo.say(JULIET, "early", "Anybody?");
+        assert_eq!(romeo.bounce("early"), "remote-server-timeout");
+        let learnt = format!("nameserver {}\n", stage.dns.place.v4);
+        stage.cairn.place.write("resolv.conf", &learnt);
+        let mut wire = accepted_at_last(&stage, &mut romeo);
+        assert_eq!(wire.header().attr("from"), Some(DOMAIN));
+    });
+}
+
 /// Names that end in `.test` are asked for like others, and a name is remembered as long as its
 /// records say, not longer.
 #[test]
@@ -257,18 +371,22 @@ fn a_domain_that_appears_is_found() {
         assert_eq!(romeo.bounce("early"), "remote-server-not-found");
         let zone = Zone::new().server(DOMAIN, &stage.cairn.place);
         stage.dns.set(&zone.server(OTHER, &stage.peer.place));
-        // What is not there is remembered for a second, and whoever failed waits a little.
-        let mut number = 0;
-        let mut wire = loop {
-            number += 1;
-            romeo.say(JULIET, &format!("later{number}"), "And now?");
-            if let Some(wire) = stage.peer.accept_within(Duration::from_secs(2)) {
-                break wire;
-            }
-            assert!(number < 20, "it is not found");
-        };
+        let mut wire = accepted_at_last(&stage, &mut romeo);
         assert_eq!(wire.header().attr("from"), Some(DOMAIN));
     });
+}
+
+/// Speaks until the peer is called: what is not there is remembered for a second, and whoever failed
+/// waits a little.
+#[track_caller]
+fn accepted_at_last(stage: &Stage, romeo: &mut Person) -> Wire {
+    for number in 1..20 {
+        romeo.say(JULIET, &format!("later{number}"), "And now?");
+        if let Some(wire) = stage.peer.accept_within(Duration::from_secs(2)) {
+            return wire;
+        }
+    }
+    panic!("it is not found");
 }
 
 /// Each comes back exactly once; the names are not asked for 10,000 times, and others do not wait.

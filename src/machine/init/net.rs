@@ -71,7 +71,11 @@ impl Init {
             .iter()
             .map(|server| format!("nameserver {server}\n"))
             .collect();
-        let written = fs::create_dir_all("/run/cairn").and_then(|()| fs::write(RESOLVERS, text));
+        // The server may read it at any moment: it sees the old ones or the new ones.
+        let new = format!("{RESOLVERS}.new");
+        let written = fs::create_dir_all("/run/cairn")
+            .and_then(|()| fs::write(&new, text))
+            .and_then(|()| fs::rename(&new, RESOLVERS));
         if let Err(error) = written {
             self.say(&format!("cannot write down the name servers: {error}"));
         }

@@ -15,7 +15,8 @@ pub mod ra;
 pub mod trial;
 pub mod udp6;
 
-/// Where the children of PID 1 find the name servers.
+/// Where the children of PID 1 find the name servers. The server looks there again and again: see
+/// `net/dns/servers.rs`.
 pub const RESOLVERS: &str = "/run/cairn/resolv.conf";
 
 /// A server that this machine can ask. A link-local address would need the interface told with it,

@@ -4,30 +4,34 @@
 //! No server is ever asked but those that the operator or the machine names.
 
 mod address;
+mod cache;
+mod chain;
 pub mod dane;
 mod published;
+mod query;
 mod secure;
 mod servers;
 mod target;
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts};
-use hickory_resolver::config::{LookupIpStrategy, ResolverConfig, ResolverOpts};
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::net::{DnsError, NetError};
-use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
-use hickory_resolver::{ResolverBuilder, TokioResolver};
 
+use cache::{Cache, Question};
+use chain::Answer;
 use dane::Association;
+use query::Upstream;
+use servers::Source;
 
 pub use address::{interleaved, is_public};
 pub use published::{PublishedIssuer, PublishedKey, PublishedService};
 pub use secure::Anchor;
 pub use target::{Srv, Target, Tls, order};
+
+/// The names under which the libraries that ask write to the log.
+pub const LOG_TARGETS: [&str; 3] = ["hickory_resolver", "hickory_net", "hickory_proto"];
 
 /// The port of streams between servers (RFC 6120 §3.2.2).
 const PORT: u16 = 5269;
@@ -41,13 +45,6 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// Addresses of one target that are tried at most.
 const ADDRESSES_MAX: usize = 8;
 
-/// Answers that are remembered.
-const CACHE_ANSWERS: u64 = 2_048;
-/// An answer is remembered no longer, whatever it says.
-const POSITIVE_MAX: Duration = Duration::from_secs(3_600);
-/// That there is nothing is remembered no longer (RFC 2308 §5 lets it be hours).
-const NEGATIVE_MAX: Duration = Duration::from_secs(60);
-
 /// Why a domain has no target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Nowhere {
@@ -59,33 +56,39 @@ pub enum Nowhere {
 
 /// Asks the DNS.
 pub struct Resolver {
-    /// Those of the configuration; empty for the machine's own.
-    configured: Vec<SocketAddr>,
+    source: Source,
     anchor: Anchor,
     current: Mutex<Current>,
 }
 
+#[derive(Default)]
 struct Current {
     servers: Vec<SocketAddr>,
     looked_at: Option<Instant>,
-    resolver: Option<Arc<TokioResolver>>,
-    /// One that checks signatures, beside the one that takes what it gets.
-    checking: Option<Arc<TokioResolver>>,
+    /// `None` where no server is known.
+    upstream: Option<Arc<Upstream>>,
+    cache: Cache,
+}
+
+/// What is known of a question.
+enum Known {
+    Answer(Arc<Answer>),
+    /// These can be asked.
+    Ask(Arc<Upstream>),
 }
 
 impl Resolver {
     /// Asks `servers`, or, where there are none, those that the machine knows when it asks.
     #[must_use]
     pub fn new(servers: Vec<SocketAddr>, anchor: Anchor) -> Resolver {
+        let source = match servers.is_empty() {
+            true => Source::of_machine(),
+            false => Source::Given(servers),
+        };
         Resolver {
-            configured: servers,
+            source,
             anchor,
-            current: Mutex::new(Current {
-                servers: Vec::new(),
-                looked_at: None,
-                resolver: None,
-                checking: None,
-            }),
+            current: Mutex::default(),
         }
     }
 
@@ -96,42 +99,14 @@ impl Resolver {
         domain: &str,
         random: impl FnMut(u32) -> u32,
     ) -> Result<Vec<Target>, Nowhere> {
-        let itself = |host: &str| {
-            vec![Target {
-                host: host.to_owned(),
-                port: PORT,
-                tls: Tls::StartTls,
-            }]
-        };
         if is_address(domain) {
-            return Ok(itself(domain));
+            return Ok(vec![Target::itself(domain)]);
         }
         let (direct, starttls) = tokio::join!(
             self.services(domain, "_xmpps-server._tcp", Tls::Direct),
             self.services(domain, "_xmpp-server._tcp", Tls::StartTls),
         );
-        // Half an answer is none: the other half may say where the server is.
-        let (direct, starttls) = (direct?, starttls?);
-        // RFC 6120 §3.2.1 rule 4, XEP-0368 §3: "." means that the service is decidedly not there,
-        // and then the domain itself is not asked either.
-        let is_declined = [&direct, &starttls]
-            .iter()
-            .any(|found| matches!(found, Services::Declined));
-        let mut records = Vec::new();
-        for found in [direct, starttls] {
-            if let Services::Records(more) = found {
-                records.extend(more);
-            }
-        }
-        let targets = order(records, random);
-        match (targets.is_empty(), is_declined) {
-            (false, _) => Ok(targets),
-            (true, true) => Err(Nowhere::NotFound(
-                "the domain says that it has no server for others".to_owned(),
-            )),
-            // §3.2.2.
-            (true, false) => Ok(itself(domain)),
-        }
+        chosen(domain, [direct, starttls], random)
     }
 
     /// The addresses of a target, families interleaved.
@@ -168,14 +143,11 @@ impl Resolver {
             return Vec::new();
         }
         // Most have none: that is a quick answer, and nothing has to be checked.
-        let name = format!("_{}._tcp.{}", target.port, target.host);
+        let name = secure::name(target);
         if self.records(&name, RecordType::TLSA).await.is_err() {
             return Vec::new();
         }
-        match self.now().1 {
-            Some(checking) => secure::associations(&checking, domain, target).await,
-            None => Vec::new(),
-        }
+        secure::associations(self, domain, target).await
     }
 
     async fn services(&self, domain: &str, service: &str, tls: Tls) -> Result<Services, Nowhere> {
@@ -214,48 +186,109 @@ impl Resolver {
     }
 
     async fn records(&self, name: &str, type_: RecordType) -> Result<Vec<RData>, Nowhere> {
-        let no_name = |_| Nowhere::NotFound(format!("{name} is no name of the DNS"));
-        let mut fqdn = Name::from_ascii(name).map_err(no_name)?;
-        // Nothing is ever searched for in the machine's own domain.
-        fqdn.set_fqdn(true);
-        let resolver = self
-            .now()
-            .0
-            .ok_or_else(|| Nowhere::Unknown("no DNS server is known here".to_owned()))?;
-        match tokio::time::timeout(PATIENCE, resolver.lookup(fqdn, type_)).await {
-            Err(_) => Err(Nowhere::Unknown("the DNS does not answer".to_owned())),
-            Ok(Ok(lookup)) => {
-                let answers = lookup.answers().iter();
-                let of_type = answers.filter(|record| record.record_type() == type_);
-                Ok(of_type.map(|record| record.data.clone()).collect())
-            }
-            Ok(Err(error)) => Err(explain(name, &error)),
+        let asking = tokio::time::timeout(PATIENCE, self.ask(name, type_, false));
+        let answer = asking
+            .await
+            .map_err(|_| Nowhere::Unknown("the DNS does not answer".to_owned()))??;
+        match answer.records.is_empty() {
+            true => Err(Nowhere::NotFound(format!(
+                "the DNS knows nothing of {name}"
+            ))),
+            false => Ok(answer.records.clone()),
         }
     }
 
-    /// The resolvers for the servers of this moment: the plain one, and the one that checks.
-    fn now(&self) -> (Option<Arc<TokioResolver>>, Option<Arc<TokioResolver>>) {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Asks, unless the answer is remembered. That there is nothing is an answer.
+    async fn ask(
+        &self,
+        name: &str,
+        type_: RecordType,
+        checks: bool,
+    ) -> Result<Arc<Answer>, Nowhere> {
+        let no_name = |_| Nowhere::NotFound(format!("{name} is no name of the DNS"));
+        let mut fqdn = Name::from_ascii(name).map_err(no_name)?.to_lowercase();
+        // Nothing is ever searched for in the machine's own domain.
+        fqdn.set_fqdn(true);
+        let question: Question = (fqdn.to_ascii().into(), type_, checks);
+        let upstream = match self.known(&question)? {
+            Known::Answer(answer) => return Ok(answer),
+            Known::Ask(upstream) => upstream,
+        };
+        let asked = match checks {
+            true => upstream.check(fqdn, type_).await,
+            false => upstream.ask(fqdn, type_).await,
+        };
+        let answer = Arc::new(asked.map_err(|error| {
+            Nowhere::Unknown(format!("the DNS gives no answer about {name}: {error}"))
+        })?);
+        let mut current = self.current();
+        current
+            .cache
+            .keep(question, Arc::clone(&answer), Instant::now());
+        Ok(answer)
+    }
+
+    fn known(&self, question: &Question) -> Result<Known, Nowhere> {
+        let now = Instant::now();
+        let mut current = self.current();
         let is_fresh = current
             .looked_at
-            .is_some_and(|at| at.elapsed() < LOOK_AGAIN);
+            .is_some_and(|at| now.saturating_duration_since(at) < LOOK_AGAIN);
         if !is_fresh {
-            let servers = match self.configured.is_empty() {
-                true => servers::of_machine(),
-                false => self.configured.clone(),
-            };
-            current.looked_at = Some(Instant::now());
-            if servers != current.servers || current.resolver.is_none() {
-                current.resolver = resolver(&servers).map(Arc::new);
-                current.checking = secure::resolver(&servers, &self.anchor).map(Arc::new);
-                current.servers = servers;
+            let servers = self.source.servers();
+            if servers != current.servers || current.upstream.is_none() {
+                // Others may know other names.
+                *current = Current {
+                    upstream: Upstream::new(&servers, &self.anchor).map(Arc::new),
+                    servers,
+                    ..Current::default()
+                };
             }
+            current.looked_at = Some(now);
         }
-        (current.resolver.clone(), current.checking.clone())
+        if let Some(answer) = current.cache.find(question, now) {
+            return Ok(Known::Answer(answer));
+        }
+        let upstream = current.upstream.clone().map(Known::Ask);
+        upstream.ok_or_else(|| Nowhere::Unknown("no DNS server is known here".to_owned()))
+    }
+
+    fn current(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What follows from what a domain says of both services, direct TLS first. One question without an
+/// answer costs nothing where the other names a server; where it does not, nobody knows yet.
+fn chosen(
+    domain: &str,
+    both: [Result<Services, Nowhere>; 2],
+    random: impl FnMut(u32) -> u32,
+) -> Result<Vec<Target>, Nowhere> {
+    let (mut records, mut is_declined, mut failure) = (Vec::new(), false, None);
+    for found in both {
+        match found {
+            Ok(Services::Records(more)) => records.extend(more),
+            Ok(Services::Declined) => is_declined = true,
+            Ok(Services::None) => {}
+            Err(unknown) => failure = Some(unknown),
+        }
+    }
+    let targets = order(records, random);
+    match (targets.is_empty(), failure, is_declined) {
+        (false, _, _) => Ok(targets),
+        (true, Some(unknown), _) => Err(unknown),
+        // RFC 6120 §3.2.1 rule 4, XEP-0368 §3: "." means that the service is decidedly not there.
+        (true, None, true) => Err(Nowhere::NotFound(
+            "the domain says that it has no server for others".to_owned(),
+        )),
+        // §3.2.2.
+        (true, None, false) => Ok(vec![Target::itself(domain)]),
     }
 }
 
 /// What a domain says of one service.
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Services {
     /// Nothing.
     None,
@@ -264,61 +297,10 @@ enum Services {
     Records(Vec<Srv>),
 }
 
-fn resolver(servers: &[SocketAddr]) -> Option<TokioResolver> {
-    builder(servers)?.build().ok()
-}
-
-fn builder(servers: &[SocketAddr]) -> Option<ResolverBuilder<TokioRuntimeProvider>> {
-    if servers.is_empty() {
-        return None;
-    }
-    let servers = servers.iter().map(|server| {
-        let at = |mut connection: ConnectionConfig| {
-            connection.port = server.port();
-            connection
-        };
-        let connections = vec![at(ConnectionConfig::udp()), at(ConnectionConfig::tcp())];
-        NameServerConfig::new(server.ip(), true, connections)
-    });
-    let config = ResolverConfig::from_name_servers(servers.collect());
-    let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
-    *builder.options_mut() = options();
-    Some(builder)
-}
-
-fn options() -> ResolverOpts {
-    let mut options = ResolverOpts::default();
-    options.timeout = Duration::from_secs(3);
-    options.attempts = 2;
-    options.edns0 = true;
-    options.validate = false;
-    options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
-    options.cache_size = CACHE_ANSWERS;
-    options.use_hosts_file = ResolveHosts::Never;
-    options.positive_max_ttl = Some(POSITIVE_MAX);
-    options.negative_max_ttl = Some(NEGATIVE_MAX);
-    options.preserve_intermediates = false;
-    options
-}
-
-fn explain(name: &str, error: &NetError) -> Nowhere {
-    match error {
-        NetError::Dns(DnsError::NoRecordsFound(none))
-            if matches!(
-                none.response_code,
-                ResponseCode::NXDomain | ResponseCode::NoError
-            ) =>
-        {
-            Nowhere::NotFound(format!("the DNS knows nothing of {name}"))
-        }
-        NetError::Dns(DnsError::ResponseCode(ResponseCode::NXDomain)) => {
-            Nowhere::NotFound(format!("the DNS knows nothing of {name}"))
-        }
-        other => Nowhere::Unknown(format!("the DNS gives no answer about {name}: {other}")),
-    }
-}
-
 fn is_address(domain: &str) -> bool {
     let literal = domain.trim_start_matches('[').trim_end_matches(']');
     literal.parse::<IpAddr>().is_ok()
 }
+
+#[cfg(test)]
+mod tests;

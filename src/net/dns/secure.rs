@@ -1,21 +1,24 @@
-//! Answers that were signed, and whose signatures we have checked ourselves up to an anchor
-//! (RFC 4035). A resolver on the way that strips signatures, or breaks them, leaves nothing that
-//! could be checked: that means no DANE, never a failure.
+//! DANE (RFC 7673): what signed zones say of a server's certificate, where they are signed from the
+//! domain to that record. We check the signatures ourselves up to an anchor (RFC 4035), whatever a
+//! name server says of its own checks.
+//!
+//! A server in between that strips signatures, or breaks them, leaves nothing that could be checked:
+//! that means no DANE, never a failure. RFC 7673 §3 would have a domain refused whose signatures do not
+//! verify; but then such a server would cut off every signed domain. The price: DANE does not help
+//! against somebody who tampers with the answers of the DNS and has a certificate of an authority.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hickory_resolver::TokioResolver;
 use hickory_resolver::proto::dnssec::TrustAnchors;
 use hickory_resolver::proto::rr::rdata::tlsa;
-use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use hickory_resolver::proto::rr::{RData, RecordType};
 
 use crate::config::Given;
 
 use super::dane::{Association, Matching, Selector, Usage};
 use super::target::{Target, Tls};
-use super::{PORT, builder};
+use super::{PORT, Resolver};
 
 /// How long the question for signed answers may take: who connects waits for it.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -28,6 +31,10 @@ const RECORDS_MAX: usize = 16;
 pub struct Anchor(Option<Arc<TrustAnchors>>);
 
 impl Anchor {
+    pub(super) fn keys(&self) -> Arc<TrustAnchors> {
+        self.0.clone().unwrap_or_default()
+    }
+
     /// That of the public root.
     #[must_use]
     pub fn public() -> Anchor {
@@ -47,43 +54,42 @@ impl Anchor {
     }
 }
 
-pub(super) fn resolver(servers: &[SocketAddr], anchor: &Anchor) -> Option<TokioResolver> {
-    let mut builder = builder(servers)?;
-    let options = builder.options_mut();
-    options.validate = true;
-    // An alias that is not signed leads wherever somebody on the way wants: it has to be seen.
-    options.preserve_intermediates = true;
-    let anchors = anchor.0.clone().unwrap_or_default();
-    builder.with_trust_anchor(anchors).build().ok()
+/// The name of the records about a target's certificate (RFC 6698 §3, RFC 7673 §3.3).
+pub(super) fn name(target: &Target) -> String {
+    format!("_{}._tcp.{}", target.port, target.host)
 }
 
-/// What the signed zone of a target says of its certificate; nothing where anything on the way is
-/// not signed (RFC 7673 §3).
+/// What the signed zone of a target says of its certificate; nothing where anything on the way to it
+/// is not signed.
 pub(super) async fn associations(
-    resolver: &TokioResolver,
+    resolver: &Resolver,
     domain: &str,
     target: &Target,
 ) -> Vec<Association> {
     let asking = async {
-        // Where there are no service records the domain is its own target.
+        // Where there are no service records the domain is its own target: nobody else has named it.
         let is_itself = target.host == domain && target.port == PORT;
-        if !is_itself && !leads_to(resolver, domain, target).await {
-            return Vec::new();
+        let name = name(target);
+        let (is_led_to, has_addresses, records) = tokio::join!(
+            async { is_itself || leads_to(resolver, domain, target).await },
+            has_signed_addresses(resolver, target),
+            signed(resolver, &name, RecordType::TLSA),
+        );
+        match is_led_to && has_addresses {
+            true => records
+                .iter()
+                .filter_map(association)
+                .take(RECORDS_MAX)
+                .collect(),
+            false => Vec::new(),
         }
-        let name = format!("_{}._tcp.{}", target.port, target.host);
-        let answers = signed(resolver, &name, RecordType::TLSA).await;
-        answers
-            .iter()
-            .filter_map(association)
-            .take(RECORDS_MAX)
-            .collect()
     };
     let answered = tokio::time::timeout(PATIENCE, asking).await;
     answered.unwrap_or_default()
 }
 
-/// Whether a signed service record leads to the target.
-async fn leads_to(resolver: &TokioResolver, domain: &str, target: &Target) -> bool {
+/// Whether a signed service record leads to the target (RFC 7673 §3.1).
+async fn leads_to(resolver: &Resolver, domain: &str, target: &Target) -> bool {
     let service = match target.tls {
         Tls::Direct => "_xmpps-server._tcp",
         Tls::StartTls => "_xmpp-server._tcp",
@@ -92,27 +98,31 @@ async fn leads_to(resolver: &TokioResolver, domain: &str, target: &Target) -> bo
     answers.iter().any(|data| match data {
         RData::SRV(srv) => {
             let host = srv.target.to_ascii();
-            srv.port == target.port && host.trim_end_matches('.') == target.host
+            let is_host = host
+                .trim_end_matches('.')
+                .eq_ignore_ascii_case(&target.host);
+            srv.port == target.port && is_host
         }
         _ => false,
     })
 }
 
+/// Whether the addresses of a target, or those of one family, are signed, and the aliases that lead
+/// to them (RFC 7673 §3.2).
+async fn has_signed_addresses(resolver: &Resolver, target: &Target) -> bool {
+    let (v6, v4) = tokio::join!(
+        signed(resolver, &target.host, RecordType::AAAA),
+        signed(resolver, &target.host, RecordType::A),
+    );
+    !v6.is_empty() || !v4.is_empty()
+}
+
 /// The records of a name, if all of them are signed, and every alias that led to them.
-async fn signed(resolver: &TokioResolver, name: &str, type_: RecordType) -> Vec<RData> {
-    let Ok(mut fqdn) = Name::from_ascii(name) else {
-        return Vec::new();
-    };
-    fqdn.set_fqdn(true);
-    let Ok(lookup) = resolver.lookup(fqdn, type_).await else {
-        return Vec::new();
-    };
-    let records = lookup.answers();
-    if !records.iter().all(|record| record.proof.is_secure()) {
-        return Vec::new();
+async fn signed(resolver: &Resolver, name: &str, type_: RecordType) -> Vec<RData> {
+    match resolver.ask(name, type_, true).await {
+        Ok(answer) if answer.is_secure => answer.records.clone(),
+        Ok(_) | Err(_) => Vec::new(),
     }
-    let of_type = records.iter().filter(|r| r.record_type() == type_);
-    of_type.map(|record| record.data.clone()).collect()
 }
 
 fn association(data: &RData) -> Option<Association> {

@@ -1,8 +1,9 @@
 //! Which DNS servers are asked: those of the configuration, or the machine's own.
 
 use std::fs;
+use std::io::Read as _;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Where a machine's own servers stand: PID 1's file first, where it is PID 1 that knows them.
 const FILES: [&str; 2] = ["/run/cairn/resolv.conf", "/etc/resolv.conf"];
@@ -11,22 +12,42 @@ const FILES: [&str; 2] = ["/run/cairn/resolv.conf", "/etc/resolv.conf"];
 const SERVERS_MAX: usize = 4;
 
 /// Bytes of such a file that are read.
-const FILE_BYTES_MAX: usize = 16 * 1024;
+const FILE_BYTES_MAX: u64 = 16 * 1024;
 
 const PORT: u16 = 53;
 
-/// The machine's own servers at this moment.
-pub(super) fn of_machine() -> Vec<SocketAddr> {
-    let mut texts = FILES.iter().filter_map(|path| read(Path::new(path)));
-    texts
-        .next()
-        .map(|text| of_resolv_conf(&text))
-        .unwrap_or_default()
+/// Who says which servers are asked.
+#[derive(Clone, Debug)]
+pub(super) enum Source {
+    /// The operator.
+    Given(Vec<SocketAddr>),
+    /// The first of these files that there is, whenever it is looked at: PID 1 writes one anew when
+    /// the network names others.
+    Files(Vec<PathBuf>),
+}
+
+impl Source {
+    /// The machine.
+    pub(super) fn of_machine() -> Source {
+        Source::Files(FILES.map(PathBuf::from).to_vec())
+    }
+
+    /// The servers at this moment.
+    pub(super) fn servers(&self) -> Vec<SocketAddr> {
+        match self {
+            Source::Given(servers) => servers.clone(),
+            Source::Files(files) => {
+                let text = files.iter().find_map(|path| read(path));
+                text.map(|text| of_resolv_conf(&text)).unwrap_or_default()
+            }
+        }
+    }
 }
 
 fn read(path: &Path) -> Option<String> {
-    let mut bytes = fs::read(path).ok()?;
-    bytes.truncate(FILE_BYTES_MAX);
+    let mut bytes = Vec::new();
+    let file = fs::File::open(path).ok()?;
+    file.take(FILE_BYTES_MAX).read_to_end(&mut bytes).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
@@ -55,5 +76,26 @@ mod tests {
             .map(|text| text.parse().expect("an address"))
             .into();
         assert_eq!(servers, expected);
+    }
+
+    #[test]
+    fn the_first_file_that_there_is_counts_whenever_it_is_looked_at() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let [own, other] = ["own", "other"].map(|name| folder.path().join(name));
+        let source = Source::Files(vec![own.clone(), other.clone()]);
+        let says = |servers: &[&str]| {
+            let servers: Vec<SocketAddr> = servers
+                .iter()
+                .map(|text| text.parse().expect("an address"))
+                .collect();
+            assert_eq!(source.servers(), servers);
+        };
+        says(&[]);
+        fs::write(&other, "nameserver 192.0.2.1\n").expect("writable");
+        says(&["192.0.2.1:53"]);
+        fs::write(&own, "nameserver 192.0.2.2\n").expect("writable");
+        says(&["192.0.2.2:53"]);
+        fs::write(&own, "nameserver 192.0.2.3\nnameserver 192.0.2.2\n").expect("writable");
+        says(&["192.0.2.3:53", "192.0.2.2:53"]);
     }
 }

@@ -1,5 +1,7 @@
 //! From SRV records to an order of targets (RFC 2782, XEP-0368). Pure: randomness is an argument.
 
+use super::PORT;
+
 /// How a target is spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tls {
@@ -18,6 +20,18 @@ pub struct Target {
     pub port: u16,
     /// How it is spoken to.
     pub tls: Tls,
+}
+
+impl Target {
+    /// The domain itself, which says of no other place (RFC 6120 §3.2.2).
+    #[must_use]
+    pub fn itself(domain: &str) -> Target {
+        Target {
+            host: domain.to_owned(),
+            port: PORT,
+            tls: Tls::StartTls,
+        }
+    }
 }
 
 /// An SRV record.

@@ -194,7 +194,7 @@ async fn secure(
     let (stream, peer) = timeout(limit, handshake)
         .await
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-    Ok((Transport::Server(stream), Arc::new(peer)))
+    Ok((Transport::Server(stream), peers.shown(peer)))
 }
 
 fn broken(error: impl Into<io::Error>) -> Failure {

@@ -163,7 +163,7 @@ async fn secure(
         .map_err(|error| io::Error::other(error.to_string()))?;
     let shown = secured.peer_certificate(&peers.authorities);
     let shown = shown.ok_or(io::ErrorKind::InvalidInput)?;
-    Ok((secured, Arc::new(shown)))
+    Ok((secured, peers.shown(shown)))
 }
 
 struct Connection {

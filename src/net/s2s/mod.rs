@@ -13,6 +13,7 @@ mod pace;
 pub(super) mod sending;
 mod verify;
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use tokio::sync::{Semaphore, watch};
@@ -23,7 +24,7 @@ use crate::store::Position;
 use crate::stream::s2s::S2sConfig;
 
 use super::conn::Inbound;
-use super::tls::{Authorities, TlsAcceptor};
+use super::tls::{Authorities, PeerCertificate, TlsAcceptor};
 
 pub use find::Finder;
 pub use former::Formers;
@@ -78,6 +79,14 @@ impl Peers {
                 runtime.spawn(outgoing::serve(peers, link));
             }
         }));
+    }
+
+    /// What a peer has shown, as far as it can be judged at this moment.
+    fn shown(&self, certificate: PeerCertificate) -> Arc<PeerCertificate> {
+        Arc::new(match self.core.clock_is_wrong.load(Ordering::Relaxed) {
+            true => certificate.undecided(),
+            false => certificate,
+        })
     }
 
     fn now_ms(&self) -> u64 {

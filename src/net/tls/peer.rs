@@ -87,6 +87,10 @@ pub struct PeerCertificate {
     authorities: Arc<Authorities>,
     /// Whether some authority answers for it at this moment; judged once.
     trust: Result<Trust, Cow<'static, str>>,
+    /// Whether the signed zone of a server that was called decided that.
+    is_by_dane: bool,
+    /// Whether nobody knows the time, so that nothing was judged.
+    is_undecided: bool,
 }
 
 /// What the DNS says of the certificate of a server that is called, if its zone is signed.
@@ -120,6 +124,8 @@ impl PeerCertificate {
         let chain: Vec<_> = chain.map(|der| der.clone().into_owned()).collect();
         PeerCertificate {
             trust: trust(&chain, authorities, now).map(|()| Trust::Names),
+            is_by_dane: false,
+            is_undecided: false,
             chain,
             authorities: Arc::clone(authorities),
         }
@@ -138,8 +144,20 @@ impl PeerCertificate {
             true => peer,
             false => PeerCertificate {
                 trust: trust_by_dane(&peer.chain, authorities, dane, now),
+                is_by_dane: true,
                 ..peer
             },
+        }
+    }
+
+    /// The same where the clock is known to be wrong: it is valid for nobody now, for certificates
+    /// and the signatures of zones begin and end with time.
+    #[must_use]
+    pub fn undecided(self) -> PeerCertificate {
+        PeerCertificate {
+            trust: Err("the clock here is known to be wrong, so that it can't be judged".into()),
+            is_undecided: true,
+            ..self
         }
     }
 
@@ -193,6 +211,14 @@ impl Identity for PeerCertificate {
             true => Ok(()),
             false => Err("it is for another name".into()),
         }
+    }
+
+    fn is_by_dane(&self) -> bool {
+        self.is_by_dane
+    }
+
+    fn is_undecided(&self) -> bool {
+        self.is_undecided
     }
 }
 

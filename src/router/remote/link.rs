@@ -445,6 +445,20 @@ impl Link {
         Poll::Pending
     }
 
+    /// Gives up what waits and stands in no log. Nobody connects any more.
+    pub fn leave_to_the_log(&self) -> Vec<Parcel> {
+        let mut queue = self.lock();
+        let is_recorded = |parcel: &Parcel| matches!(parcel.freight, Freight::Recorded(..));
+        let (recorded, back): (Vec<_>, Vec<_>) = mem::take(&mut queue.waiting)
+            .into_iter()
+            .partition(is_recorded);
+        queue.waiting = recorded.into();
+        let weight: usize = back.iter().map(Parcel::weight).sum();
+        queue.bytes -= weight;
+        self.pool.give_back(weight);
+        back
+    }
+
     /// The other server has come by itself: it can be reached again.
     pub fn end_rest(&self) {
         let mut queue = self.lock();

@@ -20,7 +20,7 @@ use crate::stream::s2s::{Mode, Pair, Policy};
 
 use super::component;
 use super::core::{Core, Cx};
-use super::message::{Keep, MessageType};
+use super::message::{MessageType, is_recorded_for_others};
 use super::route::bounce;
 
 pub use link::{Left, Link, NotResumed, PATIENCE_MS, Posted, Resumption, Taken};
@@ -172,7 +172,7 @@ fn freight(
         }),
         Kind::Presence => Ok(Freight::Plain),
         Kind::Message => {
-            let is_kept = Keep::of(stanza, MessageType::of(stanza)) == Keep::Store;
+            let is_kept = is_recorded_for_others(stanza, MessageType::of(stanza));
             let owner = from.bare_str();
             let has_account = || cx.peek(|state| state.account(owner).is_some());
             if !cx.must_be_durable || !is_kept || !has_account() {
@@ -264,6 +264,18 @@ pub fn returned(core: &Core, parcels: Vec<Parcel>, error: &StanzaError) {
         if let Freight::Recorded(owner, id) = &parcel.freight {
             retire(core, owner, &[*id]);
         }
+    }
+}
+
+/// The server stops: what waits and stands in no log comes back. A session that can be resumed hears
+/// of it after the start.
+pub(super) fn return_unrecorded(core: &Core) {
+    for link in core.remotes.all() {
+        let error = StanzaError::remote_server_timeout(format!(
+            "this server has stopped before {} could be reached",
+            link.pair.remote
+        ));
+        returned(core, link.leave_to_the_log(), &error);
     }
 }
 

@@ -2,6 +2,7 @@
 //! taken is written entry by entry, when the test says so.
 
 mod model;
+mod others;
 mod rules;
 
 use std::cell::Cell;

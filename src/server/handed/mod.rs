@@ -9,6 +9,7 @@ mod sockets;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread;
 
 use tokio_util::sync::CancellationToken;
@@ -214,6 +215,8 @@ impl Served {
     fn machine_is(&self, status: MachineStatus, operator: &Operator) {
         let (is_wrong, clock) = (status.clock_is_wrong, status.clock.clone());
         let was_wrong = self.around.is(status).clock_is_wrong;
+        let known = &operator.core().clock_is_wrong;
+        known.store(is_wrong, Ordering::Relaxed);
         match (was_wrong, is_wrong) {
             (false, true) => tell_wrong_clock(),
             (true, false) => {
@@ -270,7 +273,10 @@ impl Served {
 }
 
 fn tell_wrong_clock() {
-    tracing::warn!("the clock is known to be wrong: the certificate's time is not judged by it");
+    tracing::warn!(
+        "the clock is known to be wrong: no certificate's time is judged by it, so that other \
+         servers are not believed, and no certificate is asked for"
+    );
 }
 
 /// Something is wrong that starting again does not mend: says so, and waits to be stopped.

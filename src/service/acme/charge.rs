@@ -1,15 +1,16 @@
 //! One domain whose certificate is looked after.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::sleep;
 use zeroize::Zeroizing;
 
-use super::order::{self, Attempt, Keep, Memory, Way};
+use super::order::{Attempt, Keep, Memory, Way};
 use super::plan::{self, Failure, Held, Next, Record};
-use super::{Common, words};
+use super::{Common, renewal, words};
 use crate::addr::Jid;
 use crate::net::certificate::{Life, Pem};
 use crate::net::tls::HostPem;
@@ -23,6 +24,9 @@ const RECORD: &str = "acme-record";
 const ORDER_KEY: &str = "acme-order-key";
 /// With a colon and the directory.
 const ACCOUNT: &str = "acme-account";
+
+/// How often it is looked whether the clock is right at last.
+const LOOK_AT_CLOCK: Duration = Duration::from_secs(2);
 
 /// The longest sleep: the clock may be set meanwhile.
 const SLEEP_MAX: Duration = Duration::from_secs(3_600);
@@ -49,6 +53,10 @@ impl Charge {
     /// Until it is dropped.
     pub(super) async fn run(&self) {
         loop {
+            // What is due, and whether the authority's own certificate is valid, nobody knows.
+            while self.common.core.clock_is_wrong.load(Ordering::Relaxed) {
+                sleep(LOOK_AT_CLOCK).await;
+            }
             let now_ms = self.now_ms();
             let (record, held) = self.remembered();
             let held = held.map(|(held, _)| held);
@@ -79,26 +87,17 @@ impl Charge {
         // Never closed.
         let _turn = self.common.at_once.acquire().await;
         let (record, held) = self.remembered();
-        let window = async {
+        let asking = async {
             let (_, life) = held?;
-            let identifier = order::identifier(&life)?;
             let attempt = self.attempt(&record, None, None);
             let account = attempt.account().await.ok()?;
-            account.renewal_info(&identifier).await.ok()
+            renewal::suggestion(&account, &life).await
         };
-        let answer = window.await;
-        let ms = |time_s: i64| u64::try_from(time_s).unwrap_or(0).saturating_mul(1_000);
-        let window = answer.as_ref().map(|(info, _)| {
-            let window = &info.suggested_window;
-            (
-                ms(window.start.unix_timestamp()),
-                ms(window.end.unix_timestamp()),
-            )
-        });
-        let again_ms =
-            answer.map(|(_, again)| u64::try_from(again.as_millis()).unwrap_or(u64::MAX));
+        let said = asking.await;
+        let window_ms = said.map(|said| said.window_ms);
+        let again_ms = said.map(|said| said.again_ms);
         let now_ms = self.now_ms();
-        self.change(|record| record.asked(now_ms, window, again_ms));
+        self.change(|record| record.asked(now_ms, window_ms, again_ms));
     }
 
     async fn obtain(&self) {

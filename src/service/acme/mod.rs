@@ -11,6 +11,7 @@ mod charge;
 mod client;
 mod order;
 pub mod plan;
+mod renewal;
 mod words;
 
 use std::sync::Arc;

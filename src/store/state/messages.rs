@@ -19,6 +19,10 @@ impl fmt::Display for MessageId {
 }
 
 /// The flag of a message that its owner has sent and another server does not have yet.
+///
+/// It belongs to format 1 of the log: every program that was ever released knows it. One that did
+/// not would deliver such a message to its sender, so a further flag needs a further
+/// [format](crate::store::formats).
 pub const OUTBOUND: u8 = 1;
 
 /// A message that waits; its bytes are on the device.

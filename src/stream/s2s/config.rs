@@ -1,8 +1,9 @@
 //! What all streams between servers have in common.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::Policy;
+use super::{Identity, Policy, Security};
 use crate::addr::Jid;
 use crate::xml::Limits;
 
@@ -23,7 +24,7 @@ pub struct S2sConfig {
     pub domains: Vec<Jid>,
     /// Who may talk with us at all.
     pub policy: Arc<Policy>,
-    /// Whether dialling back is done.
+    /// Whether dialling back is done, where the policy does not say otherwise of a domain.
     pub dialback: Dialback,
     /// A lasting secret that dialback keys derive from (XEP-0185).
     pub secret: [u8; 32],
@@ -56,6 +57,29 @@ impl S2sConfig {
             idle_ms: 15 * 60_000,
             pairs_max: 64,
             stream_management: true,
+        }
+    }
+
+    /// What is asked of a domain's server.
+    pub(super) fn security(&self, domain: &Jid) -> Security {
+        let of_all = match self.dialback {
+            Dialback::Never => Security::Certificate,
+            Dialback::Tls => Security::Dialback,
+        };
+        self.policy.security(domain.as_str()).unwrap_or(of_all)
+    }
+
+    /// Whether the certificate that was shown is all that is asked for a domain; if not, why.
+    pub(super) fn proved(
+        &self,
+        identity: Option<&Arc<dyn Identity>>,
+        domain: &Jid,
+    ) -> Result<(), Cow<'static, str>> {
+        let identity = identity.ok_or("there is no TLS")?;
+        identity.speaks_for(domain)?;
+        match self.security(domain) == Security::Dane && !identity.is_by_dane() {
+            true => Err("no signed zone names it (DANE)".into()),
+            false => Ok(()),
         }
     }
 

@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use super::config::domain_of;
 use super::element::{self, BIDI, BIDI_FEATURE, DIALBACK_FEATURE, EXTERNAL};
 use super::wire::{Input, Wire};
-use super::{Action, Dialback, Identity, Pair, Proof, S2sConfig};
+use super::{Action, Identity, Pair, Proof, S2sConfig, Security};
 use crate::addr::Jid;
 use crate::stanza::{FirstLevel, SaslCondition, SaslFailure, StreamError, StreamErrorCondition};
 use crate::stream::ns;
@@ -237,14 +237,17 @@ impl Incoming {
     fn hopeless(&self) -> Option<StreamError> {
         let identity = self.identity.as_ref()?;
         let remote = &self.header_pair.as_ref()?.remote;
-        let needs_certificate = self.config.dialback == Dialback::Never;
-        match identity.speaks_for(remote) {
-            Err(why) if needs_certificate && self.pairs.is_empty() => Some(StreamError::new(
-                StreamErrorCondition::NotAuthorized,
-                format!("your certificate is not accepted for {remote}: {why}"),
-            )),
-            _ => None,
+        if self.config.security(remote) != Security::Certificate || !self.pairs.is_empty() {
+            return None;
         }
+        let why = self.config.proved(Some(identity), remote).err()?;
+        // It is to come again: the fault is ours.
+        let condition = match identity.is_undecided() {
+            true => StreamErrorCondition::InternalServerError,
+            false => StreamErrorCondition::NotAuthorized,
+        };
+        let text = format!("your certificate is not accepted for {remote}: {why}");
+        Some(StreamError::new(condition, text))
     }
 
     fn features(&self) -> Bytes {
@@ -278,8 +281,7 @@ impl Incoming {
     /// The pair of the header, if the certificate answers for it.
     fn proved_by_header(&self) -> Result<Pair, std::borrow::Cow<'static, str>> {
         let pair = self.header_pair.as_ref().ok_or("your header has no from")?;
-        let identity = self.identity.as_ref().ok_or("there is no TLS")?;
-        identity.speaks_for(&pair.remote)?;
+        self.config.proved(self.identity.as_ref(), &pair.remote)?;
         Ok(pair.clone())
     }
 
@@ -370,9 +372,12 @@ impl Incoming {
         &self,
         initial: &str,
     ) -> Result<Pair, (SaslCondition, std::borrow::Cow<'static, str>)> {
-        let pair = self
-            .proved_by_header()
-            .map_err(|why| (SaslCondition::NotAuthorized, why))?;
+        let is_undecided = |identity: &Arc<dyn Identity>| identity.is_undecided();
+        let condition = match self.identity.as_ref().is_some_and(is_undecided) {
+            true => SaslCondition::TemporaryAuthFailure,
+            false => SaslCondition::NotAuthorized,
+        };
+        let pair = self.proved_by_header().map_err(|why| (condition, why))?;
         if matches!(initial, "" | "=") {
             return Ok(pair);
         }

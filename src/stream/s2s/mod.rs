@@ -31,7 +31,7 @@ pub use config::{Dialback, S2sConfig};
 pub use dialback::key;
 pub use incoming::Incoming;
 pub use outgoing::{Outgoing, Purpose};
-pub use policy::{Mode, Policy};
+pub use policy::{Mode, Policy, Security};
 
 use super::Closed;
 use crate::addr::Jid;
@@ -57,6 +57,16 @@ pub trait Identity: Send + Sync + fmt::Debug {
     /// Whether the peer's certificate is valid for a domain (RFC 6120 §13.7.1, RFC 9525); if not,
     /// why, in words for the other server's operator.
     fn speaks_for(&self, domain: &Jid) -> Result<(), Cow<'static, str>>;
+
+    /// Whether it is so because the signed zone of the domain says so (DANE).
+    fn is_by_dane(&self) -> bool {
+        false
+    }
+
+    /// Whether nobody can tell at this moment: it is not valid now and may be so later.
+    fn is_undecided(&self) -> bool {
+        false
+    }
 }
 
 /// How a pair came to be authorised.

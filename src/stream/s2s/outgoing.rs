@@ -13,7 +13,7 @@ use bytes::BytesMut;
 use super::dialback::{self, DIALBACK, Kind, Packet, Says};
 use super::element::{self, Offered};
 use super::wire::{Input, Wire};
-use super::{Action, Dialback, Failure, Identity, Pair, S2sConfig, Verdict};
+use super::{Action, Failure, Identity, Pair, S2sConfig, Security, Verdict};
 use crate::stanza::{Condition, FirstLevel, StreamError, StreamErrorCondition};
 use crate::stream::{Closed, ns};
 use crate::xml::{Element, StreamHeader, ns as xml_ns};
@@ -271,14 +271,10 @@ impl Outgoing {
     }
 
     fn authenticate(&mut self) {
-        let identity = self.identity.clone();
-        let spoken = identity.map_or(Err("there is no TLS".into()), |identity| {
-            identity.speaks_for(&self.pair.remote)
-        });
-        if let Err(why) = spoken
-            && self.config.dialback == Dialback::Never
+        let remote = &self.pair.remote;
+        if let Err(why) = self.config.proved(self.identity.as_ref(), remote)
+            && self.config.security(remote) != Security::Dialback
         {
-            let remote = &self.pair.remote;
             let text = format!("the certificate of {remote} is not accepted: {why}");
             return self.give_up(Condition::RemoteServerTimeout, text.into(), true);
         }

@@ -21,6 +21,20 @@ pub struct Policy {
     pub allow: Vec<String>,
     /// Likewise. It counts in every mode, and more than `allow`.
     pub deny: Vec<String>,
+    /// Of whom more or less is asked than of others, likewise.
+    pub security: Vec<(String, Security)>,
+}
+
+/// What is asked of a domain's server before it is believed. Later ones ask for more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Security {
+    /// Dialback over TLS is enough (XEP-0220).
+    Dialback,
+    /// A certificate: of an authority, or named by the domain's signed zone.
+    Certificate,
+    /// A certificate that the domain's signed zone names (DANE, RFC 7673); whoever comes is asked
+    /// about at a server with one.
+    Dane,
 }
 
 impl Policy {
@@ -33,6 +47,15 @@ impl Policy {
             Mode::Open => true,
             Mode::AllowList => is_named(&self.allow),
         }
+    }
+
+    /// What the operator asks of this domain, if it is named; the most where it is so twice.
+    pub fn security(&self, domain: &str) -> Option<Security> {
+        let named = self
+            .security
+            .iter()
+            .filter(|(entry, _)| names(entry, domain));
+        named.map(|(_, security)| *security).max()
     }
 }
 
@@ -59,6 +82,27 @@ mod tests {
         assert!(names(".example.org", "a.b.example.org"));
         assert!(!names(".example.org", "example.org"));
         assert!(!names(".example.org", "anexample.org"));
+    }
+
+    #[test]
+    fn of_a_domain_that_is_named_twice_the_most_is_asked() {
+        let policy = Policy {
+            security: vec![
+                ("strict.example".to_owned(), Security::Dane),
+                (".example".to_owned(), Security::Dialback),
+                ("some.example".to_owned(), Security::Certificate),
+            ],
+            ..Policy::default()
+        };
+        for (domain, security) in [
+            ("strict.example", Some(Security::Dane)),
+            ("some.example", Some(Security::Certificate)),
+            ("other.example", Some(Security::Dialback)),
+            ("example", None),
+            ("example.org", None),
+        ] {
+            assert_eq!(policy.security(domain), security, "{domain}");
+        }
     }
 
     #[test]

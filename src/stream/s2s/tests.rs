@@ -21,6 +21,34 @@ impl Identity for Names {
     }
 }
 
+/// A certificate that nobody can judge at this moment.
+#[derive(Debug)]
+struct Undecided;
+
+impl Identity for Undecided {
+    fn speaks_for(&self, _: &Jid) -> Result<(), Cow<'static, str>> {
+        Err("nobody knows the time".into())
+    }
+
+    fn is_undecided(&self) -> bool {
+        true
+    }
+}
+
+/// A certificate that the signed zone of b.example names.
+#[derive(Debug)]
+struct Pinned;
+
+impl Identity for Pinned {
+    fn speaks_for(&self, domain: &Jid) -> Result<(), Cow<'static, str>> {
+        Names(vec!["b.example"]).speaks_for(domain)
+    }
+
+    fn is_by_dane(&self) -> bool {
+        true
+    }
+}
+
 fn jid(text: &str) -> Jid {
     Jid::parse(text).expect("an address")
 }
@@ -125,6 +153,13 @@ impl Link {
         })
     }
 
+    fn challenge(&self) -> Option<Challenge> {
+        self.told_in.iter().find_map(|action| match action {
+            Action::DialBack(challenge) => Some(challenge.clone()),
+            _ => None,
+        })
+    }
+
     fn end(&self) -> Option<StreamErrorName> {
         self.told_in.iter().find_map(|action| match action {
             Action::Closed(Closed::Error(error)) => Some(error.condition.name()),
@@ -139,6 +174,14 @@ const BOTH: (&[&str], &[&str]) = (&["a.example"], &["b.example"]);
 
 fn trusted() -> Link {
     let mut link = Link::new(config("a.example"), config("b.example"), BOTH.0, BOTH.1);
+    link.run();
+    link
+}
+
+/// The same after a change to it.
+fn trusted_but_for(change: impl FnOnce(&mut Link)) -> Link {
+    let mut link = Link::new(config("a.example"), config("b.example"), BOTH.0, BOTH.1);
+    change(&mut link);
     link.run();
     link
 }
@@ -218,6 +261,105 @@ fn an_unknown_certificate_is_refused_with_the_reason_on_both_sides() {
 }
 
 #[test]
+fn a_certificate_that_cannot_be_judged_yet_is_refused_as_the_fault_of_this_side() {
+    let link = trusted_but_for(|link| link.out_names = Arc::new(Undecided));
+    assert_eq!(link.end(), Some("internal-server-error"));
+    let failure = link.failure().expect("it is told");
+    assert_eq!(failure.condition, Condition::RemoteServerTimeout);
+    let link = trusted_but_for(|link| link.in_names = Arc::new(Undecided));
+    let failure = link.failure().expect("it is told");
+    assert_eq!(failure.condition, Condition::RemoteServerTimeout);
+    assert!(
+        failure.text.contains("nobody knows the time"),
+        "{failure:?}"
+    );
+}
+
+/// Also where it is not the end of the stream, since dialback may be tried.
+#[test]
+fn external_with_a_certificate_that_cannot_be_judged_yet_fails_for_a_time() {
+    let config = Arc::new(S2sConfig {
+        dialback: Dialback::Tls,
+        ..config("b.example")
+    });
+    let mut stream = Incoming::new(config, [0; 32], Some(Arc::new(Undecided)), 0);
+    let mut bytes = BytesMut::from(
+        "<stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams' \
+         to='b.example' from='a.example' version='1.0'>\
+         <auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='EXTERNAL'>=</auth>",
+    );
+    let mut said = String::new();
+    loop {
+        stream.input(&mut bytes, 0);
+        match stream.poll() {
+            Some(Action::Send(bytes)) => said.push_str(&String::from_utf8_lossy(&bytes)),
+            Some(_) => {}
+            None => break,
+        }
+    }
+    assert!(said.contains("<temporary-auth-failure/>"), "{said}");
+    assert!(!stream.is_authorized());
+}
+
+fn asking(domain: &str, of: &str, security: Security) -> S2sConfig {
+    let policy = Policy {
+        security: vec![(of.to_owned(), security)],
+        ..Policy::default()
+    };
+    S2sConfig {
+        policy: Arc::new(policy),
+        ..config(domain)
+    }
+}
+
+#[test]
+fn of_a_domain_that_is_named_for_it_dialback_is_enough() {
+    let a = asking("a.example", "b.example", Security::Dialback);
+    let b = asking("b.example", "a.example", Security::Dialback);
+    let mut link = Link::new(a, b, &[], &[]);
+    let challenge = link.run().challenge().expect("it is to be asked about");
+    link.inn.dialled_back(&challenge.pair, &Verdict::Valid, 1);
+    link.run();
+    assert!(link.is_ready());
+    assert_eq!(link.proofs(), [Proof::Dialback]);
+    // Not of others.
+    let b = asking("b.example", "c.example", Security::Dialback);
+    let mut link = Link::new(config("a.example"), b, &[], &[]);
+    assert_eq!(link.run().end(), Some("not-authorized"));
+}
+
+#[test]
+fn of_a_domain_that_is_named_for_it_a_certificate_is_needed_although_dialback_is_done() {
+    let b = S2sConfig {
+        dialback: Dialback::Tls,
+        ..asking("b.example", "a.example", Security::Certificate)
+    };
+    let mut link = Link::new(config("a.example"), b, &[], BOTH.1);
+    assert_eq!(link.run().end(), Some("not-authorized"));
+    assert!(link.challenge().is_none());
+}
+
+#[test]
+fn of_a_domain_that_is_named_for_it_only_a_certificate_in_its_signed_zone_is_believed() {
+    let a = || asking("a.example", "b.example", Security::Dane);
+    let mut link = Link::new(a(), config("b.example"), BOTH.0, BOTH.1);
+    let failure = link.run().failure().expect("an authority is not enough");
+    assert_eq!(failure.condition, Condition::RemoteServerTimeout);
+    assert!(failure.text.contains("DANE"), "{failure:?}");
+    let mut link = Link::new(a(), config("b.example"), BOTH.0, BOTH.1);
+    link.in_names = Arc::new(Pinned);
+    assert!(link.run().is_ready());
+    // Who comes is asked about at its authoritative server, for which the same counts.
+    let b = asking("b.example", "a.example", Security::Dane);
+    let mut link = Link::new(config("a.example"), b, BOTH.0, BOTH.1);
+    let challenge = link.run().challenge().expect("it is to be asked about");
+    assert!(link.proofs().is_empty());
+    link.inn.dialled_back(&challenge.pair, &Verdict::Valid, 1);
+    link.run();
+    assert_eq!(link.proofs(), [Proof::Dialback]);
+}
+
+#[test]
 fn without_a_certificate_the_authoritative_server_is_asked_where_that_is_allowed() {
     let tls = |domain| S2sConfig {
         dialback: Dialback::Tls,
@@ -225,11 +367,7 @@ fn without_a_certificate_the_authoritative_server_is_asked_where_that_is_allowed
     };
     let mut link = Link::new(tls("a.example"), tls("b.example"), &[], &[]);
     link.run();
-    let challenge = link.told_in.iter().find_map(|action| match action {
-        Action::DialBack(challenge) => Some(challenge.clone()),
-        _ => None,
-    });
-    let challenge = challenge.expect("it is to be asked about");
+    let challenge = link.challenge().expect("it is to be asked about");
     assert!(!link.is_ready());
     let own = key(
         &tls("a.example").secret,

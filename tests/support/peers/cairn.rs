@@ -12,6 +12,8 @@ pub struct CairnPeer {
     /// What it serves.
     pub domain: String,
     settings: Vec<(String, String)>,
+    /// It is on a machine of its own, which knows the clock to be wrong.
+    clock_is_wrong: bool,
     process: Option<Process>,
 }
 
@@ -24,6 +26,7 @@ impl CairnPeer {
             place,
             domain: domain.to_owned(),
             settings: Vec::new(),
+            clock_is_wrong: false,
             process: None,
         };
         for (key, value) in [
@@ -81,6 +84,12 @@ impl CairnPeer {
         self.write();
     }
 
+    /// From the next start on its machine knows the clock to be wrong.
+    pub fn set_clock_wrong(&mut self) {
+        self.place.write("clock-is-wrong", "");
+        self.clock_is_wrong = true;
+    }
+
     /// The file of a setting.
     pub fn path(&self, name: &str) -> PathBuf {
         self.place.folder().join(name)
@@ -122,6 +131,9 @@ impl CairnPeer {
         assert!(self.process.is_none(), "it runs already");
         let mut command = self.place.command(env!("CARGO_BIN_EXE_cairn"));
         command.args(["--config", "cairn.toml", "serve"]);
+        if self.clock_is_wrong {
+            command.env("CAIRN_TEST_MACHINE", self.place.folder());
+        }
         let process = Process::start(&self.domain, command);
         // All are bound before the first is told.
         let address = process.log().address_of("c2s");

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::super::dialback::{self, Kind, Packet, Says};
-use super::super::{Action, Challenge, Dialback, Pair, Proof, Verdict};
+use super::super::{Action, Challenge, Pair, Proof, Security, Verdict};
 use super::Incoming;
 use crate::addr::Jid;
 use crate::stanza::{Condition, StreamErrorCondition};
@@ -120,14 +120,12 @@ impl Incoming {
             let why = Cow::Borrowed("too many domains on one stream");
             return self.refuse(packet, pair.remote, why, Condition::ResourceConstraint);
         }
-        let spoken = match &self.identity {
-            Some(identity) => identity.speaks_for(&pair.remote),
-            None => Err(Cow::Borrowed("there is no TLS")),
-        };
-        match spoken {
+        let asked = self.config.security(&pair.remote);
+        match self.config.proved(self.identity.as_ref(), &pair.remote) {
             // XEP-0344 §2.4: the certificate says what the authoritative server would.
             Ok(()) => self.conclude(pair, &Verdict::Valid, Proof::Certificate),
-            Err(_) if self.config.dialback == Dialback::Tls => {
+            // Where DANE is asked for, the authoritative server has to have it.
+            Err(_) if asked != Security::Certificate && self.identity.is_some() => {
                 self.pairs.asked.push(pair.clone());
                 let stream_id = self.stream_id.clone();
                 self.wire.act(Action::DialBack(Challenge {

@@ -2,6 +2,7 @@
 
 mod allocator;
 mod dhcp;
+mod dns;
 mod gpt;
 mod jid;
 mod manifest;
@@ -18,6 +19,7 @@ mod volume;
 
 pub use allocator::{BYTES_MAX, bounded};
 pub use dhcp::dhcp;
+pub use dns::dns;
 pub use gpt::gpt;
 pub use jid::jid;
 pub use manifest::manifest;

@@ -7,6 +7,7 @@
 //! verify; but then such a server would cut off every signed domain. The price: DANE does not help
 //! against somebody who tampers with the answers of the DNS and has a certificate of an authority.
 
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,9 @@ use super::{PORT, Resolver};
 
 /// How long the question for signed answers may take: who connects waits for it.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Bytes of the file with the root's keys.
+const ANCHOR_BYTES_MAX: usize = 64 * 1024;
 
 /// Records of one target that are looked at.
 const RECORDS_MAX: usize = 16;
@@ -42,13 +46,26 @@ impl Anchor {
 
     /// DNSKEY records of a root of one's own, in a file. The error is a sentence for the operator.
     pub fn of_file(path: &Path) -> Result<Anchor, String> {
-        match TrustAnchors::from_file(path) {
-            Ok(anchors) if !anchors.is_empty() => Ok(Anchor(Some(Arc::new(anchors)))),
-            Ok(_) => Err(format!(
-                "[dns] trust_anchor {} holds no DNSKEY",
-                path.display()
-            )),
-            Err(error) => Err(format!("[dns] trust_anchor {}: {error}", path.display())),
+        let told = |why: String| format!("[dns] trust_anchor {}: {why}", path.display());
+        let text = fs::read_to_string(path).map_err(|error| told(error.to_string()))?;
+        Anchor::of_text(&text).map_err(told)
+    }
+
+    /// The same, as a zone file has them.
+    pub(super) fn of_text(text: &str) -> Result<Anchor, String> {
+        if text.len() > ANCHOR_BYTES_MAX {
+            return Err("that is too long for the keys of a root".to_owned());
+        }
+        // The last line may have no end.
+        let anchors: TrustAnchors = format!("{text}\n").parse().map_err(|error| {
+            format!(
+                "{error}; write the root's key as in `. IN DNSKEY 257 3 13 …` (a DS record is only \
+                 the digest of one)"
+            )
+        })?;
+        match anchors.is_empty() {
+            true => Err("there is no DNSKEY in it".to_owned()),
+            false => Ok(Anchor(Some(Arc::new(anchors)))),
         }
     }
 }
@@ -151,4 +168,23 @@ fn association(data: &RData) -> Option<Association> {
         matching,
         data: record.cert_data.clone(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_anchor_is_a_key_and_not_its_digest() {
+        let key = ". IN DNSKEY 257 3 13 wMYOEfXZjJ6UU+p6vrexKhNtC2TX0ACIoVCeT/9z1Wuz5ac1XsLy7i37Z5r2\
+                   ozt6zWV2DIcrx3OmqwKx38noWA==";
+        assert!(Anchor::of_text(key).is_ok(), "without the end of the line");
+        assert!(Anchor::of_text(&format!("{key}\n")).is_ok());
+        let told = |text: &str| Anchor::of_text(text).map(drop).expect_err("none");
+        let digest =
+            ". IN DS 20326 8 2 E06D44B80B8F1D39A95C0B0D7C65D08458E880409BBC683457104237C7F8EC8D";
+        assert!(told(digest).contains("a DS record is only"));
+        assert!(told("").contains("no DNSKEY"));
+        assert!(told(&"\n".repeat(ANCHOR_BYTES_MAX + 1)).contains("too long"));
+    }
 }

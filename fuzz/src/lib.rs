@@ -3,6 +3,7 @@
 mod allocator;
 mod component;
 mod dhcp;
+mod dns;
 mod gpt;
 mod jid;
 mod manifest;
@@ -20,6 +21,7 @@ mod volume;
 pub use allocator::{BYTES_MAX, bounded};
 pub use component::component;
 pub use dhcp::dhcp;
+pub use dns::dns;
 pub use gpt::gpt;
 pub use jid::jid;
 pub use manifest::manifest;

@@ -94,3 +94,8 @@ fn netlink() {
 fn manifest() {
     replay("manifest", cairn_fuzz::manifest);
 }
+
+#[test]
+fn dns() {
+    replay("dns", cairn_fuzz::dns);
+}

@@ -106,3 +106,8 @@ fn netlink() {
 fn manifest() {
     mutate("manifest", cairn_fuzz::manifest);
 }
+
+#[test]
+fn dns() {
+    mutate("dns", cairn_fuzz::dns);
+}

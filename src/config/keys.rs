@@ -260,7 +260,7 @@ sections! { machine,
     [dns] Dns {
         /// Servers to ask, "192.0.2.1" or "127.0.0.1:5353". Empty: the machine's own.
         servers: Vec<String> = Vec::new();
-        /// DNSKEY or DS records of a root of one's own that signed zones are trusted by:
+        /// DNSKEY records of a root of one's own that signed zones are trusted by:
         /// "root.key", or what stands in it. Without it, that of the public root.
         trust_anchor: Option<Given> = None;
     }

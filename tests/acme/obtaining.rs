@@ -69,6 +69,28 @@ fn the_first_certificate_is_proved_by_tls() {
     assert!(told.is_err(), "nothing is proved any more");
 }
 
+/// What is due, and whether the authority's own certificate is valid, nobody knows.
+#[test]
+fn nothing_is_asked_for_by_a_clock_that_is_known_to_be_wrong() {
+    let Some(pebble) = Pebble::start(Ways::default()) else {
+        return;
+    };
+    let mut server = pebble.server_with_http();
+    std::fs::write(server.directory().join("clock-is-wrong"), "").expect("it is ours");
+    let mut command = server.command(&["serve"]);
+    command.env("CAIRN_TEST_MACHINE", server.directory());
+    server.run_as(command);
+    server.add("juliet");
+    drop(server.online("juliet", "balcony"));
+    server.signal(Signal::SIGHUP);
+    server.wait_for_log(&["the certificate was read again"]);
+    let asks = |line: &String| line.contains("asking for a certificate");
+    assert!(!server.log().iter().any(asks), "it asks");
+    server.stop();
+    server.run();
+    wait_for_certificate(&server);
+}
+
 #[test]
 fn a_certificate_is_renewed_in_time() {
     let ways = Ways {

@@ -17,10 +17,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use hickory_resolver::proto::op::Message;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 
 use cache::{Cache, Question};
-use chain::Answer;
+use chain::{Answer, Chain, Read};
 use dane::Association;
 use query::Upstream;
 use servers::Source;
@@ -159,30 +160,7 @@ impl Resolver {
             Err(Nowhere::NotFound(_)) => return Ok(Services::None),
             Err(unknown) => return Err(unknown),
         };
-        let mut found = Vec::new();
-        let mut is_declined = false;
-        for data in records {
-            let RData::SRV(srv) = data else { continue };
-            if srv.target.is_root() {
-                is_declined = true;
-                continue;
-            }
-            let host = srv.target.to_ascii();
-            found.push(Srv {
-                priority: srv.priority,
-                weight: srv.weight,
-                target: Target {
-                    host: host.trim_end_matches('.').to_owned(),
-                    port: srv.port,
-                    tls,
-                },
-            });
-        }
-        Ok(match (found.is_empty(), is_declined) {
-            (true, true) => Services::Declined,
-            (true, false) => Services::None,
-            (false, _) => Services::Records(found),
-        })
+        Ok(Services::read(records, tls))
     }
 
     async fn records(&self, name: &str, type_: RecordType) -> Result<Vec<RData>, Nowhere> {
@@ -295,6 +273,61 @@ enum Services {
     /// That it has none.
     Declined,
     Records(Vec<Srv>),
+}
+
+impl Services {
+    fn read(records: Vec<RData>, tls: Tls) -> Services {
+        let mut found = Vec::new();
+        let mut is_declined = false;
+        for data in records {
+            let RData::SRV(srv) = data else { continue };
+            if srv.target.is_root() {
+                is_declined = true;
+                continue;
+            }
+            let host = srv.target.to_ascii();
+            found.push(Srv {
+                priority: srv.priority,
+                weight: srv.weight,
+                target: Target {
+                    host: host.trim_end_matches('.').to_owned(),
+                    port: srv.port,
+                    tls,
+                },
+            });
+        }
+        match (found.is_empty(), is_declined) {
+            (true, true) => Services::Declined,
+            (true, false) => Services::None,
+            (false, _) => Services::Records(found),
+        }
+    }
+}
+
+/// Reads bytes as the answer of a name server to any of the questions that are asked, and as the files
+/// that are read here. For fuzzing: nothing of it may panic, or keep more than its bounds.
+pub fn read_anything(bytes: &[u8]) {
+    if let Ok(message) = Message::from_vec(bytes) {
+        let name = Name::from_ascii("a.example.").unwrap_or_default();
+        for type_ in [
+            RecordType::A,
+            RecordType::AAAA,
+            RecordType::SRV,
+            RecordType::TLSA,
+        ] {
+            let read = Chain::default().read(&message, bytes.len(), &name, type_);
+            let Read::Done(answer) = read else { continue };
+            let services = Services::read(answer.records, Tls::Direct);
+            drop(chosen(
+                "a.example",
+                [Ok(services), Ok(Services::None)],
+                |_| 0,
+            ));
+        }
+    }
+    let text = String::from_utf8_lossy(bytes);
+    assert!(servers::of_resolv_conf(&text).len() <= servers::SERVERS_MAX);
+    drop(Anchor::of_text(&text));
 }
 
 fn is_address(domain: &str) -> bool {

@@ -23,6 +23,9 @@ use super::{PORT, Resolver};
 /// How long the question for signed answers may take: who connects waits for it.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Bytes of the file with the root's keys.
+const ANCHOR_BYTES_MAX: usize = 64 * 1024;
+
 /// Records of one target that are looked at.
 const RECORDS_MAX: usize = 16;
 
@@ -43,13 +46,29 @@ impl Anchor {
 
     /// DNSKEY records of a root of one's own. The error is a sentence for the operator.
     pub fn given(given: &Given) -> Result<Anchor, String> {
-        let text = given
-            .read()
-            .map_err(|error| format!("[dns] trust_anchor {error}"))?;
-        match text.parse::<TrustAnchors>() {
-            Ok(anchors) if !anchors.is_empty() => Ok(Anchor(Some(Arc::new(anchors)))),
-            Ok(_) => Err("[dns] trust_anchor holds no DNSKEY of the root".to_owned()),
-            Err(error) => Err(format!("[dns] trust_anchor: {error}")),
+        let told = |why: String| format!("[dns] trust_anchor {why}");
+        let text = given.read().map_err(told)?;
+        Anchor::of_text(&text).map_err(|why| match given.file() {
+            Some(path) => told(format!("{}: {why}", path.display())),
+            None => told(why),
+        })
+    }
+
+    /// The same, as a zone file has them.
+    pub(super) fn of_text(text: &str) -> Result<Anchor, String> {
+        if text.len() > ANCHOR_BYTES_MAX {
+            return Err("that is too long for the keys of a root".to_owned());
+        }
+        // The last line may have no end.
+        let anchors: TrustAnchors = format!("{text}\n").parse().map_err(|error| {
+            format!(
+                "{error}; write the root's key as in `. IN DNSKEY 257 3 13 …` (a DS record is only \
+                 the digest of one)"
+            )
+        })?;
+        match anchors.is_empty() {
+            true => Err("there is no DNSKEY in it".to_owned()),
+            false => Ok(Anchor(Some(Arc::new(anchors)))),
         }
     }
 }
@@ -152,4 +171,23 @@ fn association(data: &RData) -> Option<Association> {
         matching,
         data: record.cert_data.clone(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_anchor_is_a_key_and_not_its_digest() {
+        let key = ". IN DNSKEY 257 3 13 wMYOEfXZjJ6UU+p6vrexKhNtC2TX0ACIoVCeT/9z1Wuz5ac1XsLy7i37Z5r2\
+                   ozt6zWV2DIcrx3OmqwKx38noWA==";
+        assert!(Anchor::of_text(key).is_ok(), "without the end of the line");
+        assert!(Anchor::of_text(&format!("{key}\n")).is_ok());
+        let told = |text: &str| Anchor::of_text(text).map(drop).expect_err("none");
+        let digest =
+            ". IN DS 20326 8 2 E06D44B80B8F1D39A95C0B0D7C65D08458E880409BBC683457104237C7F8EC8D";
+        assert!(told(digest).contains("a DS record is only"));
+        assert!(told("").contains("no DNSKEY"));
+        assert!(told(&"\n".repeat(ANCHOR_BYTES_MAX + 1)).contains("too long"));
+    }
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const FILES: [&str; 2] = ["/run/cairn/resolv.conf", "/etc/resolv.conf"];
 
 /// Servers that are asked at most.
-const SERVERS_MAX: usize = 4;
+pub(super) const SERVERS_MAX: usize = 4;
 
 /// Bytes of such a file that are read.
 const FILE_BYTES_MAX: u64 = 16 * 1024;
@@ -52,7 +52,7 @@ fn read(path: &Path) -> Option<String> {
 }
 
 /// The `nameserver` lines of resolv.conf(5).
-fn of_resolv_conf(text: &str) -> Vec<SocketAddr> {
+pub(super) fn of_resolv_conf(text: &str) -> Vec<SocketAddr> {
     let addresses = text.lines().filter_map(|line| {
         let mut words = line.split_ascii_whitespace();
         (words.next() == Some("nameserver")).then(|| words.next())?

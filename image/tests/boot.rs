@@ -283,6 +283,7 @@ fn data_that_is_not_ours_is_left_alone() {
     let mut vm = Vm::start(&disk, &given(false));
     vm.wait_for("/dev/vda8: ");
     vm.wait_for(" waiting ");
+    assert!(vm.has_said("It holds something that is not Cairn's, and is left alone"));
     vm.cut();
     assert!(disk.read(327 * MIB, foreign.len() as u64) == foreign);
 }

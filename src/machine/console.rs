@@ -18,6 +18,11 @@ pub const ROWS: usize = 24;
 const LINES_KEPT: usize = 200;
 /// Errors that are told beside it.
 const ERRORS_SHOWN: usize = 5;
+/// Errors that the screen shows, and lines that each of them may take.
+const ERRORS_ON_SCREEN: usize = 2;
+const LINES_AN_ERROR: usize = 2;
+/// Columns of a row's name.
+const NAME: usize = 13;
 
 /// What the screen says: a name and a text each; a text with line ends is continued below.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,24 +42,82 @@ impl Page {
         }
     }
 
-    /// The page's lines, none longer than `columns`.
+    /// The page's lines, none longer than `columns`: what is longer goes on below.
     pub fn lines(&self, columns: usize) -> Vec<String> {
-        const NAME: usize = 13;
         let mut lines = vec![cut(&self.title, columns), String::new()];
         for (name, text) in &self.rows {
-            for (index, part) in text.lines().enumerate() {
-                let name = if index == 0 { name.as_str() } else { "" };
-                lines.push(cut(&format!(" {name:<NAME$} {part}"), columns));
-            }
+            lines.extend(row_lines(name, text, columns));
         }
         lines
     }
+
+    /// The page's lines as long as they are, for where nothing has a width.
+    fn whole_lines(&self) -> Vec<String> {
+        self.lines(usize::MAX)
+    }
 }
 
-/// The whole screen: the page, and below it the last lines of the log as far as there is room.
+/// A row in lines of at most `columns`, broken between words; its name stands in the first.
+fn row_lines(name: &str, text: &str, columns: usize) -> Vec<String> {
+    let width = columns.saturating_sub(NAME + 2).max(1);
+    let parts = text.lines().flat_map(|line| wrapped(line, width));
+    let named = parts.enumerate().map(|(index, part)| {
+        let name = if index == 0 { name } else { "" };
+        cut(&format!(" {name:<NAME$} {part}"), columns)
+    });
+    named.collect()
+}
+
+/// Lines of at most `width` characters, broken between words, and within those that are longer.
+fn wrapped(line: &str, width: usize) -> Vec<String> {
+    let chars: Vec<char> = line.trim_end().chars().collect();
+    let mut rest = chars.as_slice();
+    let mut lines = Vec::new();
+    while rest.len() > width {
+        let space = rest[..=width].iter().rposition(|c| *c == ' ');
+        let (len, skipped) = match space {
+            Some(at) if at > 0 => (at, 1),
+            _ => (width, 0),
+        };
+        lines.push(rest[..len].iter().collect());
+        rest = &rest[len + skipped..];
+    }
+    lines.push(rest.iter().collect());
+    lines
+}
+
+/// The last of the errors, for the screen.
+fn error_lines(log: &VecDeque<String>) -> Vec<String> {
+    let mut shown: Vec<Vec<String>> = errors(log)
+        .rev()
+        .take(ERRORS_ON_SCREEN)
+        .map(|error| {
+            let mut lines = row_lines("", error, COLUMNS);
+            lines.truncate(LINES_AN_ERROR);
+            lines
+        })
+        .collect();
+    shown.reverse();
+    let mut lines = shown.concat();
+    if let Some(first) = lines.first_mut() {
+        // The name stands where the line has been left blank for it.
+        first.replace_range(..=NAME, &format!(" {:<NAME$}", "last errors"));
+    }
+    lines
+}
+
+/// The lines that tell of an error.
+fn errors(log: &VecDeque<String>) -> impl DoubleEndedIterator<Item = &String> + Clone {
+    log.iter().filter(|line| line.contains(" ERROR "))
+}
+
+/// The whole screen: the page, the last errors, which a long page does not push off it, and below
+/// them the last lines of the log as far as there is room.
 pub fn screen(page: &Page, log: &VecDeque<String>) -> Vec<String> {
     let mut lines = page.lines(COLUMNS);
-    lines.truncate(ROWS - 1);
+    let errors = error_lines(log);
+    lines.truncate(ROWS - 1 - errors.len());
+    lines.extend(errors);
     let room = (ROWS - 1).saturating_sub(lines.len() + 1);
     if room > 0 {
         lines.push(String::new());
@@ -134,7 +197,7 @@ impl Console {
 
     /// The last lines of the log that tell of an error, newest last.
     pub fn errors(&self) -> impl Iterator<Item = &str> {
-        let errors = self.log.iter().filter(|line| line.contains(" ERROR "));
+        let errors = errors(&self.log);
         let skipped = errors.clone().count().saturating_sub(ERRORS_SHOWN);
         errors.skip(skipped).map(String::as_str)
     }
@@ -156,7 +219,7 @@ impl Console {
             }
             self.shown = lines;
         }
-        let plain = page.lines(COLUMNS);
+        let plain = page.whole_lines();
         if plain != self.printed {
             let fresh: Vec<String> = plain
                 .iter()
@@ -214,6 +277,47 @@ mod tests {
                 "               2001:db8::1",
             ]
         );
+    }
+
+    const ADVICE: &str = "no configuration was found: give this machine a cairn.toml with its \
+                          domain, or claim it with `cairn claim`";
+
+    #[test]
+    fn a_long_sentence_goes_on_below_and_is_whole_where_nothing_has_a_width() {
+        let mut page = Page::default();
+        page.row("waiting", ADVICE);
+        assert_eq!(
+            page.lines(COLUMNS)[2..],
+            [
+                " waiting       no configuration was found: give this machine a cairn.toml with",
+                "               its domain, or claim it with `cairn claim`",
+            ]
+        );
+        assert_eq!(
+            page.whole_lines()[2..],
+            [format!(" waiting       {ADVICE}")]
+        );
+        // Without a place to break, as the name of a file may be.
+        page.row("found", "é".repeat(130));
+        let lines = page.lines(COLUMNS);
+        assert_eq!(lines.len(), 6);
+        assert!(lines.iter().all(|line| line.chars().count() <= COLUMNS));
+    }
+
+    #[test]
+    fn the_last_errors_stay_on_the_screen_however_long_the_page_and_the_log() {
+        let mut page = page();
+        (0..ROWS).for_each(|_| page.row("row", "text"));
+        let mut log: VecDeque<String> = (0..4)
+            .map(|n| format!("12:00:0{n} ERROR store: {n} {}", "failed ".repeat(40)))
+            .collect();
+        log.extend((0..100).map(|n| format!("12:00:05  INFO net: {n}")));
+        let lines = screen(&page, &log);
+        assert_eq!(lines.len(), ROWS - 1);
+        assert!(lines.iter().all(|line| line.chars().count() <= COLUMNS));
+        let errors = &lines[ROWS - 1 - 4..];
+        assert!(errors[0].starts_with(" last errors   12:00:02 ERROR store: 2 failed"));
+        assert!(errors[2].starts_with("               12:00:03 ERROR store: 3 failed"));
     }
 
     #[test]

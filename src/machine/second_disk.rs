@@ -27,6 +27,8 @@ const MARKS: &[(u64, &[u8], &str)] = &[
     (82, b"FAT32", "a file system (FAT)"),
     (510, b"\x55\xaa", "a partition table or boot sector"),
 ];
+/// What is on a blank disk.
+pub const NOTHING: &str = "nothing";
 /// What it says before the store exists.
 const NEW: &str = "new";
 
@@ -91,7 +93,7 @@ pub fn seen(disk: &(impl ReadAt + ?Sized)) -> io::Result<String> {
         }
     }
     Ok(match is_blank(disk)? {
-        true => "nothing".to_owned(),
+        true => NOTHING.to_owned(),
         false => "something that is not Cairn's".to_owned(),
     })
 }

@@ -14,6 +14,9 @@ use crate::config::Limits;
 
 /// The period of `accepts_per_address_per_minute`.
 const MINUTE_MS: u64 = 60_000;
+/// Places for this machine's own connections when those for everybody are taken: by them PID 1 asks
+/// whether the server answers, and strangers must not be able to keep it from that.
+const LOOPBACK_PLACES: usize = 8;
 
 /// Counts connections and refuses those beyond the limits.
 #[derive(Debug)]
@@ -30,6 +33,8 @@ pub struct Admissions {
 struct Counts {
     connections: usize,
     unauthenticated: usize,
+    /// Those of the loopback that came when everybody's places were taken.
+    reserved: usize,
     addresses: HashMap<IpAddr, Address>,
 }
 
@@ -49,6 +54,7 @@ pub struct Slot {
     admissions: Arc<Admissions>,
     network: IpAddr,
     authenticated: bool,
+    reserved: bool,
 }
 
 /// Why a connection is refused.
@@ -87,7 +93,8 @@ impl Admissions {
         })
     }
 
-    /// A connection from `peer`.
+    /// A connection from `peer`. One of the loopback that finds everybody's places taken has a few
+    /// of its own; the limits for one address hold for it as for others.
     pub fn admit(self: &Arc<Self>, peer: IpAddr, now_ms: u64) -> Result<Slot, Refusal> {
         let network = network(peer);
         let mut counts = self.counts();
@@ -95,13 +102,20 @@ impl Admissions {
         let Counts {
             connections,
             unauthenticated,
+            reserved,
             addresses,
         } = &mut *counts;
         let address = addresses.entry(network).or_default();
-        let why = if *connections >= self.connections {
+        let taken = if *connections >= self.connections {
             Some(Full::Connections)
         } else if *unauthenticated >= self.unauthenticated_connections {
             Some(Full::Unauthenticated)
+        } else {
+            None
+        };
+        let has_reserve = peer.to_canonical().is_loopback() && *reserved < LOOPBACK_PLACES;
+        let why = if taken.is_some() && !has_reserve {
+            taken
         } else if address.connections >= self.connections_per_address {
             Some(Full::Address)
         } else if !address.is_in_rate(self.accepts_per_address_per_minute, now_ms) {
@@ -120,10 +134,12 @@ impl Admissions {
         address.connections += 1;
         *connections += 1;
         *unauthenticated += 1;
+        *reserved += usize::from(taken.is_some());
         Ok(Slot {
             admissions: Arc::clone(self),
             network,
             authenticated: false,
+            reserved: taken.is_some(),
         })
     }
 
@@ -152,6 +168,7 @@ impl Drop for Slot {
         let mut counts = self.admissions.counts();
         counts.connections -= 1;
         counts.unauthenticated -= usize::from(!self.authenticated);
+        counts.reserved -= usize::from(self.reserved);
         if let Some(address) = counts.addresses.get_mut(&self.network) {
             address.connections -= 1;
         }
@@ -253,6 +270,42 @@ mod tests {
         let _c = why(3).expect("third");
         assert_eq!(why(4).err(), Some(Full::Connections));
         assert_eq!(admissions.connections(), 3);
+    }
+
+    #[test]
+    fn strangers_who_take_all_places_leave_a_few_to_the_machine_itself() {
+        let limits: [fn(&mut Limits); 2] = [
+            |limits| limits.connections = 2,
+            |limits| limits.unauthenticated_connections = 2,
+        ];
+        for change in limits {
+            let admissions = admissions(change);
+            let strangers = ["192.0.2.1", "192.0.2.2"]
+                .map(|stranger| admissions.admit(peer(stranger), 0).expect("there is room"));
+            admissions.admit(peer("192.0.2.3"), 0).expect_err("full");
+            let own = ["127.0.0.1", "::1", "::ffff:127.0.0.1"];
+            let mut held: Vec<Slot> = own
+                .iter()
+                .cycle()
+                .map_while(|own| admissions.admit(peer(own), 0).ok())
+                .take(LOOPBACK_PLACES + 1)
+                .collect();
+            assert_eq!(held.len(), LOOPBACK_PLACES);
+            held.pop();
+            held.push(admissions.admit(peer("::1"), 0).expect("it is free again"));
+            drop((held, strangers));
+            let counts = admissions.counts();
+            let left = (counts.connections, counts.unauthenticated, counts.reserved);
+            assert_eq!(left, (0, 0, 0));
+        }
+    }
+
+    #[test]
+    fn the_limits_for_one_address_hold_for_the_loopback_too() {
+        let admissions = admissions(|limits| limits.connections_per_address = 2);
+        let _held = [(); 2].map(|()| admissions.admit(peer("127.0.0.1"), 0).expect("room"));
+        let refused = admissions.admit(peer("127.0.0.1"), 0).expect_err("full");
+        assert_eq!(refused.why, Full::Address);
     }
 
     #[test]

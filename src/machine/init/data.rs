@@ -13,7 +13,7 @@ use crate::machine::disk::{self, Disk};
 use crate::machine::layout::Partition;
 use crate::machine::link::ToServer;
 use crate::machine::read_at::Device;
-use crate::machine::second_disk::{VARIABLE, Wanted, seen, store_id};
+use crate::machine::second_disk::{NOTHING, VARIABLE, Wanted, seen, store_id};
 
 /// How often a disk that is waited for is looked for.
 const LOOK_EVERY_MS: u64 = 1_000;
@@ -54,6 +54,19 @@ impl Init {
                 let said = self.data_said.clone();
                 self.say(&said);
             }
+        }
+    }
+
+    /// A sentence of a server that could not open its store, and what lies there instead. That is
+    /// looked at once: a server that says it again and again must not keep PID 1 reading.
+    pub(super) fn with_what_is_there(&self, why: String) -> String {
+        let (Some(system), false, None) = (&self.disk, self.has_opened, &self.awaited) else {
+            return why;
+        };
+        let path = system.partition(Partition::Data);
+        match self.foreign.get_or_init(|| foreign_at(&path)) {
+            Some(what) => format!("{why}. It holds {what}, and is left alone"),
+            None => why,
         }
     }
 
@@ -230,6 +243,15 @@ impl Init {
             Ok(Some(_)) => self.say("the partition table was put in order"),
             Err(error) => self.say(&format!("the data partition stays as it is: {error}")),
         }
+    }
+}
+
+/// What is there, if it is neither a store nor nothing.
+fn foreign_at(path: &Path) -> Option<String> {
+    let device = File::open(path).and_then(Device::new).ok()?;
+    match store_id(&device).ok()? {
+        Some(_) => None,
+        None => seen(&device).ok().filter(|what| what != NOTHING),
     }
 }
 

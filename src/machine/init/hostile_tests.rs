@@ -417,8 +417,13 @@ fn what_a_dead_server_said_of_its_store_is_not_taken_for_the_next_one() {
     let Some(mut bench) = Bench::new("claimed-then-unusable") else {
         return;
     };
+    let mut fat = vec![0; 64 * 1024];
+    fat[54..58].copy_from_slice(b"FAT1");
+    let data = SystemDisk::of_files(bench.folder.path()).partition(Partition::Data);
+    fs::write(data, fat).expect("it is written");
     bench.until("its death", |init| init.server.is_none());
     bench.until("its trouble", |init| init.waits.is_some());
+    bench.until_said(". It holds a file system (FAT), and is left alone");
     assert!(bench.init.configured.is_none() && !bench.init.is_claimed);
     let late = bench.init.now_ms() + 2 * crate::machine::health::OPENING_MS;
     let verdict = bench.init.health.judge(late, true, false);

@@ -4,6 +4,7 @@
 //! this slot is spent, and after three the other one runs. So nothing that comes from outside may
 //! cause one; what can fail is told on the console and tried again or left.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -74,6 +75,8 @@ struct Init {
     data: Option<OwnedFd>,
     /// What it is, or what is wrong with it, for people.
     data_said: String,
+    /// What lies on the data partition of the system disk in the place of a store, once looked at.
+    foreign: OnceCell<Option<String>>,
     /// The disk of its own that the data are on, or to be on.
     awaited: Option<Awaited>,
     data_disk: Option<Disk>,
@@ -204,6 +207,7 @@ impl Init {
             boot_state,
             data: None,
             data_said: String::new(),
+            foreign: OnceCell::new(),
             awaited: None,
             data_disk: None,
             moving: false,

@@ -14,8 +14,12 @@ impl Init {
             page.row("configuration", configured.origin.clone());
         }
         page.row("addresses", self.addresses().join("\n"));
-        page.row("network", self.reach.said());
+        // What a person is to do stands where nothing pushes it off the screen.
+        for (name, text) in &self.notices {
+            page.row(name, text.clone());
+        }
         page.row("waiting", self.waits.clone().unwrap_or_default());
+        page.row("network", self.reach.said());
         page.row("certificate", self.figures.certificate.clone());
         let listening: Vec<String> = self
             .figures
@@ -35,9 +39,6 @@ impl Init {
         }
         page.row("store", self.store());
         page.row("root", self.root_hash.clone());
-        for (name, text) in &self.notices {
-            page.row(name, text.clone());
-        }
         page.row("clock", self.clock_said());
         if let Some(watchdog) = &self.watchdog {
             page.row("watchdog", watchdog.identity.clone());

@@ -94,7 +94,7 @@ impl Init {
                 }
                 // Who connects is not to wait with it.
                 self.listeners.close();
-                let why = sentence(&why);
+                let why = self.with_what_is_there(sentence(&why));
                 self.say(&why);
                 self.waits = Some(why);
             }

@@ -169,17 +169,13 @@ impl Connection {
             sending,
             ..
         } = self;
-        let closing = async {
-            if has_heard {
-                conduit.close().await;
-            }
-        };
-        let returning = async {
-            if let Some(sending) = sending {
-                give_up(&door, sending).await;
-            }
-        };
-        tokio::join!(closing, returning);
+        // Its place is free before it sees that the connection has ended: it may come again at once.
+        if let Some(sending) = sending {
+            give_up(&door, sending).await;
+        }
+        if has_heard {
+            conduit.close().await;
+        }
     }
 
     /// So many more stanzas are with the kernel, which is all that will ever be known of them.

@@ -121,7 +121,7 @@ fn messages_presence_and_offline_storage_between_domains_stay_here() {
     assert_eq!(gone.attr("type"), Some("unavailable"));
     alice.say("bob@other.example", "for later");
     alice.settle();
-    server.kill();
+    server.stop();
     server.run();
     let mut bob = online(&server, "bob", "b");
     let message = bob.message_with_body("for later");

@@ -173,6 +173,10 @@ fn build(options: &Build) -> Result<(), String> {
     if let Some(version) = &options.release {
         release = renamed(&release, version)?;
     }
+    if options.trust.is_empty() {
+        let warning = "this image takes no later release: --trust names the keys that may sign one";
+        writeln!(std::io::stderr(), "{warning}").map_err(|error| error.to_string())?;
+    }
     let mut keys = Vec::new();
     for file in &options.trust {
         let text = String::from_utf8(tool::read(file)?).map_err(|error| error.to_string())?;

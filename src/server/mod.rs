@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use crate::addr::Jid;
 use crate::config::{self, Config, RegistrationMode};
 use crate::http::Site;
-use crate::net::admit::Admissions;
+use crate::net::admit::{Admissions, OWN_PLACES};
 use crate::net::component::Door;
 use crate::net::conn::{Front, Inbound, Passwords};
 use crate::net::listen::Listener;
@@ -246,6 +246,7 @@ impl Server {
         }
         let tls = Arc::new(TlsAcceptor::new(&certificates)?);
         let claim = start::claim(&core, machine.as_deref());
+        let own_places = machine.as_ref().map_or(0, |_| OWN_PLACES);
         let around = Around {
             reload_certificate: Some(start::reload(&core, &tls, machine.clone())),
             machine,
@@ -283,7 +284,7 @@ impl Server {
         let door = component::door(&front, &alive)?;
         let peers = federation::peers(&front, &alive)?.map(|peers| {
             let limits = federation::limits(&core.config.limits);
-            (peers, Admissions::new(&limits))
+            (peers, Admissions::new(&limits, own_places))
         });
         if let Some((peers, _)) = &peers {
             let _entered = runtime.enter();
@@ -295,7 +296,7 @@ impl Server {
             components: (door, listeners.component),
             keeper: keeper.map(Arc::new),
             peers,
-            admissions: Admissions::new(&core.config.limits),
+            admissions: Admissions::new(&core.config.limits, own_places),
             core,
             site: Site::new(front.clone(), operator.clone()),
             operator,

@@ -22,19 +22,16 @@ use crate::stream::s2s::Pair;
 
 use super::core::Core;
 use super::outbox::OutboxPool;
-use super::remote::{Link, PATIENCE_MS, Parcel, Posted, returned};
+#[cfg(doc)]
+use super::remote::PATIENCE_MS;
+use super::remote::{Link, Parcel, Posted, returned};
 use super::route::{self, Remote};
 
 /// The configured components.
 #[derive(Debug, Default)]
 pub struct Components {
-    all: Vec<Component>,
-}
-
-#[derive(Debug)]
-struct Component {
-    domain: Jid,
-    link: Arc<Link>,
+    /// The other end of each is the component's domain.
+    links: Vec<Arc<Link>>,
 }
 
 impl Components {
@@ -44,19 +41,13 @@ impl Components {
         domains: impl Iterator<Item = Jid>,
         pool: &Arc<OutboxPool>,
     ) -> Self {
-        let component = |(number, domain): (usize, Jid)| {
-            let pair = Pair {
-                local: own.clone(),
-                remote: domain.clone(),
-            };
-            let link = Link::new(pair, number as u64, pool.clone());
-            Component {
-                domain,
-                link: Arc::new(link),
-            }
+        let link = |(number, remote): (usize, Jid)| {
+            let local = own.clone();
+            let pair = Pair { local, remote };
+            Arc::new(Link::new(pair, number as u64, pool.clone()))
         };
         Components {
-            all: domains.enumerate().map(component).collect(),
+            links: domains.enumerate().map(link).collect(),
         }
     }
 
@@ -67,20 +58,19 @@ impl Components {
 
     /// What waits for the component of this domain.
     pub fn link(&self, domain: &str) -> Option<&Arc<Link>> {
-        let mut all = self.all.iter();
-        let found = all.find(|component| component.domain.as_str() == domain);
-        found.map(|component| &component.link)
+        let mut links = self.links.iter();
+        links.find(|link| link.pair.remote.as_str() == domain)
     }
 
     /// All domains.
     pub fn domains(&self) -> impl Iterator<Item = &Jid> {
-        self.all.iter().map(|component| &component.domain)
+        self.links.iter().map(|link| &link.pair.remote)
     }
 
     /// The domains whose component is connected.
     pub fn connected(&self) -> impl Iterator<Item = &Jid> {
-        let up = self.all.iter().filter(|component| component.link.is_up());
-        up.map(|component| &component.domain)
+        let up = self.links.iter().filter(|link| link.is_up());
+        up.map(|link| &link.pair.remote)
     }
 
     /// Whether a stanza for this domain would be taken; the error is what its sender is told.
@@ -107,22 +97,11 @@ pub(super) fn post(core: &Core, link: &Arc<Link>, parcel: Parcel) -> Result<(), 
     if !link.is_up() {
         return Err(error);
     }
-    let now_ms = (core.ticks)();
-    match link.post(parcel, core.store.durable(), now_ms) {
-        Posted::Queued => {}
-        Posted::Gated(gate) => core
-            .gates
-            .wait_for_link(gate, link, || core.store.durable()),
-        // It goes at this very moment, and gives up what waits.
-        Posted::Connect => {}
-        Posted::Refused(refused) => {
-            if link.is_heavy() {
-                link.cut_off(&error, now_ms);
-            }
-            return Err(refused);
+    keep(core, link, parcel).inspect_err(|_| {
+        if link.is_heavy() {
+            link.cut_off(&error, (core.ticks)());
         }
-    }
-    Ok(())
+    })
 }
 
 /// Keeps a recorded message for a component that may connect soon: see [`give_up_absent`].
@@ -134,6 +113,7 @@ pub(super) fn keep(core: &Core, link: &Arc<Link>, parcel: Parcel) -> Result<(), 
                 .wait_for_link(gate, link, || core.store.durable());
             Ok(())
         }
+        // A connection that goes at this very moment gives up what waits.
         Posted::Queued | Posted::Connect => Ok(()),
     }
 }
@@ -141,17 +121,14 @@ pub(super) fn keep(core: &Core, link: &Arc<Link>, parcel: Parcel) -> Result<(), 
 /// Called [`PATIENCE_MS`] after the start: what has waited since the last one for a component that
 /// has not come goes back.
 pub fn give_up_absent(core: &Core) {
-    for component in &core.components.all {
-        if !component.link.is_up() {
-            let error = absent(&component.domain);
-            let back = component.link.give_up(&error, (core.ticks)());
+    for link in &core.components.links {
+        if !link.is_up() {
+            let error = absent(&link.pair.remote);
+            let back = link.give_up(&error, (core.ticks)());
             returned(core, back, &error);
         }
     }
 }
-
-/// How long [`give_up_absent`] is put off, in milliseconds.
-pub const ABSENT_MS: u64 = PATIENCE_MS;
 
 /// Handles a stanza of a component, whose stream has seen to its `from`. Unlike one of another
 /// server it may be for anybody, also elsewhere: the policy for other servers decides there. One

@@ -24,7 +24,7 @@ mod route;
 mod session;
 mod table;
 
-pub use self::component::{ABSENT_MS, Components, absent, give_up_absent, receive_component};
+pub use self::component::{Components, absent, give_up_absent, receive_component};
 pub use self::core::{Core, Cx, Parts, ticks_ms};
 pub use announce::announce;
 pub use deliver::{missing, stored_message, wrapped_value};

@@ -69,7 +69,7 @@ pub(super) fn begin(
     }
     let (core, stopping) = (door.front.core.clone(), stopping.clone());
     tokio::spawn(async move {
-        let waiting = tokio::time::sleep(Duration::from_millis(router::ABSENT_MS));
+        let waiting = tokio::time::sleep(Duration::from_millis(router::PATIENCE_MS));
         if stopping.run_until_cancelled(waiting).await.is_some() {
             router::give_up_absent(&core);
         }

@@ -80,6 +80,7 @@ impl Source {
             let mut addresses = addresses.filter_map(|address| address.as_str()?.parse().ok());
             addresses.any(|address: SocketAddr| !address.ip().is_unspecified())
         });
+        leave_out_files_of_lists(&mut table, &mut left_out);
         match left_out.is_empty() {
             true => (self, left_out),
             false => (
@@ -219,9 +220,54 @@ pub fn changed(toml: &str, key: &str, value: &str) -> Result<String, String> {
     Ok(table.to_string())
 }
 
+/// A host without its files makes do with another certificate. A component without its secret
+/// cannot be, so it goes as a whole.
+fn leave_out_files_of_lists(table: &mut toml::Table, left_out: &mut Vec<String>) {
+    if let Some(entries) = table.get_mut("host").and_then(toml::Value::as_array_mut) {
+        for host in entries.iter_mut().filter_map(toml::Value::as_table_mut) {
+            for key in ["certificate", "key"] {
+                if host.remove(key).is_some() {
+                    left_out.push(format!("host.{key}"));
+                }
+            }
+        }
+    }
+    if let Some(entries) = table
+        .get_mut("component")
+        .and_then(toml::Value::as_array_mut)
+    {
+        entries.retain(|component| {
+            let stays = component.get("secret_file").is_none();
+            if !stays {
+                left_out.push("component".to_owned());
+            }
+            stays
+        });
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_of_hosts_and_components_do_not_move_to_a_new_machine() {
+        let toml = "domain = \"a.example\"\n[[host]]\ndomain = \"b.example\"\ncertificate = \
+                    \"b.pem\"\nkey = \"b.key\"\n[[component]]\ndomain = \"c.example\"\nsecret_file = \
+                    \"c\"\n[[component]]\ndomain = \"d.example\"\nsecret = \"d\"\n";
+        let (toml, origin) = (toml.to_owned(), "a test".to_owned());
+        let (here, left_out) = Source { toml, origin }.elsewhere();
+        assert_eq!(left_out, ["host.certificate", "host.key", "component"]);
+        let config = Config::parse(&here.toml, &Machine::of_memory(1 << 30)).expect("valid");
+        assert_eq!(config.hosts[0].domain, "b.example");
+        assert_eq!(config.hosts[0].tls.certificate, None);
+        let components: Vec<_> = config
+            .component
+            .iter()
+            .map(|it| it.domain.as_str())
+            .collect();
+        assert_eq!(components, ["d.example"]);
+    }
 
     #[test]
     fn what_names_a_place_of_the_old_machine_does_not_move_to_a_new_one() {

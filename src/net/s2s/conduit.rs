@@ -118,10 +118,9 @@ impl Conduit {
 
     /// Says the last words and closes, each within a time.
     pub async fn close(mut self) {
-        // Whether the peer heard them is nothing that can be helped.
-        let flushed = tokio::time::timeout(FAREWELL, self.flush()).await;
+        let has_heard = self.say_farewell().await;
         if let Some(transport) = self.transport.take()
-            && flushed.is_ok()
+            && has_heard
         {
             drop(tokio::time::timeout(FAREWELL, transport.close()).await);
         }

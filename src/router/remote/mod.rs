@@ -1,5 +1,5 @@
-//! The way to other servers, and the beginning of that to components: a [`Link`] for each pair of domains, and what comes back when there
-//! is no way.
+//! The way to other servers, and the beginning of that to components: a [`Link`] for each pair of
+//! domains, and what comes back when there is no way.
 //!
 //! A message that a client's stream counts (XEP-0198) stands in the log, among those of its
 //! sender, until the other server has it (DESIGN §1).

@@ -7,8 +7,9 @@ use std::time::Duration;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use instant_acme::{
-    Account, AccountCredentials, AuthorizationStatus, CertificateIdentifier, ChallengeType, Error,
-    Identifier, NewAccount, NewOrder, Order, OrderStatus, RetryPolicy,
+    Account, AccountCredentials, AuthorizationStatus, CertificateIdentifier, ChallengeHandle,
+    ChallengeStatus, ChallengeType, Error, Identifier, NewAccount, NewOrder, Order, OrderStatus,
+    RetryPolicy,
 };
 use tokio::sync::Mutex;
 use tokio::time::timeout;
@@ -27,6 +28,10 @@ const DECIDES_WITHIN: RetryPolicy = RetryPolicy::new()
     .backoff(1.5)
     .timeout(Duration::from_secs(120));
 
+/// How often one attempt goes on after the authority has refused a nonce as often as the library
+/// asks: each time it is asked with a new one (RFC 8555 §6.5).
+const NONCES_MAX: u32 = 8;
+
 /// How long one attempt may take in all.
 const WITHIN: Duration = Duration::from_secs(600);
 
@@ -39,11 +44,20 @@ pub enum Way {
     Tls,
 }
 
-/// A proof that is shown until this is dropped.
-enum Showing {
+/// A proof that is shown until this is dropped: when the authority has decided.
+struct Showing {
+    /// The challenge's.
+    token: String,
+    _proof: Proof,
+}
+
+enum Proof {
     Http(#[expect(dead_code, reason = "it is held")] Shown),
     Tls(#[expect(dead_code, reason = "it is held")] ShownProof),
 }
+
+/// An order's URL and its key.
+pub(super) type Begun = (String, Zeroizing<String>);
 
 /// What an attempt needs.
 pub(super) struct Attempt<'a> {
@@ -57,8 +71,8 @@ pub(super) struct Attempt<'a> {
     pub(super) tls: &'a Arc<TlsAcceptor>,
     /// Held while an account is made.
     pub(super) account: &'a Mutex<()>,
-    /// An order that was begun: its URL and its key.
-    pub(super) begun: Option<(String, Zeroizing<String>)>,
+    /// An order that was begun.
+    pub(super) begun: Option<Begun>,
     /// The certificate that is to be replaced, where the authority wants to know (RFC 9773 §5).
     pub(super) replaces: Option<Life>,
     /// Keeps what must not be lost on the way.
@@ -89,7 +103,18 @@ pub(super) enum Keep<'a> {
 impl Attempt<'_> {
     /// Obtains a certificate.
     pub(super) async fn run(&self) -> Result<Pem, Failure> {
-        match timeout(WITHIN, self.obtain()).await {
+        let mut begun = self.begun.clone();
+        let mut shown = Vec::new();
+        let obtained = async {
+            let mut nonces = 0;
+            loop {
+                match self.obtain(&mut begun, &mut shown).await {
+                    Err(failure) if failure.is_of_a_nonce && nonces < NONCES_MAX => nonces += 1,
+                    outcome => return outcome,
+                }
+            }
+        };
+        match timeout(WITHIN, obtained).await {
             Ok(outcome) => outcome,
             Err(_) => Err(words::plain(
                 "the authority takes too long: it is asked again later".to_owned(),
@@ -97,10 +122,15 @@ impl Attempt<'_> {
         }
     }
 
-    async fn obtain(&self) -> Result<Pem, Failure> {
+    async fn obtain(
+        &self,
+        begun: &mut Option<Begun>,
+        shown: &mut Vec<Showing>,
+    ) -> Result<Pem, Failure> {
         let account = self.account().await?;
-        let (mut order, key) = self.order(&account).await?;
-        let chain = self.chain(&mut order, &key).await;
+        let (mut order, key) = self.order(&account, begun.as_ref()).await?;
+        *begun = Some((order.url().to_owned(), key.clone()));
+        let chain = self.chain(&mut order, &key, shown).await;
         // Whatever became of it, it is over; only one that nobody could ask about goes on.
         let is_unknown = matches!(&chain, Err((_, true)));
         if !is_unknown {
@@ -158,12 +188,16 @@ impl Attempt<'_> {
     }
 
     /// The order that was begun, else a new one (§7.4).
-    async fn order(&self, account: &Account) -> Result<(Order, Zeroizing<String>), Failure> {
-        if let Some((url, key)) = &self.begun {
+    async fn order(
+        &self,
+        account: &Account,
+        begun: Option<&Begun>,
+    ) -> Result<(Order, Zeroizing<String>), Failure> {
+        if let Some((url, key)) = begun {
             match account.order(url.clone()).await {
                 Ok(order) => return Ok((order, key.clone())),
-                Err(Error::Api(_)) => {}
-                Err(error) => return Err(self.explain(&error)),
+                Err(error) if is_open(&error) => return Err(self.explain(&error)),
+                Err(_) => {}
             }
         }
         let known = self.memory.account();
@@ -192,30 +226,31 @@ impl Attempt<'_> {
 
     /// Takes an order to its certificate. With the failure goes whether the order may still come
     /// to something.
-    async fn chain(&self, order: &mut Order, key: &str) -> Result<String, (Failure, bool)> {
+    async fn chain(
+        &self,
+        order: &mut Order,
+        key: &str,
+        shown: &mut Vec<Showing>,
+    ) -> Result<String, (Failure, bool)> {
         let ours = |failure: Failure| (failure, true);
-        let theirs = |error: Error| {
-            let is_open = !matches!(error, Error::Api(_));
-            (self.explain(&error), is_open)
-        };
+        let theirs = |error: Error| (self.explain(&error), is_open(&error));
         if order.state().status == OrderStatus::Pending {
-            // Shown until the authority has decided.
-            let shown = self.prove(order).await?;
-            let decided = order.poll_ready(&DECIDES_WITHIN).await;
-            drop(shown);
-            match decided {
+            self.prove(order, shown).await?;
+            match order.poll_ready(&DECIDES_WITHIN).await {
                 Ok(OrderStatus::Invalid) => return Err((self.refusal(order).await, false)),
-                Err(Error::Api(problem)) => {
+                Err(error) if is_open(&error) => return Err(theirs(error)),
+                Err(error) => {
                     let failure = match self.refusal_of_a_challenge(order).await {
                         Some(failure) => failure,
-                        None => self.explain(&Error::Api(problem)),
+                        None => self.explain(&error),
                     };
                     return Err((failure, false));
                 }
-                Err(error) => return Err(theirs(error)),
                 Ok(_) => {}
             }
         }
+        // It has decided.
+        shown.clear();
         match order.state().status {
             OrderStatus::Ready => {
                 let request = Pem::request(self.names, key);
@@ -232,13 +267,13 @@ impl Attempt<'_> {
     }
 
     /// Shows what proves each name, and says that it is there (§7.5.1).
-    async fn prove(&self, order: &mut Order) -> Result<Vec<Showing>, (Failure, bool)> {
-        let theirs = |error: Error| {
-            let is_open = !matches!(error, Error::Api(_));
-            (self.explain(&error), is_open)
-        };
+    async fn prove(
+        &self,
+        order: &mut Order,
+        shown: &mut Vec<Showing>,
+    ) -> Result<(), (Failure, bool)> {
+        let theirs = |error: Error| (self.explain(&error), is_open(&error));
         let refused = |why: &str| (words::plain(why.to_owned()), false);
-        let mut shown = Vec::new();
         let mut authorizations = order.authorizations();
         while let Some(authorization) = authorizations.next().await {
             let mut authorization = authorization.map_err(theirs)?;
@@ -250,25 +285,37 @@ impl Attempt<'_> {
                 Way::Tls => authorization.challenge(ChallengeType::TlsAlpn01),
             }
             .ok_or_else(|| refused("the authority does not offer this way to prove a name"))?;
-            let proof = challenge.key_authorization();
-            let showing = match self.way {
-                Way::Http => {
-                    let showing = self.challenges.show(&challenge.token, proof.as_str());
-                    showing
-                        .map(Showing::Http)
-                        .ok_or("the authority's token is none".to_owned())
-                }
-                Way::Tls => {
-                    let name = challenge.identifier().to_string();
-                    let pem = Pem::proof(&name, proof.digest().as_ref());
-                    let showing = pem.and_then(|pem| self.tls.show_proof(&name, &pem));
-                    showing.map(Showing::Tls)
-                }
-            };
-            shown.push(showing.map_err(|why| refused(&why))?);
+            let is_shown = shown.iter().any(|it| it.token == challenge.token);
+            if is_shown && challenge.status != ChallengeStatus::Pending {
+                continue;
+            }
+            if !is_shown {
+                let showing = self.show(&challenge).map_err(|why| refused(&why))?;
+                shown.push(showing);
+            }
             challenge.set_ready().await.map_err(theirs)?;
         }
-        Ok(shown)
+        Ok(())
+    }
+
+    fn show(&self, challenge: &ChallengeHandle<'_>) -> Result<Showing, String> {
+        let proof = challenge.key_authorization();
+        let proof = match self.way {
+            Way::Http => self
+                .challenges
+                .show(&challenge.token, proof.as_str())
+                .map(Proof::Http)
+                .ok_or("the authority's token is none")?,
+            Way::Tls => {
+                let name = challenge.identifier().to_string();
+                let pem = Pem::proof(&name, proof.digest().as_ref())?;
+                Proof::Tls(self.tls.show_proof(&name, &pem)?)
+            }
+        };
+        Ok(Showing {
+            token: challenge.token.clone(),
+            _proof: proof,
+        })
     }
 
     /// Why an order came to nothing.
@@ -294,6 +341,15 @@ impl Attempt<'_> {
             }
         }
         None
+    }
+}
+
+/// Whether an order may still come to something after this: the authority has not said a word about
+/// it.
+fn is_open(error: &Error) -> bool {
+    match error {
+        Error::Api(problem) => words::kind(problem) == words::BAD_NONCE,
+        _ => true,
     }
 }
 

@@ -115,6 +115,8 @@ pub struct Failure {
     pub is_limited: bool,
     /// It was not reached.
     pub is_unreached: bool,
+    /// It took none of the nonces that it gave, which says nothing about the order.
+    pub is_of_a_nonce: bool,
 }
 
 impl Held {

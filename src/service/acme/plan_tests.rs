@@ -23,6 +23,7 @@ fn refused() -> Failure {
         retry_after_ms: None,
         is_limited: false,
         is_unreached: false,
+        is_of_a_nonce: false,
     }
 }
 

@@ -10,6 +10,9 @@ use super::plan::Failure;
 /// What all types of problems begin with (RFC 8555 §6.7).
 const PREFIX: &str = "urn:ietf:params:acme:error:";
 
+/// It takes no request with this nonce, but one with another (RFC 8555 §6.5).
+pub(super) const BAD_NONCE: &str = "badNonce";
+
 /// Characters of an authority's own words that are told.
 const DETAIL_CHARS_MAX: usize = 400;
 
@@ -56,6 +59,7 @@ pub(super) fn plain(why: String) -> Failure {
         retry_after_ms: None,
         is_limited: false,
         is_unreached: false,
+        is_of_a_nonce: false,
     }
 }
 
@@ -98,6 +102,7 @@ pub(super) fn of_problem(problem: &Problem) -> Failure {
         retry_after_ms: None,
         is_limited: kind == "rateLimited",
         is_unreached: false,
+        is_of_a_nonce: kind == BAD_NONCE,
     }
 }
 

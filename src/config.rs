@@ -15,6 +15,7 @@ use toml::de::DeTable;
 use crate::addr::Jid;
 
 pub use admission::Admission;
+pub use certified::Certified;
 pub use component::Component;
 pub use federation::{DialbackMode, FederationMode};
 pub use given::Given;
@@ -27,6 +28,7 @@ pub use machine::Machine;
 
 mod admission;
 mod apply;
+mod certified;
 mod component;
 mod federation;
 mod given;

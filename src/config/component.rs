@@ -17,6 +17,8 @@ const COMPONENTS_MAX: usize = 64;
 pub struct Component {
     /// Its domain, normalised: all addresses at it are the component's.
     pub domain: Jid,
+    /// The authority of `[acme]` may be asked for its certificate.
+    pub acme: bool,
     secret: Source,
 }
 
@@ -34,6 +36,7 @@ pub(super) struct Raw {
     domain: String,
     secret: Option<String>,
     secret_file: Option<PathBuf>,
+    acme: Option<bool>,
 }
 
 impl Component {
@@ -75,7 +78,11 @@ impl Component {
         let secret = secret.ok_or_else(|| {
             format!("{shown} needs a secret that only it knows: secret = \"…\", or secret_file")
         })?;
-        Ok(Component { domain, secret })
+        Ok(Component {
+            domain,
+            acme: raw.acme.unwrap_or(true),
+            secret,
+        })
     }
 }
 

@@ -528,10 +528,13 @@ pub(super) fn defaults_text(machine: &Machine) -> String {
          # of their own, such as a gateway. They connect to [listen] component.\n\
          # [[component]]\n\
          # Everybody at this domain is the component's; other servers reach it if the\n\
-         # DNS has it and the certificate names it.\n\
+         # DNS has it and it has a certificate: from [acme], by `cairn cert set --host`,\n\
+         # or one of the server that names it too.\n\
          # domain = \"gateway.chat.example\"\n\
          # What it shows to be it. Or secret_file, the path of a file with that alone.\n\
-         # secret = \"\"\n",
+         # secret = \"\"\n\
+         # Whether [acme] looks after its certificate, unless [federation] mode is \"off\".\n\
+         # acme = true\n",
     );
     text
 }

@@ -2,12 +2,13 @@
 //! process, and [`Cx`], the one stanza being handled right now.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
 use ring::rand::{SecureRandom, SystemRandom};
+use tokio::sync::watch;
 
 use crate::addr::Jid;
 use crate::config::Config;
@@ -58,7 +59,7 @@ pub struct Core {
     pub clock: fn() -> u64,
     /// The wall clock is known to be wrong: what would be decided by it waits, such as whether a
     /// certificate is valid. Only a machine knows; a process believes its system.
-    pub clock_is_wrong: AtomicBool,
+    pub clock_is_wrong: watch::Sender<bool>,
     /// Milliseconds since some moment, whatever is done to the wall clock: for everything that
     /// lasts for a time.
     pub ticks: fn() -> u64,
@@ -160,7 +161,7 @@ impl Core {
             outboxes,
             spawn: parts.spawn,
             clock: parts.clock,
-            clock_is_wrong: AtomicBool::new(false),
+            clock_is_wrong: watch::Sender::new(false),
             ticks: parts.ticks,
             jobs: Arc::default(),
             random: SystemRandom::new(),

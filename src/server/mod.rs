@@ -17,7 +17,6 @@ mod start;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -225,7 +224,7 @@ impl Server {
         let core = Arc::new(core(config, domain, store, runtime, &passwords));
         settings::tell_unreachable(&core);
         core.clock_is_wrong
-            .store(clock == settings::Clock::Wrong, Ordering::Relaxed);
+            .send_replace(clock == settings::Clock::Wrong);
         let (durable, mut failed, threads) = start_store(&core)?;
         let awake = router::wake(&core);
         if awake > 0 {

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use ring::rand::{SecureRandom, SystemRandom};
 
-use crate::config::{Config, Host};
+use crate::config::{Certified, Config};
 use crate::net::certificate::Pem;
 use crate::net::tls::HostPem;
 use crate::router::Core;
@@ -57,39 +57,46 @@ impl Clock {
 }
 
 /// The certificates to show, one for each domain in the order of the configuration: one is made
-/// where there is none.
+/// where there is none, except for components.
 pub(super) fn certificates(
     config: &Config,
     store: &Store,
     clock: Clock,
 ) -> Result<Vec<HostPem>, String> {
-    let hosts = config.served().into_iter();
-    let each = hosts.map(|host| {
-        let pem = certificate(config, &host, store, clock);
-        pem.map(|pem| HostPem {
-            domain: host.domain,
-            pem,
-        })
-    });
-    each.collect()
+    let mut certificates = Vec::new();
+    for of in config.certified() {
+        if let Some(pem) = certificate(config, &of, store, clock)? {
+            let domain = of.domain;
+            certificates.push(HostPem { domain, pem });
+        }
+    }
+    Ok(certificates)
 }
 
-fn certificate(config: &Config, host: &Host, store: &Store, clock: Clock) -> Result<Pem, String> {
-    let current = certificates::current(config, host, store)?;
+fn certificate(
+    config: &Config,
+    of: &Certified,
+    store: &Store,
+    clock: Clock,
+) -> Result<Option<Pem>, String> {
+    let current = certificates::current(config, of, store)?;
     if let Some((pem, source)) = current {
         match source {
-            Source::SelfSigned => tell_self_signed(config, host),
-            Source::Files | Source::Store | Source::Acme => complain(&pem, &host.domain, clock),
+            Source::SelfSigned => tell_self_signed(config, of),
+            Source::Files | Source::Store | Source::Acme => complain(&pem, &of.domain, clock),
         }
-        return Ok(pem);
+        return Ok(Some(pem));
     }
-    tell_self_signed(config, host);
-    let domain = host.domain.as_str();
+    if of.is_component {
+        return Ok(None);
+    }
+    tell_self_signed(config, of);
+    let domain = of.domain.as_str();
     let pem = Pem::self_signed(domain, SystemTime::now())?;
     store
         .update(|tx| certificates::keep(tx, domain, Source::SelfSigned, &pem))
         .map_err(|error: StoreError| format!("cannot keep the self-signed certificate: {error}"))?;
-    Ok(pem)
+    Ok(Some(pem))
 }
 
 /// Says why clients will not trust a domain's certificate, as far as the clock tells.
@@ -102,18 +109,18 @@ fn complain(pem: &Pem, domain: &str, clock: Clock) {
 
 /// The clock is right at last: what was not judged before is.
 pub(super) fn judge_certificates(config: &Config, store: &Store) {
-    for host in config.served() {
-        if let Ok(Some((pem, source))) = certificates::current(config, &host, store)
+    for of in config.certified() {
+        if let Ok(Some((pem, source))) = certificates::current(config, &of, store)
             && source != Source::SelfSigned
         {
-            complain(&pem, &host.domain, Clock::Usable);
+            complain(&pem, &of.domain, Clock::Usable);
         }
     }
 }
 
-fn tell_self_signed(config: &Config, host: &Host) {
-    let domain = host.domain.as_str();
-    match acme::looks_after(config, host) {
+fn tell_self_signed(config: &Config, of: &Certified) {
+    let domain = of.domain.as_str();
+    match acme::looks_after(config, of) {
         true => tracing::warn!(
             domain,
             "the certificate is self-signed until the authority gives one"

@@ -145,6 +145,8 @@ pub(super) fn reload(
     Box::new(move || match core.upgrade() {
         Some(core) => {
             let clock = settings::Clock::of(machine.as_deref());
+            core.clock_is_wrong
+                .send_replace(clock == settings::Clock::Wrong);
             tls.reload_from(|| settings::certificates(&core.config, &core.store, clock))
         }
         None => Err("the server stops".to_owned()),

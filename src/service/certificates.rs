@@ -4,7 +4,7 @@
 
 use zeroize::Zeroizing;
 
-use crate::config::{Config, Host};
+use crate::config::{Certified, Config};
 use crate::net::certificate::Pem;
 use crate::service::acme;
 use crate::store::{State, Store, StoreError, Tx};
@@ -22,14 +22,15 @@ pub enum Source {
     SelfSigned,
 }
 
-/// A domain's certificate that is there; `None` where the server has to make one. The error is a
+/// A domain's certificate that is there; `None` where the server has to make one, or a component
+/// does without. The error is a
 /// sentence for the operator.
 pub fn current(
     config: &Config,
-    host: &Host,
+    of: &Certified,
     store: &Store,
 ) -> Result<Option<(Pem, Source)>, String> {
-    match (&host.tls.certificate, &host.tls.key) {
+    match (&of.tls.certificate, &of.tls.key) {
         (Some(certificate), Some(key)) => {
             return Ok(Some((Pem::read(certificate, key)?, Source::Files)));
         }
@@ -37,20 +38,20 @@ pub fn current(
         _ => {
             return Err(format!(
                 "{} needs both `certificate` and `key`, or neither",
-                host.domain
+                of.domain
             ));
         }
     }
     // Where the authority is asked no more, its last certificate is still better than a
     // self-signed one.
-    let in_store = match acme::looks_after(config, host) {
+    let in_store = match acme::looks_after(config, of) {
         true => [Source::Acme, Source::Store, Source::SelfSigned],
         false => [Source::Store, Source::Acme, Source::SelfSigned],
     };
     Ok(store.read(|state| {
         in_store
             .into_iter()
-            .find_map(|source| Some((kept(state, &host.domain, source)?, source)))
+            .find_map(|source| Some((kept(state, &of.domain, source)?, source)))
     }))
 }
 

@@ -10,6 +10,7 @@ use crate::support::*;
 
 const OTHER: &str = "other.example";
 const THIRD: &str = "third.example";
+const GATEWAY: &str = "gateway.cairn.example";
 const HOSTS: &str = "[{ domain = \"other.example\" }, { domain = \"third.example\" }]";
 
 /// What clients who ask for a name are shown.
@@ -30,8 +31,7 @@ impl Shown {
 #[track_caller]
 fn shown(server: &Server, name: &str) -> Shown {
     let tls = Tls::new();
-    let mut wire = Wire::connect_tls_to(server.c2s_tls(), name, &tls);
-    wire.open();
+    drop(Wire::connect_tls_to(server.c2s_tls(), name, &tls));
     let der = tls.certificate().expect("one is shown");
     let (_, certificate) = X509Certificate::from_der(&der).expect("a certificate");
     let names = certificate.subject_alternative_name().expect("readable");
@@ -97,6 +97,33 @@ fn each_domain_gets_a_certificate_of_its_own_proved_by_tls() {
     if let Some(pebble) = Pebble::start(Ways::default()) {
         each_domain_is_certified(pebble.server_with_https());
     }
+}
+
+/// Other servers look at it; clients never come to it, and it may have none.
+#[test]
+fn a_component_gets_a_certificate_unless_it_is_told_not_to() {
+    let Some(pebble) = Pebble::start(Ways::default()) else {
+        return;
+    };
+    let mut server = pebble.server_with_http();
+    let component = |domain, more| format!("{{ domain = \"{domain}\", secret = \"s\"{more} }}");
+    let both = [component(GATEWAY, ""), component(THIRD, ", acme = false")];
+    server.set("federation.mode", "\"open\"");
+    server.set("component", &format!("[{}]", both.join(", ")));
+    server.run();
+    wait_for(&server, "[\"cairn.example\"]");
+    wait_for(&server, GATEWAY);
+    let before = shown(&server, GATEWAY);
+    assert!(before.is_certified_for(GATEWAY));
+    assert!(shown(&server, THIRD).is_certified_for(DOMAIN));
+    server.stop();
+    server.run();
+    assert_eq!(shown(&server, GATEWAY).serial, before.serial);
+    let told = server.cli(&["cert", "show", "--host", GATEWAY], "");
+    assert!(told.contains("the authority that [acme] names"), "{told}");
+    let refused = server.cli_with_input(&["cert", "show", "--host", THIRD], "");
+    let refused = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.contains("no certificate of its own"), "{refused}");
 }
 
 #[test]

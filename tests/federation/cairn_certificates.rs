@@ -290,6 +290,7 @@ fn no_certificate_is_judged_by_a_clock_that_is_known_to_be_wrong() {
             |_, place| Zone::new().server(OTHER, place),
         );
         stage.cairn.set_clock_wrong();
+        stage.cairn.set("limits.authentication_s", "5");
         stage.cairn.run();
         let mut romeo = romeo(&stage.cairn);
         romeo.say(JULIET, "early", "What time is it?");
@@ -300,6 +301,26 @@ fn no_certificate_is_judged_by_a_clock_that_is_known_to_be_wrong() {
         let end = wire.element();
         assert_eq!(end.stream_error(), Some("internal-server-error"), "{end}");
         assert!(romeo.settle().is_empty());
+    });
+}
+
+/// What is for others waits as long as a connection may take to be made.
+#[test]
+fn messages_wait_for_a_clock_that_is_set_right() {
+    Net::run(|net| {
+        let mut stage = Stage::set_up(
+            net,
+            |ca| ca.leaf(OTHER),
+            |_, place| Zone::new().server(OTHER, place),
+        );
+        stage.cairn.set_clock_wrong();
+        stage.cairn.run();
+        let mut romeo = romeo(&stage.cairn);
+        romeo.say(JULIET, "early", "What time is it?");
+        romeo.settle();
+        stage.cairn.set_clock_right();
+        let mut wire = stage.peer.accept_authenticated();
+        assert_eq!(wire.element().attr("id"), Some("early"));
     });
 }
 

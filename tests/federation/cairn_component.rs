@@ -24,11 +24,11 @@ fn somebody_on_prosody_talks_with_a_component_of_cairn_and_becomes_its_contact()
         let setup = Setup::default();
         let mut world = World::with_prosody(net, &of_prosody, ca, &setup, zone);
         let cairn = &mut world.cairn;
-        // Its one certificate names the component.
-        of_gateway.install(&cairn.place);
         cairn.set("listen.component", "[\"[::]:5347\"]");
         let component = format!("[{{ domain = \"{GATEWAY}\", secret = \"sesame\" }}]");
         cairn.set("component", &component);
+        // Its own certificate, beside the one of the server that does not name it.
+        cairn.certify(GATEWAY, &of_gateway);
         cairn.run();
         let mut command = cairn.place.command(python);
         command

@@ -38,6 +38,7 @@ pub(super) async fn open(
     pair: &Pair,
     purpose: &Purpose,
 ) -> Result<Opened, StanzaError> {
+    clock(peers).await;
     let _permit = peers.attempts.acquire().await;
     let attempt = Box::pin(try_targets(peers, pair, purpose));
     match timeout(ATTEMPT, attempt).await {
@@ -46,6 +47,18 @@ pub(super) async fn open(
             "{} does not answer in time",
             pair.remote
         ))),
+    }
+}
+
+/// Waits a while for a machine to learn the time: by a clock that is known to be wrong no
+/// certificate is judged, and no server found good.
+async fn clock(peers: &Peers) {
+    let mut is_wrong = peers.core.clock_is_wrong.subscribe();
+    let limit = Duration::from_millis(peers.streams.negotiation_ms);
+    let is_right = timeout(limit, is_wrong.wait_for(|is_wrong| !is_wrong));
+    tokio::select! {
+        _ = is_right => {}
+        () = peers.stopping.cancelled() => {}
     }
 }
 

@@ -13,7 +13,6 @@ mod pace;
 pub(super) mod sending;
 mod verify;
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use tokio::sync::{Semaphore, watch};
@@ -83,7 +82,8 @@ impl Peers {
 
     /// What a peer has shown, as far as it can be judged at this moment.
     fn shown(&self, certificate: PeerCertificate) -> Arc<PeerCertificate> {
-        Arc::new(match self.core.clock_is_wrong.load(Ordering::Relaxed) {
+        let is_clock_wrong = *self.core.clock_is_wrong.borrow();
+        Arc::new(match is_clock_wrong {
             true => certificate.undecided(),
             false => certificate,
         })

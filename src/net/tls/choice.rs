@@ -99,22 +99,33 @@ impl Choice {
         name.and_then(named).unwrap_or(&self.0[0])
     }
 
-    /// With this one in the place of the one of the same domain.
+    /// With this one in the place of the one of the same domain, or behind all others where there
+    /// was none.
     pub(super) fn with(&self, new: &Arc<Shown>) -> Choice {
-        let each = self.0.iter().map(|shown| match shown.domain == new.domain {
-            true => Arc::clone(new),
-            false => Arc::clone(shown),
-        });
-        Choice::new(each.collect())
+        let mut all = self.0.clone();
+        match all.iter_mut().find(|shown| shown.domain == new.domain) {
+            Some(old) => *old = Arc::clone(new),
+            None => all.push(Arc::clone(new)),
+        }
+        Choice::new(all)
     }
 
-    /// Where the certificate of this domain stands; 0 where there is none for it.
+    /// Where the certificate to show for this domain, normalised, stands: its own, else the first
+    /// that is also for it (a component may have none of its own), else the first of all.
     pub(super) fn place_of(&self, domain: Option<&str>) -> usize {
-        let of_domain = |shown: &Arc<Shown>| Some(shown.domain.as_str()) == domain;
-        self.0.iter().position(of_domain).unwrap_or(0)
+        let place = |domain: &str| {
+            let own = self.0.iter().position(|shown| shown.domain == domain);
+            own.or_else(|| {
+                let name = to_ascii(domain)?;
+                let covers = |of: &String| covers(of, &name);
+                let all = &mut self.0.iter();
+                all.position(|shown| shown.covered.iter().any(covers))
+            })
+        };
+        domain.and_then(place).unwrap_or(0)
     }
 
-    /// The key to the certificate of this domain; the first where there is none for it.
+    /// The key to the certificate to show for this domain.
     pub(super) fn key_of(&self, domain: &str) -> &Arc<CertifiedKey> {
         &self.0[self.place_of(Some(domain))].key
     }
@@ -170,5 +181,19 @@ mod tests {
         assert_eq!(choice.place_of(Some("b\u{fc}cher.example")), 3);
         assert_eq!(choice.place_of(Some("unknown.example")), 0);
         assert_eq!(choice.place_of(None), 0);
+    }
+
+    #[test]
+    fn a_domain_without_a_certificate_shows_one_that_is_for_it_too() {
+        let choice = Choice::new(vec![
+            shown("a.example", "a.example"),
+            shown("b.example", "*.b.example"),
+        ]);
+        assert_eq!(choice.place_of(Some("gateway.b.example")), 1);
+        let own = shown("gateway.b.example", "gateway.b.example");
+        let choice = choice.with(&own);
+        assert_eq!(choice.place_of(Some("gateway.b.example")), 2, "its own");
+        let again = choice.with(&own);
+        assert_eq!(again.iter().count(), 3, "in the place of the other");
     }
 }

@@ -128,7 +128,11 @@ fn certificate(core: &Core) -> String {
 }
 
 fn facts(core: &Core) -> Option<Facts> {
-    let current =
-        certificates::current(&core.config, &core.hosts.first().policy, &core.store).ok()?;
+    let current = certificates::current(
+        &core.config,
+        &core.hosts.first().policy.certified(),
+        &core.store,
+    )
+    .ok()?;
     current.and_then(|(pem, _)| pem.facts())
 }

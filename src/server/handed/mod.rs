@@ -9,7 +9,6 @@ mod sockets;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread;
 
 use tokio_util::sync::CancellationToken;
@@ -215,8 +214,7 @@ impl Served {
     fn machine_is(&self, status: MachineStatus, operator: &Operator) {
         let (is_wrong, clock) = (status.clock_is_wrong, status.clock.clone());
         let was_wrong = self.around.is(status).clock_is_wrong;
-        let known = &operator.core().clock_is_wrong;
-        known.store(is_wrong, Ordering::Relaxed);
+        operator.core().clock_is_wrong.send_replace(is_wrong);
         match (was_wrong, is_wrong) {
             (false, true) => tell_wrong_clock(),
             (true, false) => {

@@ -1,22 +1,22 @@
 //! One domain whose certificate is looked after.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use zeroize::Zeroizing;
 
 use super::order::{Attempt, Keep, Memory, Way};
 use super::plan::{self, Failure, Held, Next, Record};
 use super::{Common, renewal, words};
 use crate::addr::Jid;
+use crate::config::Certified;
 use crate::net::certificate::{Life, Pem};
 use crate::net::tls::HostPem;
 use crate::router;
 use crate::service::certificates::{self, Source};
-use crate::store::{State, StoreError};
+use crate::store::{Position, State, StoreError};
 
 /// With a colon and the domain.
 const RECORD: &str = "acme-record";
@@ -25,8 +25,10 @@ const ORDER_KEY: &str = "acme-order-key";
 /// With a colon and the directory.
 const ACCOUNT: &str = "acme-account";
 
-/// How often it is looked whether the clock is right at last.
-const LOOK_AT_CLOCK: Duration = Duration::from_secs(2);
+/// How long a certificate waits to be on the disk before it is used, and how often that is looked
+/// at.
+const DURABLE_WITHIN: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// The longest sleep: the clock may be set meanwhile.
 const SLEEP_MAX: Duration = Duration::from_secs(3_600);
@@ -34,17 +36,17 @@ const SLEEP_MAX: Duration = Duration::from_secs(3_600);
 /// A domain whose certificate is looked after.
 pub(super) struct Charge {
     common: Arc<Common>,
-    domain: String,
+    of: Certified,
     /// In the spelling of the DNS.
     names: Vec<String>,
     wake: Notify,
 }
 
 impl Charge {
-    pub(super) fn new(common: Arc<Common>, domain: String, names: Vec<String>) -> Charge {
+    pub(super) fn new(common: Arc<Common>, of: Certified, names: Vec<String>) -> Charge {
         Charge {
             common,
-            domain,
+            of,
             names,
             wake: Notify::new(),
         }
@@ -54,9 +56,9 @@ impl Charge {
     pub(super) async fn run(&self) {
         loop {
             // What is due, and whether the authority's own certificate is valid, nobody knows.
-            while self.common.core.clock_is_wrong.load(Ordering::Relaxed) {
-                sleep(LOOK_AT_CLOCK).await;
-            }
+            let mut is_clock_wrong = self.common.core.clock_is_wrong.subscribe();
+            // It does not end before this does.
+            let _ = is_clock_wrong.wait_for(|is_wrong| !is_wrong).await;
             let now_ms = self.now_ms();
             let (record, held) = self.remembered();
             let held = held.map(|(held, _)| held);
@@ -120,7 +122,10 @@ impl Charge {
             .map(|(_, life)| life.clone());
         tracing::info!(names = ?self.names, directory, "asking for a certificate");
         let outcome = self.attempt(&record, begun, replaces).run().await;
-        let outcome = outcome.and_then(|pem| self.take(pem).map_err(words::plain));
+        let outcome = match outcome {
+            Ok(pem) => self.take(pem).await.map_err(words::plain),
+            Err(failure) => Err(failure),
+        };
         if let Err(failure) = outcome {
             self.note(&failure, held.map(|(held, _)| held).as_ref());
         }
@@ -151,24 +156,38 @@ impl Charge {
     }
 
     /// Keeps a certificate and puts it to use.
-    fn take(&self, pem: Pem) -> Result<(), String> {
+    async fn take(&self, pem: Pem) -> Result<(), String> {
         let (held, _) = held(&pem).ok_or("the authority's certificate cannot be read")?;
         let now_ms = self.now_ms();
         let place = self.place();
         let (mut record, before) = self.remembered();
         record.succeeded(now_ms, &held, place);
         let kept = self.common.core.store.update(|tx| {
-            certificates::keep(tx, &self.domain, Source::Acme, &pem)?;
+            certificates::keep(tx, &self.of.domain, Source::Acme, &pem)?;
             tx.put_setting(&self.name_of(RECORD), &json(&record))
         });
-        kept.map_err(|error| format!("the certificate cannot be kept: {error}"))?;
-        let domain = self.domain.clone();
+        let kept = kept.map_err(|error| format!("the certificate cannot be kept: {error}"))?;
+        self.until_durable(kept.1).await;
+        let domain = self.of.domain.clone();
         self.common.tls.replace(&HostPem { domain, pem })?;
         match before {
             None => tracing::info!(names = ?held.names, "the first certificate is in use"),
             Some(_) => tracing::info!(names = ?held.names, "the renewed certificate is in use"),
         }
         Ok(())
+    }
+
+    /// What others see at once is there after a crash too. A disk that does not answer is no reason
+    /// to go without.
+    async fn until_durable(&self, position: Position) {
+        let store = &self.common.core.store;
+        store.commit_soon();
+        let durable = async {
+            while store.durable() < position {
+                sleep(LOOK_EVERY).await;
+            }
+        };
+        drop(timeout(DURABLE_WITHIN, durable).await);
     }
 
     fn note(&self, failure: &Failure, held: Option<&Held>) {
@@ -198,6 +217,10 @@ impl Charge {
         let core = &self.common.core;
         let names = self.names.join(", ");
         let ends = match ends_ms {
+            None if self.of.is_component => format!(
+                "Servers that want a certificate do not reach it. If it is for this server's own users \
+                 alone, set acme = false in the [[component]] of {names}."
+            ),
             None => "Clients and other servers do not trust the self-signed one.".to_owned(),
             Some(ends_ms) if ends_ms <= now_ms => "The one that there was has ended.".to_owned(),
             Some(ends_ms) => format!(
@@ -233,8 +256,8 @@ impl Charge {
     /// What is remembered, and the certificate that there is.
     fn remembered(&self) -> (Record, Option<(Held, Life)>) {
         self.common.core.store.read(|state| {
-            let record = recorded(state, &self.domain);
-            let pem = certificates::kept(state, &self.domain, Source::Acme);
+            let record = recorded(state, &self.of.domain);
+            let pem = certificates::kept(state, &self.of.domain, Source::Acme);
             (record.unwrap_or_default(), pem.as_ref().and_then(held))
         })
     }
@@ -256,7 +279,7 @@ impl Charge {
     }
 
     fn name_of(&self, what: &str) -> String {
-        name_of(what, &self.domain)
+        name_of(what, &self.of.domain)
     }
 
     /// Each authority knows us by an account of its own.

@@ -20,7 +20,7 @@ use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinSet;
 
 use crate::addr::domain::to_ascii;
-use crate::config::{Config, Host};
+use crate::config::{Certified, Config};
 use crate::net::dns::{Anchor, Resolver};
 use crate::net::tls::{Authorities, TlsAcceptor};
 use crate::router::Core;
@@ -64,8 +64,8 @@ impl Keeper {
         let Some(directory) = config.acme.url() else {
             return Ok(None);
         };
-        let domains = domains(core);
-        if domains.is_empty() {
+        let of = of(config);
+        if of.is_empty() {
             tracing::warn!("[acme] is not used: no domain is left for it");
             return Ok(None);
         }
@@ -86,9 +86,9 @@ impl Keeper {
             at_once: Semaphore::new(AT_ONCE),
             core: Arc::clone(core),
         });
-        let charges = domains.into_iter().map(|(domain, names)| {
+        let charges = of.into_iter().map(|(of, names)| {
             let common = Arc::clone(&common);
-            Arc::new(Charge::new(common, domain, names))
+            Arc::new(Charge::new(common, of, names))
         });
         Ok(Some(Keeper {
             charges: charges.collect(),
@@ -119,37 +119,40 @@ impl Keeper {
 
 /// Whether an authority is asked for the certificate of this domain: where `[acme]` is on, the
 /// operator names no files for it, and it is one that an authority may know.
-pub fn looks_after(config: &Config, host: &Host) -> bool {
-    config.acme.url().is_some() && host.tls.certificate.is_none() && names(host).is_some()
+pub fn looks_after(config: &Config, of: &Certified) -> bool {
+    config.acme.url().is_some() && of.may_be_asked_for && names(of).is_some()
 }
 
 /// The domains that are looked after, each with the names of its certificate.
-fn domains(core: &Core) -> Vec<(String, Vec<String>)> {
-    let mut domains = Vec::new();
-    for host in core.hosts.iter() {
-        let domain = host.policy.domain.clone();
-        if host.policy.tls.certificate.is_some() {
+fn of(config: &Config) -> Vec<(Certified, Vec<String>)> {
+    let mut all = Vec::new();
+    for of in config.certified() {
+        let domain = &of.domain;
+        if of.tls.certificate.is_some() {
             tracing::info!(
                 domain,
                 "[acme] leaves it alone: the configuration names the files of its certificate"
             );
             continue;
         }
-        match names(&host.policy) {
-            Some(names) => domains.push((domain, names)),
+        if !of.may_be_asked_for {
+            continue;
+        }
+        match names(&of) {
+            Some(names) => all.push((of, names)),
             None => tracing::warn!(
                 domain,
                 "[acme] leaves it alone: no authority gives a certificate for it"
             ),
         }
     }
-    domains
+    all
 }
 
-/// All names that a domain is served under, in the spelling of the DNS: one certificate is for all
-/// of them.
-fn names(host: &Host) -> Option<Vec<String>> {
-    let name = to_ascii(&host.domain).filter(|name| is_public_form(name))?;
+/// All names that a domain has a certificate for, in the spelling of the DNS: one certificate is
+/// for all of them.
+fn names(of: &Certified) -> Option<Vec<String>> {
+    let name = to_ascii(&of.domain).filter(|name| is_public_form(name))?;
     Some(vec![name.into_owned()])
 }
 

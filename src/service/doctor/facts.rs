@@ -12,7 +12,7 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::X509Certificate;
 
 use crate::addr::Jid;
-use crate::config::{Config, FederationMode};
+use crate::config::{Certified, Config, FederationMode};
 use crate::net::dns::{PublishedIssuer, PublishedKey, PublishedService, Tls};
 use crate::net::tls::{Entry, PeerCertificate};
 
@@ -128,6 +128,10 @@ impl Way {
         matches!(self, Way::ServersDirect | Way::Servers)
     }
 
+    pub fn is_for_clients(self) -> bool {
+        matches!(self, Way::ClientsDirect | Way::Clients)
+    }
+
     pub fn tls(self) -> Tls {
         match self.is_direct() {
             true => Tls::Direct,
@@ -173,6 +177,8 @@ pub(super) struct Offer {
     pub listeners: Vec<(Way, SocketAddr)>,
     /// It talks with other servers.
     pub federates: bool,
+    /// It is a component's: clients never come to it.
+    pub is_component: bool,
     /// Servers at private addresses are as good as others.
     pub allows_private: bool,
     /// An authority looks after the certificate.
@@ -186,8 +192,8 @@ pub(super) struct Offer {
 }
 
 impl Offer {
-    /// For a domain whose certificate is in files, or is not.
-    pub fn of(config: &Config, has_files: bool) -> Offer {
+    /// For one domain.
+    pub fn of(config: &Config, of: &Certified) -> Offer {
         let listen = &config.listen;
         let federates = config.federation.mode != FederationMode::Off;
         let lists = [
@@ -200,27 +206,30 @@ impl Offer {
         ];
         let lists = lists
             .into_iter()
-            .filter(|(way, _)| federates || !way.is_for_servers());
+            .filter(|(way, _)| federates || !way.is_for_servers())
+            .filter(|(way, _)| !of.is_component || !way.is_for_clients());
         let each = lists.flat_map(|(way, list)| list.iter().map(move |address| (way, *address)));
-        let acme = config.acme.url().filter(|_| !has_files);
+        let acme = config.acme.url().filter(|_| of.may_be_asked_for);
         Offer {
             listeners: each.collect(),
             federates,
+            is_component: of.is_component,
             allows_private: config.federation.allow_private_addresses,
             acme: acme.is_some(),
             issuer: acme
                 .is_some_and(|url| url.contains(".letsencrypt.org/"))
                 .then_some("letsencrypt.org"),
-            has_files,
+            has_files: of.tls.certificate.is_some(),
             outgoing: Vec::new(),
         }
     }
 
     /// The ways that service records are looked up for.
     pub fn of_streams(&self) -> impl Iterator<Item = Way> {
-        let federates = self.federates;
+        let (federates, is_component) = (self.federates, self.is_component);
         let ways = Way::OF_STREAMS.into_iter();
         ways.filter(move |way| federates || !way.is_for_servers())
+            .filter(move |way| !is_component || !way.is_for_clients())
     }
 
     pub fn listens(&self, way: Way) -> bool {

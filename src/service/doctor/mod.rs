@@ -19,7 +19,6 @@ mod services;
 mod tests;
 mod visit;
 
-use std::iter;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -28,7 +27,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use crate::addr::Jid;
-use crate::config::{Config, FederationMode};
+use crate::config::{Certified, Config, FederationMode};
 use crate::machine::status::MachineStatus;
 use crate::net::dns::{Anchor, Resolver};
 use crate::net::tls::Authorities;
@@ -75,7 +74,7 @@ pub async fn examine(config: &Config, machine: Option<&MachineStatus>) -> Report
             authorities: authorities.clone(),
             offer: Offer {
                 outgoing: outgoing.clone(),
-                ..Offer::of(config, served.has_files)
+                ..Offer::of(config, &served.of)
             },
             now_s: now.as_secs(),
         });
@@ -115,21 +114,22 @@ pub async fn examine(config: &Config, machine: Option<&MachineStatus>) -> Report
     Report::of(of_domains.chain(of_machine).collect())
 }
 
-/// A domain that is served.
+/// A domain that is looked at.
 struct Served {
     domain: Jid,
-    /// Its certificate is in files, so that no authority is asked for one.
-    has_files: bool,
+    of: Certified,
 }
 
-/// All of them: the one place that knows which there are.
+/// All of them: the one place that knows which there are. Of a component there is nothing to see
+/// where no other server is talked to.
 fn served(config: &Config) -> Vec<Served> {
-    let hosts = config.hosts.iter().map(|host| (&host.domain, &host.tls));
-    let all = iter::once((&config.domain, &config.tls)).chain(hosts);
-    let all = all.filter_map(|(domain, tls)| {
+    let is_open = config.federation.mode != FederationMode::Off;
+    let all = config.certified().into_iter();
+    let all = all.filter(|of| is_open || !of.is_component);
+    let all = all.filter_map(|of| {
         Some(Served {
-            domain: Jid::parse(domain).ok()?,
-            has_files: tls.certificate.is_some(),
+            domain: Jid::parse(&of.domain).ok()?,
+            of,
         })
     });
     all.collect()

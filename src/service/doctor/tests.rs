@@ -16,7 +16,7 @@ const HERE: &str = "1.1.1.1";
 fn offer(toml: &str) -> Offer {
     let text = format!("domain = \"chat.example\"\n{toml}");
     let config = Config::parse(&text, &Machine::of_memory(1 << 30)).expect("it is valid");
-    Offer::of(&config, config.tls.certificate.is_some())
+    Offer::of(&config, &config.certified()[0])
 }
 
 fn shown() -> Shown {
@@ -458,6 +458,25 @@ fn an_authority_has_to_get_in_by_one_way_and_to_be_allowed() {
             one.id == "acme.caa" && one.severity == Severity::Failure && one.mend.is_some()
         });
         assert_eq!(is_refused, !is_allowed, "{value}");
+    }
+}
+
+#[test]
+fn a_component_is_asked_about_other_servers_alone() {
+    let toml = "domain = \"chat.example\"\n[listen]\nc2s_tls = [\"[::]:5223\"]\n\
+                s2s = [\"[::]:5269\"]\nhttp = [\"[::]:80\"]\n[acme]\ndirectory = \"letsencrypt\"\n\
+                [[component]]\ndomain = \"a.chat.example\"\nsecret = \"s\"\n\
+                [[component]]\ndomain = \"b.chat.example\"\nsecret = \"s\"\nacme = false\n";
+    let config = Config::parse(toml, &Machine::of_memory(1 << 30)).expect("it is valid");
+    let served = served(&config);
+    let offers: Vec<Offer> = served.iter().map(|it| Offer::of(&config, &it.of)).collect();
+    assert_eq!(offers.len(), 3);
+    assert!(offers[0].listens(Way::ClientsDirect) && offers[0].acme);
+    assert_eq!([offers[1].acme, offers[2].acme], [true, false]);
+    for offer in &offers[1..] {
+        let ways: Vec<Way> = offer.of_streams().collect();
+        assert_eq!(ways, [Way::ServersDirect, Way::Servers]);
+        assert!(offer.listens(Way::Servers) && !offer.listens(Way::ClientsDirect));
     }
 }
 

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::{Operator, Refused, say};
 use crate::addr::Jid;
-use crate::config::Host;
+use crate::config::Certified;
 use crate::net::certificate::Pem;
 use crate::net::tls::TlsAcceptor;
 use crate::service::acme;
@@ -24,10 +24,13 @@ impl Operator {
         domain: Option<&str>,
         output: &mut dyn Write,
     ) -> Result<(), Refused> {
-        let host = self.host(domain)?;
-        let current = certificates::current(&self.core.config, host, &self.core.store)?;
+        let of = self.certified(domain)?;
+        let current = certificates::current(&self.core.config, &of, &self.core.store)?;
         let (pem, source) = current.ok_or_else(|| {
-            Refused::missing("there is no certificate yet: the server makes one when it starts")
+            Refused::missing(match of.is_component {
+                true => "the component's domain has no certificate of its own",
+                false => "there is no certificate yet: the server makes one when it starts",
+            })
         })?;
         let from = match source {
             Source::Files => "the files that the configuration names",
@@ -51,12 +54,12 @@ impl Operator {
             None => text.push_str("it cannot be read"),
         }
         let store = &self.core.store;
-        let record = store.read(|state| acme::recorded(state, &host.domain));
-        let record = record.filter(|_| acme::looks_after(&self.core.config, host));
+        let record = store.read(|state| acme::recorded(state, &of.domain));
+        let record = record.filter(|_| acme::looks_after(&self.core.config, &of));
         if let Some(why) = record.and_then(|record| record.last_failure) {
             let _ = write!(text, "\nno new one           {why}");
         }
-        for complaint in self.complaints(host, &pem) {
+        for complaint in self.complaints(&of, &pem) {
             let _ = write!(text, "\nwarning              {complaint}");
         }
         Ok(say(output, &text)?)
@@ -70,14 +73,14 @@ impl Operator {
         input: &mut dyn Read,
         output: &mut dyn Write,
     ) -> Result<(), Refused> {
-        let host = self.host(domain)?;
-        if host.tls.certificate.is_some() {
+        let of = self.certified(domain)?;
+        if of.tls.certificate.is_some() {
             return Err(Refused::conflict(
                 "the configuration names the files of the certificate: replace those, then send \
                  SIGHUP",
             ));
         }
-        if acme::looks_after(&self.core.config, host) {
+        if acme::looks_after(&self.core.config, &of) {
             return Err(Refused::conflict(
                 "[acme] looks after the certificate: to set one by hand, name its files in the \
                  configuration, or remove the directory of [acme]",
@@ -95,12 +98,12 @@ impl Operator {
         let kept = self
             .core
             .store
-            .update(|tx| certificates::keep(tx, &host.domain, Source::Store, &pem));
+            .update(|tx| certificates::keep(tx, &of.domain, Source::Store, &pem));
         let ((), position) = kept.map_err(|error| error.to_string())?;
         self.wait(position)?;
         self.reload_certificate()?;
-        tracing::info!(domain = host.domain, "the certificate was replaced");
-        for complaint in self.complaints(host, &pem) {
+        tracing::info!(domain = of.domain, "the certificate was replaced");
+        for complaint in self.complaints(&of, &pem) {
             say(
                 output,
                 &format!("warning: {complaint}: clients will not trust it"),
@@ -109,27 +112,27 @@ impl Operator {
         Ok(say(output, "the certificate is in use; sessions stay")?)
     }
 
-    fn complaints(&self, host: &Host, pem: &Pem) -> Vec<String> {
+    fn complaints(&self, of: &Certified, pem: &Pem) -> Vec<String> {
         let machine = self.around.machine.as_deref();
         let is_wrong = machine.is_some_and(|machine| machine.status().clock_is_wrong);
         let now = UNIX_EPOCH + Duration::from_millis(self.now_ms());
-        pem.complaints(&host.domain, (!is_wrong).then_some(now))
+        pem.complaints(&of.domain, (!is_wrong).then_some(now))
     }
 
-    /// The domain that is named, if it is served; the first one where none is.
-    fn host(&self, domain: Option<&str>) -> Result<&Host, Refused> {
-        let hosts = &self.core.hosts;
+    /// The domain that is named, if it is the server's or a component's; the first one where none
+    /// is.
+    fn certified(&self, domain: Option<&str>) -> Result<Certified, Refused> {
+        let config = &self.core.config;
         let Some(domain) = domain else {
-            return Ok(&hosts.first().policy);
+            return Ok(self.core.hosts.first().policy.certified());
         };
         let jid = Jid::parse(domain).ok();
-        let found = jid.and_then(|jid| hosts.find(jid.as_str()));
-        let found = found.ok_or_else(|| {
+        let named = |of: &Certified| jid.as_ref().is_some_and(|jid| jid.as_str() == of.domain);
+        config.certified().into_iter().find(named).ok_or_else(|| {
             Refused::missing(format!(
-                "{domain} is not served here: the configuration has no [[host]] for it"
+                "{domain} is not served here: the configuration has no [[host]] or [[component]] for it"
             ))
-        })?;
-        Ok(&found.policy)
+        })
     }
 }
 

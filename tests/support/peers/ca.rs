@@ -171,6 +171,12 @@ impl Leaf {
         (certificate, place.write("key.pem", &self.key))
     }
 
+    /// The same under another name: `NAME.pem` and `NAME.key`.
+    pub fn install_as(&self, place: &Place, name: &str) -> (PathBuf, PathBuf) {
+        let certificate = place.write(&format!("{name}.pem"), &self.chain);
+        (certificate, place.write(&format!("{name}.key"), &self.key))
+    }
+
     /// For rustls: without the authority, which the other side must know.
     pub fn chain_der(&self) -> Vec<CertificateDer<'static>> {
         vec![self.der.clone().into()]

@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 use std::process::Stdio;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use super::{Ca, Dns, Leaf, PASSWORD, Place, Process};
 
 /// A Cairn in a place.
@@ -90,6 +93,16 @@ impl CairnPeer {
         self.clock_is_wrong = true;
     }
 
+    /// Its machine has learnt the time.
+    #[track_caller]
+    pub fn set_clock_right(&mut self) {
+        std::fs::remove_file(self.path("clock-is-wrong")).expect("it was wrong");
+        self.clock_is_wrong = false;
+        for pid in self.place.processes("cairn") {
+            kill(Pid::from_raw(pid), Signal::SIGHUP).expect("it runs");
+        }
+    }
+
     /// The file of a setting.
     pub fn path(&self, name: &str) -> PathBuf {
         self.place.folder().join(name)
@@ -102,11 +115,24 @@ impl CairnPeer {
 
     /// Serves one domain more, with this certificate.
     pub fn serve_too(&mut self, domain: &str, leaf: &Leaf) {
-        let certificate = self.place.write(&format!("{domain}.pem"), &leaf.chain);
-        let key = self.place.write(&format!("{domain}.key"), &leaf.key);
+        let (certificate, key) = leaf.install_as(&self.place, domain);
         let (certificate, key) = (quoted(&certificate.display()), quoted(&key.display()));
         let host = format!("{{ domain = {domain:?}, certificate = {certificate}, key = {key} }}");
         self.set("host", &format!("[{host}]"));
+    }
+
+    /// Puts a certificate for a domain into the store.
+    #[track_caller]
+    pub fn certify(&self, domain: &str, leaf: &Leaf) {
+        let (certificate, key) = leaf.install_as(&self.place, domain);
+        let mut command = self.place.command(env!("CARGO_BIN_EXE_cairn"));
+        command.args(["--config", "cairn.toml", "cert", "set", "--host", domain]);
+        let status = command
+            .args([certificate, key])
+            .stdout(Stdio::null())
+            .status();
+        let status = status.expect("the binary runs");
+        assert!(status.success(), "{domain} has no certificate: {status}");
     }
 
     /// Makes an account of any of its domains.

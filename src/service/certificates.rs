@@ -23,8 +23,7 @@ pub enum Source {
 }
 
 /// A domain's certificate that is there; `None` where the server has to make one, or a component
-/// does without. The error is a
-/// sentence for the operator.
+/// does without. The error is a sentence for the operator.
 pub fn current(
     config: &Config,
     of: &Certified,

@@ -284,11 +284,7 @@ fn needs_dane(net: &Net, zone: impl Fn(&Leaf) -> Zone) -> Stage {
 #[test]
 fn no_certificate_is_judged_by_a_clock_that_is_known_to_be_wrong() {
     Net::run(|net| {
-        let mut stage = Stage::set_up(
-            net,
-            |ca| ca.leaf(OTHER),
-            |_, place| Zone::new().server(OTHER, place),
-        );
+        let mut stage = Stage::prepared(net);
         stage.cairn.set_clock_wrong();
         stage.cairn.set("limits.authentication_s", "5");
         stage.cairn.run();
@@ -308,11 +304,7 @@ fn no_certificate_is_judged_by_a_clock_that_is_known_to_be_wrong() {
 #[test]
 fn messages_wait_for_a_clock_that_is_set_right() {
     Net::run(|net| {
-        let mut stage = Stage::set_up(
-            net,
-            |ca| ca.leaf(OTHER),
-            |_, place| Zone::new().server(OTHER, place),
-        );
+        let mut stage = Stage::prepared(net);
         stage.cairn.set_clock_wrong();
         stage.cairn.run();
         let mut romeo = romeo(&stage.cairn);

@@ -341,11 +341,7 @@ fn a_name_server_that_strips_signatures_means_no_dane_and_no_failure() {
 #[test]
 fn a_name_server_that_the_machine_learns_of_is_asked_without_a_restart() {
     Net::run(|net| {
-        let mut stage = Stage::set_up(
-            net,
-            |ca| ca.leaf(OTHER),
-            |_, place| Zone::new().server(OTHER, place),
-        );
+        let mut stage = Stage::prepared(net);
         stage.cairn.set("dns.servers", "[]");
         stage.cairn.place.write("resolv.conf", "");
         stage.cairn.run();

@@ -31,11 +31,7 @@ fn message(from: &str, to: &str, body: &str) -> String {
 /// A peer that the test plays, and Cairn with both domains, which runs.
 #[track_caller]
 fn stage(net: &Net) -> (Stage, Leaf) {
-    let mut stage = Stage::set_up(
-        net,
-        |ca| ca.leaf(OTHER),
-        |_, place| Zone::new().server(OTHER, place),
-    );
+    let mut stage = Stage::prepared(net);
     let zone = Zone::new()
         .server(OTHER, &stage.peer.place)
         .server(DOMAIN, &stage.cairn.place)

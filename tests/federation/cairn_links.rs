@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use super::scenario::{become_contacts, chat, is_presence};
-use super::world::{JULIET, Kind, OTHER, ROMEO, Stage, World, romeo};
+use super::world::{JULIET, Kind, ROMEO, Stage, World, romeo};
 use crate::peers::raw::SERVER;
-use crate::peers::{Event, Net, PATIENCE, Person, Zone};
+use crate::peers::{Event, Net, PATIENCE, Person};
 use crate::support::{Client, DOMAIN, Element, Tls, Wire, ns};
 
 /// How often a message with this body has come.
@@ -276,11 +276,7 @@ fn stanza(wire: &mut Wire) -> Element {
 #[test]
 fn a_stanza_of_another_server_may_be_longer_than_one_of_a_client() {
     Net::run(|net| {
-        let mut stage = Stage::set_up(
-            net,
-            |ca| ca.leaf(OTHER),
-            |_, place| Zone::new().server(OTHER, place),
-        );
+        let mut stage = Stage::prepared(net);
         stage.cairn.set("limits.stanza_bytes", "10000");
         stage.cairn.run();
         let mut romeo = romeo(&stage.cairn);

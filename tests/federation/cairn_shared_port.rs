@@ -41,11 +41,7 @@ fn two_servers_reach_each_other_by_the_port_of_the_web_alone() {
 #[test]
 fn a_server_is_known_there_by_its_certificate_and_speaks_for_nobody_else() {
     Net::run(|net| {
-        let mut stage = Stage::set_up(
-            net,
-            |ca| ca.leaf(OTHER),
-            |_, place| Zone::new().server(OTHER, place),
-        );
+        let mut stage = Stage::prepared(net);
         stage.cairn.set("listen.https", "[\"[::]:443\"]");
         stage.cairn.run();
         let mut romeo = romeo(&stage.cairn);
@@ -82,11 +78,7 @@ fn a_server_is_known_there_by_its_certificate_and_speaks_for_nobody_else() {
 #[test]
 fn a_server_that_talks_with_no_other_is_none_there() {
     Net::run(|net| {
-        let mut stage = Stage::set_up(
-            net,
-            |ca| ca.leaf(OTHER),
-            |_, place| Zone::new().server(OTHER, place),
-        );
+        let mut stage = Stage::prepared(net);
         stage.cairn.set("listen.https", "[\"[::]:443\"]");
         stage.cairn.set("federation.mode", "\"off\"");
         stage.cairn.run();

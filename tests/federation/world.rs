@@ -166,9 +166,20 @@ impl Stage {
     /// The peer has this certificate.
     #[track_caller]
     pub fn with_leaf(net: &Net, leaf: impl Fn(&Ca) -> Leaf) -> Stage {
-        let mut stage = Stage::set_up(net, leaf, |_, place| Zone::new().server(OTHER, place));
+        let mut stage = Stage::found_by_name(net, leaf);
         stage.cairn.run();
         stage
+    }
+
+    /// As usual; nothing of Cairn runs yet.
+    #[track_caller]
+    pub fn prepared(net: &Net) -> Stage {
+        Stage::found_by_name(net, |ca| ca.leaf(OTHER))
+    }
+
+    #[track_caller]
+    fn found_by_name(net: &Net, leaf: impl Fn(&Ca) -> Leaf) -> Stage {
+        Stage::set_up(net, leaf, |_, place| Zone::new().server(OTHER, place))
     }
 
     /// The peer has this certificate and is found like that; nothing of Cairn runs yet. Cairn's

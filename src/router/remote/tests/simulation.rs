@@ -116,18 +116,7 @@ impl World {
         self.connects = false;
         let refused = !self.is_well && self.dice.roll(3) == 0;
         if refused {
-            match self.link.try_again_at(self.now_ms) {
-                Some(at_ms) => {
-                    self.now_ms = at_ms;
-                    self.connects = true;
-                }
-                None => {
-                    let error = StanzaError::new(Condition::RemoteServerTimeout, "refused");
-                    let back = self.link.give_up(&error, self.now_ms);
-                    self.returned.extend(ids(&back));
-                }
-            }
-            return;
+            return self.again(self.link.try_again_at(self.now_ms));
         }
         self.numbers += 1;
         let number = self.numbers;
@@ -164,6 +153,21 @@ impl World {
         });
     }
 
+    /// Waits until it is time to connect again, or gives up.
+    fn again(&mut self, at_ms: Option<u64>) {
+        match at_ms {
+            Some(at_ms) => {
+                self.now_ms = at_ms;
+                self.connects = true;
+            }
+            None => {
+                let error = StanzaError::new(Condition::RemoteServerTimeout, "in vain");
+                let back = self.link.give_up(&error, self.now_ms);
+                self.returned.extend(ids(&back));
+            }
+        }
+    }
+
     /// The connection breaks: what is on its way is gone.
     fn cut(&mut self) {
         let Some(wire) = self.wire.take() else {
@@ -177,17 +181,7 @@ impl World {
             }
         }
         if self.link.lost(wire.number, Vec::new(), self.now_ms) == Left::Reconnect {
-            match self.link.reconnect_at(self.now_ms) {
-                Some(at_ms) => {
-                    self.now_ms = at_ms;
-                    self.connects = true;
-                }
-                None => {
-                    let error = StanzaError::new(Condition::RemoteServerTimeout, "in vain");
-                    let back = self.link.give_up(&error, self.now_ms);
-                    self.returned.extend(ids(&back));
-                }
-            }
+            self.again(self.link.reconnect_at(self.now_ms));
         }
     }
 

@@ -92,10 +92,12 @@ pub fn put(bytes: &mut Vec<u8>, files: &[(&str, &[u8])]) -> Result<(), String> {
 
 /// A file's bytes; `None` when there is none.
 pub fn get(bytes: &mut Vec<u8>, path: &str) -> Option<Vec<u8>> {
+    // In a damaged one a file may be said to be longer than all of it.
+    let most = bytes.len() as u64;
     let fs = open(bytes).ok()?;
     let mut content = Vec::new();
-    let mut file = fs.root_dir().open_file(path).ok()?;
-    file.read_to_end(&mut content).ok()?;
+    let file = fs.root_dir().open_file(path).ok()?;
+    file.take(most).read_to_end(&mut content).ok()?;
     Some(content)
 }
 

@@ -91,9 +91,9 @@ struct Build {
     /// The folder for what is built
     #[arg(long, default_value = "target/image/out")]
     out: PathBuf,
-    /// raw, raw.zst, qcow2 or vmdk; may be given several times
-    #[arg(long, default_value = "raw")]
-    format: Vec<String>,
+    /// What else to make of the raw image; may be given several times
+    #[arg(long, value_enum, default_value = "raw")]
+    format: Vec<Format>,
     /// A kernel, instead of building one; FILE.json beside it says what it is made of
     #[arg(long, value_name = "FILE")]
     kernel: Option<PathBuf>,
@@ -138,6 +138,20 @@ struct Build {
     /// Also make a bundle, signed with this secret key of minisign, which has no password
     #[arg(long)]
     sign: Option<PathBuf>,
+}
+
+/// What an image can be written as. The raw one is always made.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Format {
+    /// As it goes on the disk
+    Raw,
+    /// That, compressed by zstd
+    #[value(name = "raw.zst")]
+    RawZst,
+    /// For QEMU, compressed
+    Qcow2,
+    /// For VMware, compressed
+    Vmdk,
 }
 
 fn main() -> ExitCode {
@@ -236,7 +250,7 @@ fn build(options: &Build) -> Result<(), String> {
         tool::write(&options.out.join("cairn.bundle"), &bundle)?;
     }
     for format in &options.format {
-        convert(&raw, format)?;
+        convert(&raw, *format)?;
     }
     print(&format!("{}  {}", tool::sha256(&disk), raw.display()))
 }
@@ -279,31 +293,22 @@ fn roots(file: &Path) -> Result<Vec<u8>, String> {
     tool::read(file).map_err(|error| format!("{error}; install ca-certificates"))
 }
 
-fn convert(raw: &Path, format: &str) -> Result<(), String> {
-    let to = raw.with_file_name(format!("cairn.{format}"));
-    match format {
-        "raw" => Ok(()),
-        "raw.zst" => tool::run(
-            Command::new("zstd")
-                .args(["-19", "-q", "-f", "-T1", "-o"])
-                .args([&to, raw]),
-        )
-        .map(drop),
-        "qcow2" | "vmdk" => {
-            let options: &[&str] = match format {
-                "qcow2" => &["-c", "-O", "qcow2"],
-                _ => &["-O", "vmdk", "-o", "subformat=streamOptimized"],
-            };
-            tool::run(
-                Command::new("qemu-img")
-                    .arg("convert")
-                    .args(options)
-                    .args([raw, &to]),
-            )
-            .map(drop)
-        }
-        _ => Err(format!(
-            "{format} is no format: raw, raw.zst, qcow2 and vmdk are"
-        )),
+fn convert(raw: &Path, format: Format) -> Result<(), String> {
+    let (program, words, name): (_, &[&str], _) = match format {
+        Format::Raw => return Ok(()),
+        Format::RawZst => ("zstd", &["-19", "-q", "-f", "-T1"], "cairn.raw.zst"),
+        Format::Qcow2 => ("qemu-img", &["convert", "-c", "-O", "qcow2"], "cairn.qcow2"),
+        Format::Vmdk => (
+            "qemu-img",
+            &["convert", "-O", "vmdk", "-o", "subformat=streamOptimized"],
+            "cairn.vmdk",
+        ),
+    };
+    let to = raw.with_file_name(name);
+    let mut command = Command::new(program);
+    command.args(words).arg(raw);
+    if let Format::RawZst = format {
+        command.arg("-o");
     }
+    tool::run(command.arg(to)).map(drop)
 }

@@ -41,7 +41,11 @@ pub fn make(
     files: &Files,
     reads: (u32, u32),
 ) -> Result<Slot, String> {
-    let mut root = file_system(binary, files)?;
+    around(kernel, file_system(binary, files)?, reads)
+}
+
+/// Makes a slot of a root that is there.
+pub fn around(kernel: &[u8], mut root: Vec<u8>, reads: (u32, u32)) -> Result<Slot, String> {
     root.resize(root.len().next_multiple_of(BLOCK), 0);
     // The salt follows from the content, so the same content has the same tree.
     let salt = tool::sha256(&root);
@@ -73,9 +77,8 @@ fn entry(blocks: usize, root_hash: &str, salt: &str, reads: (u32, u32)) -> Vec<u
             "cmdline_{name}={CMDLINE} dm-mod.waitfor=PARTUUID={id}\n"
         ));
         text.push_str(&format!(
-            "dm_{name}=root,,,ro,0 {} verity 1 PARTUUID={id} PARTUUID={id} {BLOCK} {BLOCK} {blocks} \
-             {blocks} sha256 {root_hash} {salt} 1 panic_on_corruption\n",
-            blocks * BLOCK / SECTOR as usize
+            "dm_{name}={}\n",
+            table(id, blocks, root_hash, salt)
         ));
     }
     text.push_str(&format!("log_reads={}-{}\n", reads.0, reads.1));
@@ -84,7 +87,17 @@ fn entry(blocks: usize, root_hash: &str, salt: &str, reads: (u32, u32)) -> Vec<u
     bytes
 }
 
-fn boot(kernel: &[u8], entry: &[u8]) -> Result<Vec<u8>, String> {
+/// What the kernel is told of a root of so many blocks on the partition of this identifier.
+pub fn table(id: &str, blocks: usize, root_hash: &str, salt: &str) -> String {
+    format!(
+        "root,,,ro,0 {} verity 1 PARTUUID={id} PARTUUID={id} {BLOCK} {BLOCK} {blocks} {blocks} \
+         sha256 {root_hash} {salt} 1 panic_on_corruption",
+        blocks * BLOCK / SECTOR as usize
+    )
+}
+
+/// A boot partition with this kernel and this boot entry.
+pub fn boot(kernel: &[u8], entry: &[u8]) -> Result<Vec<u8>, String> {
     let place = &PARTITIONS[SLOTS[0].0];
     let volume = Volume {
         bytes: place.bytes(),
@@ -129,11 +142,18 @@ fn file_system(binary: &[u8], files: &Files) -> Result<Vec<u8>, String> {
         put(path, content, 0o644).map_err(told)?;
     }
     folders(&tree).map_err(told)?;
+    pack(&tree)
+}
+
+/// The file system with what is in a folder.
+pub fn pack(tree: &Path) -> Result<Vec<u8>, String> {
+    let folder = tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
     let image = folder.path().join("root.img");
     tool::run(
         Command::new(TOOL)
             .args(["-x-1", "-T1", "-U", FILE_SYSTEM_ID, "--all-root", "--quiet"])
-            .args([&image, &tree]),
+            .arg(&image)
+            .arg(tree),
     )?;
     tool::read(&image)
 }

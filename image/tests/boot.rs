@@ -4,31 +4,50 @@
 
 mod support;
 
-use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::io::BufRead;
+use std::process::Command;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use support::load::Load;
 use support::{Chat, Disk, Options, PASSWORD, Vm, image, python, succeeds, tool};
 
 const MIB: u64 = 1 << 20;
 const CONFIG: &str = "domain = \"chat.example\"\n";
+/// Accounts are made from outside: they are to be on the second disk.
+const ON_SECOND_DISK: &str = "domain = \"chat.example\"\ndata = \"second-disk\"\n\
+                              [registration]\nmode = \"open\"\n";
 
-fn given(efi: bool) -> Options {
+fn given() -> Options {
     Options {
-        efi,
         config: Some(CONFIG),
         ..Options::default()
     }
 }
 
-fn boots_and_serves(efi: bool) {
+/// The configuration in OEM strings of SMBIOS that begin so.
+fn by_smbios(begins: &[&str]) -> Vec<String> {
+    let packed = STANDARD.encode(CONFIG);
+    let parts = packed
+        .as_bytes()
+        .chunks(packed.len().div_ceil(begins.len()));
+    let strings = begins.iter().zip(parts).map(|(begin, part)| {
+        let part = str::from_utf8(part).expect("base64");
+        format!(",value={begin}{part}")
+    });
+    let words = format!("type=11{}", strings.collect::<String>());
+    vec!["-smbios".to_owned(), words]
+}
+
+fn boots_and_serves(options: &Options, source: &str) {
     let (Some(image), Some(python)) = (image(), python()) else {
         return;
     };
     let disk = Disk::with_accounts(&image, &["alice", "bob"]);
-    let mut vm = Vm::start(&disk, &given(efi));
+    let mut vm = Vm::start(&disk, options);
     vm.wait_for("the server accepts log-ins");
     assert!(vm.has_said("starts, from slot a"));
+    assert!(vm.has_said(source));
     assert!(vm.has_said("(DHCP)"));
     let chat = Chat {
         python: &python,
@@ -44,19 +63,25 @@ fn boots_and_serves(efi: bool) {
 
 #[test]
 fn by_bios_two_people_chat_through_it() {
-    boots_and_serves(false);
+    boots_and_serves(&given(), "fw_cfg");
 }
 
 #[test]
-fn by_uefi_two_people_chat_through_it() {
-    boots_and_serves(true);
+fn by_uefi_with_192_megabytes_two_people_chat_through_it_and_smbios_holds_the_configuration() {
+    let options = Options {
+        efi: true,
+        memory: 192,
+        more: by_smbios(&["cairn:"]),
+        ..Options::default()
+    };
+    boots_and_serves(&options, "SMBIOS OEM string");
 }
 
 #[test]
 fn a_slot_that_has_proved_itself_has_all_its_attempts_and_the_configuration_is_kept() {
     let Some(image) = image() else { return };
     let disk = Disk::of(&image);
-    let mut vm = Vm::start(&disk, &given(false));
+    let mut vm = Vm::start(&disk, &given());
     vm.wait_for("slot a has proved itself");
     vm.cut();
     let state = disk.find(b"# GRUB Environment Block", 6, 7);
@@ -76,7 +101,7 @@ fn a_damaged_kernel_or_boot_entry_gives_way_to_the_other_slot_in_the_same_boot()
         let disk = Disk::of(&image);
         disk.fill_both_slots();
         disk.flip(disk.find(text, 7, 39));
-        let mut vm = Vm::start(&disk, &given(false));
+        let mut vm = Vm::start(&disk, &given());
         vm.wait_for("starts, from slot b, because slot a did not boot");
         assert!(!vm.has_said("panic"));
     }
@@ -101,7 +126,7 @@ fn damaged_sums_or_a_damaged_file_system_of_a_slot_give_way_to_the_other_in_the_
         // Of a digit this makes another one, or none.
         let byte = disk.read(place, 1)[0] ^ 1;
         disk.write(place, &[byte]);
-        let mut vm = Vm::start(&disk, &given(false));
+        let mut vm = Vm::start(&disk, &given());
         let line = vm.wait_for(" starts, from slot ");
         assert!(
             line.ends_with("starts, from slot b, because slot a did not boot"),
@@ -123,7 +148,7 @@ fn a_missing_root_partition_gives_way_to_the_other_slot_in_the_same_boot() {
             .arg(disk.path())
             .arg("5"),
     );
-    let mut vm = Vm::start(&disk, &given(false));
+    let mut vm = Vm::start(&disk, &given());
     vm.wait_for("starts, from slot b, because slot a did not boot");
 }
 
@@ -134,7 +159,7 @@ fn a_rotten_root_panics_until_the_other_slot_has_its_turn() {
     disk.fill_both_slots();
     // In the first block of the program.
     disk.flip(disk.find(b"\x7fELF", 39, 60) + 0x100);
-    let mut vm = Vm::start(&disk, &given(false));
+    let mut vm = Vm::start(&disk, &given());
     for _ in 0..3 {
         vm.wait_for("Kernel panic");
     }
@@ -145,11 +170,16 @@ fn a_rotten_root_panics_until_the_other_slot_has_its_turn() {
 }
 
 #[test]
-fn without_the_efi_partition_it_still_boots_by_bios() {
+fn without_the_efi_partition_it_still_boots_by_bios_and_smbios_may_hold_the_configuration() {
     let Some(image) = image() else { return };
     let disk = Disk::of(&image);
     disk.write(2 * MIB, &vec![0xff; 4 << 20]);
-    let mut vm = Vm::start(&disk, &given(false));
+    let options = Options {
+        more: by_smbios(&["cairn.0:", "cairn.1:", "cairn.2:"]),
+        ..Options::default()
+    };
+    let mut vm = Vm::start(&disk, &options);
+    vm.wait_for("SMBIOS OEM string");
     vm.wait_for("the server accepts log-ins");
 }
 
@@ -159,7 +189,7 @@ fn a_clock_that_is_years_behind_is_set_forward_before_anything_depends_on_it() {
     let disk = Disk::of(&image);
     let options = Options {
         more: vec!["-rtc".to_owned(), "base=2001-01-01T00:00:00".to_owned()],
-        ..given(false)
+        ..given()
     };
     let mut vm = Vm::start(&disk, &options);
     vm.wait_for("the clock showed a time that is over: it is set forward");
@@ -172,33 +202,38 @@ fn a_disk_that_has_grown_gives_its_room_to_the_store() {
     let Some(image) = image() else { return };
     let disk = Disk::with_accounts(&image, &["alice"]);
     disk.grow(1024);
-    let mut vm = Vm::start(&disk, &given(false));
+    let mut vm = Vm::start(&disk, &given());
     vm.wait_for("the data partition has grown by ");
     vm.wait_for("1 accounts");
     vm.wait_for("MiB");
     vm.cut();
     disk.grow(2048);
-    let mut vm = Vm::start(&disk, &given(false));
+    let mut vm = Vm::start(&disk, &given());
     vm.wait_for("the data partition has grown by 1024 MiB");
     vm.wait_for("1 accounts");
 }
 
 #[test]
-fn a_second_disk_holds_the_data_and_is_waited_for() {
-    let Some(image) = image() else { return };
+fn a_second_disk_holds_the_data_is_waited_for_and_outlives_the_system_disk() {
+    let (Some(image), Some(python)) = (image(), python()) else {
+        return;
+    };
     let disk = Disk::of(&image);
     let second = disk.file("second.raw");
     let file = std::fs::File::create(&second).expect("it is made");
     file.set_len(64 * MIB).expect("it grows");
     let drive = format!("file={},format=raw,if=virtio", second.display());
     let with = || Options {
-        config: Some("domain = \"chat.example\"\ndata = \"second-disk\"\n"),
+        config: Some(ON_SECOND_DISK),
         more: vec!["-drive".to_owned(), drive.clone()],
         ..Options::default()
     };
     let mut vm = Vm::start(&disk, &with());
     vm.wait_for("the data are on /dev/vdb");
     vm.wait_for("the server accepts log-ins");
+    let load = Load::new(&python, &vm);
+    load.run("register", "-");
+    let messages = load.acknowledged(1, 10);
     vm.cut();
     let written = std::fs::read(&second).expect("it reads");
     assert_eq!(&written[..8], b"CAIRNLOG");
@@ -219,13 +254,22 @@ fn a_second_disk_holds_the_data_and_is_waited_for() {
     vm.wait_for("the data are on /dev/vdb");
     vm.wait_for("the server accepts log-ins");
     vm.cut();
-    // Another blank one is not taken instead.
-    std::fs::write(&second, vec![0; 64 << 20]).expect("it is written");
-    let mut vm = Vm::start(&disk, &with());
-    vm.wait_for("waiting for the disk with the store ");
+    // Another system disk goes on with it, and from then on with nothing else.
+    let other = Disk::of(&image);
+    let mut vm = Vm::start(&other, &with());
+    vm.wait_for("the data are on /dev/vdb");
+    vm.wait_for("the server accepts log-ins");
+    Load::new(&python, &vm).all_there(&[messages]);
     vm.cut();
-    let blank = std::fs::read(&second).expect("it reads");
-    assert!(blank.iter().all(|byte| *byte == 0));
+    // Another blank one is not taken instead, by neither.
+    std::fs::write(&second, vec![0; 64 << 20]).expect("it is written");
+    for disk in [&disk, &other] {
+        let mut vm = Vm::start(disk, &with());
+        vm.wait_for("waiting for the disk with the store ");
+        vm.cut();
+        let blank = std::fs::read(&second).expect("it reads");
+        assert!(blank.iter().all(|byte| *byte == 0));
+    }
 }
 
 #[test]
@@ -236,7 +280,7 @@ fn a_second_disk_with_something_else_on_it_is_left_alone_and_named() {
     let start = || {
         let drive = format!("file={},format=raw,if=virtio", second.display());
         let options = Options {
-            config: Some("domain = \"chat.example\"\ndata = \"second-disk\"\n"),
+            config: Some(ON_SECOND_DISK),
             more: vec!["-drive".to_owned(), drive],
             ..Options::default()
         };
@@ -280,7 +324,7 @@ fn data_that_is_not_ours_is_left_alone() {
     let disk = Disk::of(&image);
     let foreign = vec![0xa5; 4 << 20];
     disk.write(327 * MIB, &foreign);
-    let mut vm = Vm::start(&disk, &given(false));
+    let mut vm = Vm::start(&disk, &given());
     vm.wait_for("/dev/vda8: ");
     vm.wait_for(" waiting ");
     assert!(vm.has_said("It holds something that is not Cairn's, and is left alone"));
@@ -345,32 +389,27 @@ fn what_was_acknowledged_survives_the_power_going() {
         return;
     };
     let disk = Disk::with_accounts(&image, &["alice", "bob"]);
-    let load = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/load.py");
-    let mut acknowledged: Option<String> = None;
-    for round in 0..=10 {
-        let mut vm = Vm::start(&disk, &given(false));
+    let start = || {
+        let mut vm = Vm::start(&disk, &given());
         vm.wait_for("the server accepts log-ins");
-        let place = format!("127.0.0.1:{}", vm.port);
-        if let Some(last) = acknowledged.take() {
-            let heard = succeeds(
-                Command::new(&python)
-                    .arg(&load)
-                    .args(["receive", &place, &last]),
-            );
-            assert_eq!(heard.trim(), "all there", "before round {round}");
+        let load = Load::new(&python, &vm);
+        (vm, load)
+    };
+    let mut waiting = Vec::new();
+    for round in 0..10 {
+        let (vm, load) = start();
+        // She does not come every time: most of what waits for her has to outlast several cuts.
+        if round == 4 {
+            load.all_there(&std::mem::take(&mut waiting));
         }
-        let mut sender = Command::new(&python)
-            .arg(&load)
-            .args(["send", &place, &round.to_string()])
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("Python runs");
-        let mut said = BufReader::new(sender.stdout.take().expect("it is piped")).lines();
+        let (mut sender, said) = load.start("send", &round.to_string());
+        let mut said = said.lines();
         // Acknowledged up to here, and more on its way.
-        let last = said.by_ref().nth(20).expect("a line").expect("UTF-8");
+        waiting.push(said.nth(20).expect("a line").expect("UTF-8"));
         vm.cut();
         let _ = sender.kill();
         let _ = sender.wait();
-        acknowledged = Some(last);
     }
+    let (_vm, load) = start();
+    load.all_there(&waiting);
 }

@@ -6,40 +6,13 @@
 mod support;
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
 
+use support::load::Load;
 use support::releases::{Administrator, Releases, given, proved, proved_with, text};
-use support::{Disk, Vm, cairn, image, next_program, python, succeeds};
+use support::{Disk, Vm, cairn, image, next_program, python};
 
 const MIB: u64 = 1 << 20;
-
-/// Bob writes to Alice, who is offline; the name of a message of this round that was acknowledged,
-/// after some others.
-fn writes(python: &Path, vm: &Vm, round: u32) -> String {
-    let mut sender = load(python, "send", vm, &round.to_string());
-    let mut sender = sender.stdout(Stdio::piped()).spawn().expect("Python runs");
-    let said = BufReader::new(sender.stdout.take().expect("it is piped"));
-    let last = said.lines().nth(10).expect("a line").expect("UTF-8");
-    let _ = sender.kill();
-    let _ = sender.wait();
-    last
-}
-
-/// Alice gets all messages of a round up to this one.
-fn gets(python: &Path, vm: &Vm, last: &str) {
-    let heard = succeeds(&mut load(python, "receive", vm, last));
-    assert_eq!(heard.trim(), "all there", "{last}");
-}
-
-fn load(python: &Path, what: &str, vm: &Vm, word: &str) -> Command {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/load.py");
-    let mut command = Command::new(python);
-    command.arg(script);
-    command.args([what, &format!("127.0.0.1:{}", vm.port), word]);
-    command
-}
 
 #[track_caller]
 fn has_format(admin: &Administrator, vm: &Vm, format: u32) {
@@ -74,15 +47,16 @@ fn a_new_system_with_a_new_format_rots_and_the_old_one_serves_what_it_wrote() {
     let releases = Releases::new(&image);
     let new = releases.bundle("0.2.0", "ours", Some(&next));
     let (disk, mut vm, admin) = proved_with(&releases, &["bob"]);
-    let before = writes(&python, &vm, 1);
+    let load = Load::new(&python, &vm);
+    let before = load.acknowledged(1, 10);
     upgrades(&admin, &vm, &new);
     vm.wait_for("Cairn 0.2.0 starts, from slot b");
     vm.wait_for("the system in the other slot reads up to format 1 of the log");
     vm.wait_for("the server accepts log-ins");
     vm.wait_for("slot b has proved itself");
-    gets(&python, &vm, &before);
+    load.all_there(&[before]);
     admin.adds(&vm, "carol");
-    let under_new = writes(&python, &vm, 2);
+    let under_new = load.acknowledged(2, 10);
     has_format(&admin, &vm, 1);
     vm.cut();
     // In the first block of the program.
@@ -91,7 +65,7 @@ fn a_new_system_with_a_new_format_rots_and_the_old_one_serves_what_it_wrote() {
     vm.wait_for("Cairn 0.1.0 starts, from slot a, because slot b did not boot");
     vm.wait_for("the server accepts log-ins");
     has_accounts(&admin, &vm, &["alice", "bob", "carol"]);
-    gets(&python, &vm, &under_new);
+    Load::new(&python, &vm).all_there(&[under_new]);
     admin.adds(&vm, "dave");
     has_format(&admin, &vm, 1);
 }

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Messages to an account that is offline: load.py send HOST:PORT ROUND prints the name of every
 message whose stanza was acknowledged (XEP-0198); load.py fill does the same with 40 kB each until one
-is refused, whose error it prints; load.py receive HOST:PORT NAME logs in as the recipient and says
-whether every message of NAME's round up to NAME is there; load.py register makes the accounts;
+is refused, whose error it prints; load.py receive HOST:PORT NAME,... logs in as the recipient and says
+whether every message of each NAME's round up to NAME is there; load.py register makes the accounts;
 load.py befriend HOST:PORT NAME puts bob into the recipient's roster under that name, and load.py
 roster tells under which he is there."""
 
@@ -68,15 +68,20 @@ async def send(where, round_, rest=""):
         print(name, flush=True)
 
 
-async def receive(where, last):
-    round_, number = (int(part) for part in last.split("-"))
+async def receive(where, names):
+    wanted = set()
+    for name in names.split(","):
+        round_, number = (int(part) for part in name.split("-"))
+        wanted.update(f"{round_}-{each}" for each in range(number + 1))
     alice = Client("alice")
     await alice.log_in(where)
     alice.send_presence()
-    wanted = {f"{round_}-{each}" for each in range(number + 1)}
     while not wanted.issubset(alice.heard):
         alice.more.clear()
-        await asyncio.wait_for(alice.more.wait(), 30)
+        try:
+            await asyncio.wait_for(alice.more.wait(), 30)
+        except asyncio.TimeoutError:
+            sys.exit(f"missing: {sorted(wanted.difference(alice.heard))}")
     await alice.disconnect()
     print("all there")
 

@@ -6,11 +6,13 @@ mod support;
 
 use std::fs;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use support::releases::{ENDS, HANGS, Releases, given, proved, text};
-use support::{Disk, Options, PASSWORD, Vm, cairn, image, succeeds};
+use support::load::Load;
+use support::qmp::Qmp;
+use support::releases::{Releases, given, proved, proved_as, text};
+use support::{Disk, Options, PASSWORD, Vm, cairn, image, python, succeeds};
 
 /// Without DHCP.
 const NETWORK: &str = "version: 2\nethernets:\n  eth0:\n    addresses: [10.0.2.15/24]\n    \
@@ -97,22 +99,47 @@ fn a_machine_gets_a_new_system_and_goes_back_to_the_old_one() {
     assert_eq!(users.trim(), "alice@chat.example");
 }
 
+/// A machine with QEMU's monitor.
+fn watched(releases: &Releases) -> (Options, PathBuf) {
+    let socket = releases.file("qmp");
+    let options = Options {
+        more: Qmp::words(&socket).to_vec(),
+        ..given()
+    };
+    (options, socket)
+}
+
 #[test]
-fn a_system_that_fails_is_taken_back_with_the_data_as_they_were() {
-    let Some(image) = image() else { return };
+fn a_system_that_fails_while_it_serves_is_taken_back_and_nothing_it_accepted_is_lost() {
+    let (Some(image), Some(python)) = (image(), python()) else {
+        return;
+    };
     let releases = Releases::new(&image);
-    let failing = releases.failing(ENDS);
-    let failing = releases.bundle("0.3.0", "ours", Some(&failing));
-    let (_disk, mut vm, admin) = proved(&releases);
+    let failing = releases.bundle("0.3.0", "ours", Some(&releases.falling()));
+    let (options, socket) = watched(&releases);
+    let (_disk, mut vm, admin) = proved_as(&releases, &["bob"], &options);
+    let mut qmp = Qmp::connect(&socket).expect("QEMU's monitor");
+    let load = Load::new(&python, &vm);
+    let mut messages = vec![load.acknowledged(0, 10)];
     admin.does(&vm, &["upgrade", "push", text(&failing)]);
     admin.does(&vm, &["reboot"]);
-    for _ in 0..3 {
+    for attempt in 1..=3 {
+        vm.wait_for("Cairn 0.3.0 starts, from slot b");
+        vm.wait_for("the server accepts log-ins");
+        admin.adds(&vm, &format!("new-{attempt}"));
+        messages.push(load.acknowledged(attempt, 10));
+        qmp.interrupt().expect("QEMU interrupts it");
         vm.wait_for("Kernel panic");
     }
     vm.wait_for("Cairn 0.1.0 starts, from slot a, because slot b did not boot");
     vm.wait_for("the server accepts log-ins");
+    assert!(!vm.has_said("slot b has proved itself"));
     let users = admin.does(&vm, &["user", "list"]);
-    assert_eq!(users.trim(), "alice@chat.example");
+    for name in ["alice", "bob", "new-1", "new-2", "new-3"] {
+        assert!(users.contains(&format!("{name}@chat.example")), "{users}");
+    }
+    assert_eq!(users.lines().count(), 5, "{users}");
+    load.all_there(&messages);
     let nothing = admin.fails(&vm, &["rollback"]);
     assert!(
         nothing.contains("no system that has ever proved"),
@@ -121,17 +148,24 @@ fn a_system_that_fails_is_taken_back_with_the_data_as_they_were() {
 }
 
 #[test]
-fn a_system_that_hangs_is_ended_by_the_watchdog_until_the_old_one_has_its_turn() {
+fn a_system_that_hangs_is_ended_by_the_watchdog_three_times_before_the_old_one_has_its_turn() {
     let Some(image) = image() else { return };
     let releases = Releases::new(&image);
-    let hanging = releases.failing(HANGS);
-    let hanging = releases.bundle("0.3.0", "ours", Some(&hanging));
-    let (_disk, mut vm, admin) = proved(&releases);
+    let hanging = releases.bundle("0.3.0", "ours", Some(&releases.hanging()));
+    let (options, socket) = watched(&releases);
+    let (_disk, mut vm, admin) = proved_as(&releases, &[], &options);
+    let row = |line: &&str| line.trim_start().starts_with("watchdog ");
+    let watchdog = vm.seen().find(row).expect("the screen names it");
+    assert!(watchdog.ends_with(" i6300ESB timer"), "{watchdog}");
+    let mut qmp = Qmp::connect(&socket).expect("QEMU's monitor");
     admin.does(&vm, &["upgrade", "push", text(&hanging)]);
     admin.does(&vm, &["reboot"]);
     vm.wait_for("Cairn 0.1.0 starts, from slot a, because slot b did not boot");
+    assert_eq!(vm.times_said("it hangs, watched by i6300ESB timer"), 3);
+    let bites = qmp.times("WATCHDOG").expect("QEMU answers");
+    assert_eq!(bites, 3, "it was the device");
     vm.wait_for("the server accepts log-ins");
-    assert!(!vm.has_said("Kernel panic"), "it was the watchdog");
+    assert!(!vm.has_said("Kernel panic"), "it was the watchdog alone");
 }
 
 #[test]

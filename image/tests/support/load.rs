@@ -1,6 +1,6 @@
 //! People who write to somebody who is not there.
 
-use std::io::BufReader;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
@@ -42,5 +42,23 @@ impl Load {
         let mut child = command.stdout(Stdio::piped()).spawn().expect("Python runs");
         let said = BufReader::new(child.stdout.take().expect("it is piped"));
         (child, said)
+    }
+
+    /// Bob writes to Alice, who is offline, until so many messages of this round are acknowledged;
+    /// the name of the last of them. More may be on their way.
+    #[track_caller]
+    pub fn acknowledged(&self, round: u32, count: usize) -> String {
+        let (mut sender, said) = self.start("send", &round.to_string());
+        let last = said.lines().nth(count - 1).expect("a line").expect("UTF-8");
+        let _ = sender.kill();
+        let _ = sender.wait();
+        last
+    }
+
+    /// Alice gets all messages of each round, up to these.
+    #[track_caller]
+    pub fn all_there(&self, last: &[String]) {
+        let last = last.join(",");
+        assert_eq!(self.run("receive", &last).trim(), "all there", "{last}");
     }
 }

@@ -297,6 +297,8 @@ pub struct Options {
     pub memory: u32,
     /// Our TOML, given by `fw_cfg`.
     pub config: Option<&'static str>,
+    /// What the disk's file is, by QEMU's name for it; else it is raw.
+    pub format: Option<&'static str>,
     /// What stands in front of the disk's name: a driver of QEMU, whose errors the machine sees.
     pub driver: Option<String>,
     /// More words for QEMU.
@@ -334,8 +336,9 @@ impl Vm {
         qemu.args(["-m", &memory.to_string()]);
         qemu.arg("-drive");
         let driver = options.driver.clone().unwrap_or_default();
+        let format = options.format.unwrap_or("raw");
         qemu.arg(format!(
-            "file={driver}{},format=raw,if=virtio,werror=report",
+            "file={driver}{},format={format},if=virtio,werror=report",
             disk.path().display()
         ));
         qemu.arg("-nic").arg(match options.namespace {
@@ -516,6 +519,11 @@ impl Vm {
                 self.seen.push(line);
             }
         }
+    }
+
+    /// The lines that were seen.
+    pub fn seen(&self) -> impl Iterator<Item = &str> {
+        self.seen.iter().map(String::as_str)
     }
 
     /// How many of the lines that were seen hold this text.

@@ -13,6 +13,8 @@ const DISK: &str = "virtio0";
 /// A monitor of QEMU, which was started with `-qmp unix:PATH,server=on,wait=off`.
 pub struct Qmp {
     stream: BufReader<UnixStream>,
+    /// Names of what has happened since it was connected, as far as it was read.
+    events: Vec<String>,
 }
 
 /// Bytes that a disk has given and taken since the machine was started.
@@ -35,7 +37,10 @@ impl Qmp {
         let mut stream = BufReader::new(UnixStream::connect(socket)?);
         let mut greeting = String::new();
         stream.read_line(&mut greeting)?;
-        let mut qmp = Qmp { stream };
+        let mut qmp = Qmp {
+            stream,
+            events: Vec::new(),
+        };
         qmp.ask(&json!({ "execute": "qmp_capabilities" }))?;
         Ok(qmp)
     }
@@ -53,10 +58,25 @@ impl Qmp {
                 return Err(io::Error::other(error.to_string()));
             }
             // Between answers stand events.
+            if let Some(event) = answer["event"].as_str() {
+                self.events.push(event.to_owned());
+            }
             if answer.get("return").is_some() {
                 return Ok(answer["return"].take());
             }
         }
+    }
+
+    /// How often this has happened since the monitor was connected: what QEMU tells before an answer
+    /// has happened before it.
+    pub fn times(&mut self, event: &str) -> io::Result<usize> {
+        self.ask(&json!({ "execute": "query-status" }))?;
+        Ok(self.events.iter().filter(|name| *name == event).count())
+    }
+
+    /// An interrupt that cannot be masked, to all processors.
+    pub fn interrupt(&mut self) -> io::Result<()> {
+        self.ask(&json!({ "execute": "inject-nmi" })).map(drop)
     }
 
     /// What has gone through the first disk.

@@ -1,6 +1,5 @@
 //! Releases that follow each other, and the administrator who brings them.
 
-use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -9,6 +8,7 @@ use super::{Disk, Options, PASSWORD, Vm, cairn, succeeds, tool};
 
 /// What the machines are told.
 pub const CONFIG: &str = "domain = \"chat.example\"\n";
+
 /// Images of the same program and kernel, called by other versions.
 pub struct Releases {
     folder: tempfile::TempDir,
@@ -53,33 +53,28 @@ impl Releases {
             .with_file_name("cairn.bundle")
     }
 
-    /// A program that says it is a release, and does this as PID 1.
-    pub fn failing(&self, does: &str) -> PathBuf {
-        let source = self.file("failing.c");
-        let text = format!(
-            "#include <fcntl.h>\n#include <stdio.h>\n#include <sys/mount.h>\n#include <unistd.h>\n\
-             int main(int argc, char **argv) {{\n\
-               if (argc == 3) {{ puts(\"version = \\\"0.3.0\\\"\\nfloor = \\\"0.1.0\\\"\\n\
-             log = {{ reads_from = 1, reads_to = 1, writes = 1 }}\"); return 0; }}\n\
-               {does}\n}}\n"
-        );
-        fs::write(&source, text).expect("it is written");
-        let program = self.file("failing");
-        succeeds(
-            Command::new("cc")
-                .arg("-static")
-                .arg("-o")
-                .args([&program, &source]),
-        );
+    /// A program that hangs as PID 1 (`hangs.c`).
+    pub fn hanging(&self) -> PathBuf {
+        self.compiled("hangs", &[])
+    }
+
+    /// The program as it is, on a kernel that panics when [`Qmp::interrupt`] is called (`falls.c`).
+    ///
+    /// [`Qmp::interrupt`]: super::qmp::Qmp::interrupt
+    pub fn falling(&self) -> PathBuf {
+        let program = format!("-DPROGRAM={:?}", self.made.join("cairn"));
+        self.compiled("falls", &[&program])
+    }
+
+    fn compiled(&self, name: &str, more: &[&str]) -> PathBuf {
+        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support");
+        let program = self.file(name);
+        let mut compile = Command::new("cc");
+        compile.arg("-static").args(more).arg("-o").arg(&program);
+        succeeds(compile.arg(sources.join(name).with_extension("c")));
         program
     }
 }
-
-/// It ends, which ends the kernel.
-pub const ENDS: &str = "return 1;";
-/// It holds the watchdog and lets it bite.
-pub const HANGS: &str = "mount(\"dev\", \"/dev\", \"devtmpfs\", 0, \"\");\
-                     open(\"/dev/watchdog\", O_WRONLY); for (;;) pause();";
 
 /// An administrator elsewhere.
 pub struct Administrator {
@@ -159,9 +154,18 @@ pub fn proved(releases: &Releases) -> (Disk, Vm, Administrator) {
 
 /// The same, with other people.
 pub fn proved_with(releases: &Releases, others: &[&str]) -> (Disk, Vm, Administrator) {
+    proved_as(releases, others, &given())
+}
+
+/// The same, on a machine that is made so.
+pub fn proved_as(
+    releases: &Releases,
+    others: &[&str],
+    options: &Options,
+) -> (Disk, Vm, Administrator) {
     let disk = Disk::of(&releases.build("0.1.0", "ours", None));
     disk.seed_administrator_and("alice", others);
-    let mut vm = Vm::start(&disk, &given());
+    let mut vm = Vm::start(&disk, options);
     vm.wait_for("the server accepts log-ins");
     let admin = Administrator::of(&disk, &mut vm);
     vm.wait_for("slot a has proved itself");

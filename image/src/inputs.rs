@@ -200,7 +200,9 @@ fn in_a_nix_store(file: &Path) -> Option<(String, String)> {
                 .bytes()
                 .all(|byte| byte.is_ascii_digit() || byte.is_ascii_lowercase())
     };
-    let folders = file.components().filter_map(|part| part.as_os_str().to_str());
+    let folders = file
+        .components()
+        .filter_map(|part| part.as_os_str().to_str());
     let name = folders
         .filter_map(|part| part.split_once('-'))
         .find_map(|(hash, name)| is_hash(hash).then_some(name))?;
@@ -272,7 +274,10 @@ mod tests {
             sha256: "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad".to_owned(),
             licence: String::new(),
         };
-        assert_eq!(told(Some(("rust", "1.95.0"))), std::slice::from_ref(&expected));
+        assert_eq!(
+            told(Some(("rust", "1.95.0"))),
+            std::slice::from_ref(&expected)
+        );
         let unknown = Input {
             package: "own".to_owned(),
             version: "unknown".to_owned(),

@@ -22,8 +22,9 @@ const COMPILER: &str = "gcc";
 /// What its makefiles and scripts run beside the compiler and say what comes out. What they only
 /// make folders and move files with is left out.
 const PROGRAMS: [&str; 26] = [
-    "awk", "bc", "bison", "cat", "cmp", "cut", "expr", "find", "flex", "grep", "gzip", "head", "m4",
-    "make", "od", "perl", "sed", "sh", "sort", "stat", "tail", "tr", "uniq", "wc", "xargs", "zstd",
+    "awk", "bc", "bison", "cat", "cmp", "cut", "expr", "find", "flex", "grep", "gzip", "head",
+    "m4", "make", "od", "perl", "sed", "sh", "sort", "stat", "tail", "tr", "uniq", "wc", "xargs",
+    "zstd",
 ];
 /// The library that the kernel's own tool for objects is linked with.
 const OF_OBJECTS: &str = "libelf.so";
@@ -72,7 +73,10 @@ impl Made {
 
     /// The sum of all that says what comes out.
     fn key(&self) -> String {
-        let mut text = format!("{RECIPE}\n{}\n{}\n", self.source_sha256, self.fragment_sha256);
+        let mut text = format!(
+            "{RECIPE}\n{}\n{}\n",
+            self.source_sha256, self.fragment_sha256
+        );
         for tool in &self.tools {
             text.push_str(&format!("{}  {}\n", tool.sha256, tool.name));
         }
@@ -332,13 +336,16 @@ mod tests {
     fn what_a_kernel_would_be_made_of_names_all_that_builds_it() {
         let Ok(made) = Made::now() else {
             let must = std::env::var("CI").is_ok_and(|value| value == "true");
-            assert!(!must, "the kernel's source is missing; ./dev boot installs it");
+            assert!(
+                !must,
+                "the kernel's source is missing; ./dev boot installs it"
+            );
             return;
         };
         let has = |name: &str| made.tools.iter().any(|tool| tool.name.contains(name));
         for name in [
-            "gcc", "cc1", "collect2", "-as", "-ld", "objcopy", "libbfd", "bc", "bison", "m4", "flex",
-            "make", "zstd", "libelf", "libc.so",
+            "gcc", "cc1", "collect2", "-as", "-ld", "objcopy", "libbfd", "bc", "bison", "m4",
+            "flex", "make", "zstd", "libelf", "libc.so",
         ] {
             assert!(has(name), "{name}: {:?}", made.tools);
         }

@@ -36,7 +36,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Build the image and print its SHA-256 sum
-    Build(Build),
+    Build(Box<Build>),
     /// Say what an image holds
     Inspect {
         /// The image, raw

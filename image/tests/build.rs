@@ -12,7 +12,10 @@ fn a_build_with_a_configuration_and_a_store_has_them_in_every_format() {
     let Some(image) = image() else { return };
     let made = image.parent().expect("a folder");
     let folder = tempfile::tempdir().expect("a folder");
-    let (config, store) = (folder.path().join("own.toml"), folder.path().join("own.log"));
+    let (config, store) = (
+        folder.path().join("own.toml"),
+        folder.path().join("own.log"),
+    );
     fs::write(&config, "domain = \"chat.example\"\n").expect("it is written");
     // More than the image has room for.
     fs::write(&store, vec![7; 20 << 20]).expect("it is written");

@@ -302,7 +302,15 @@ fn every_tool_and_what_it_links_stand_in_the_bill_as_they_are_installed() {
         let tool = installed(&tool);
         assert!(bill.files.contains(&tool), "{tool:?}");
     }
-    for name in ["rustc", "librustc_driver", "libLLVM", "cargo", "libbfd", "libmpfr", "libc.so"] {
+    for name in [
+        "rustc",
+        "librustc_driver",
+        "libLLVM",
+        "cargo",
+        "libbfd",
+        "libmpfr",
+        "libc.so",
+    ] {
         let mut names = bill.files.iter().map(|file| &file.name);
         assert!(names.any(|found| found.starts_with(name)), "{name}");
     }
@@ -329,7 +337,10 @@ fn is_installed(listed: &Installed) {
         .map(Path::new)
         .filter(|place| place.file_name().map(text_of).as_ref() == Some(&listed.name))
         .filter(|place| place.is_file());
-    assert!(places.any(|place| sha256(place) == listed.sum), "{listed:?}");
+    assert!(
+        places.any(|place| sha256(place) == listed.sum),
+        "{listed:?}"
+    );
 }
 
 /// What cargo says that the program is compiled from and with, with the sums of the lock file.

@@ -14,6 +14,9 @@ use crate::net::s2s::{Finder, Formers, Paces, Peers};
 use crate::net::tls::Authorities;
 use crate::stream::s2s::S2sConfig;
 
+/// Bytes that a stanza may grow by on its way to another server: two addresses and a language tag.
+const ADDRESSES_BYTES: usize = 8 * 1024;
+
 /// `None` where the server talks with no other: then nothing listens, nothing connects and
 /// nobody asks the DNS. The error is a sentence for the operator.
 pub(super) fn peers(
@@ -86,6 +89,8 @@ fn streams(config: &Config, front: &Front, secret: &[u8; 32]) -> S2sConfig {
     streams.dialback = config.federation.dialback();
     streams.limits_before = limits.before_authentication();
     streams.limits_after = limits.after_authentication();
+    // What a client may say comes here with its full addresses.
+    streams.limits_after.stanza_bytes_max += ADDRESSES_BYTES;
     streams.negotiation_ms = u64::from(limits.authentication_s) * 1_000;
     streams
 }

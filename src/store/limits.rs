@@ -68,7 +68,7 @@ impl Default for StoreLimits {
             private_elements_max: 128,
             private_bytes_max: 256 << 10,
             sessions_max: 16,
-            settings_max: 256,
+            settings_max: 1_024,
             setting_bytes_max: 64 << 10,
         }
     }

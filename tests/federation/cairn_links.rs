@@ -3,10 +3,10 @@
 use std::time::Instant;
 
 use super::scenario::{become_contacts, chat, is_presence};
-use super::world::{JULIET, Kind, ROMEO, Stage, World, romeo};
+use super::world::{JULIET, Kind, OTHER, ROMEO, Stage, World, romeo};
 use crate::peers::raw::SERVER;
-use crate::peers::{Event, Net, PATIENCE, Person};
-use crate::support::{Client, Element, Tls, Wire, ns};
+use crate::peers::{Event, Net, PATIENCE, Person, Zone};
+use crate::support::{Client, DOMAIN, Element, Tls, Wire, ns};
 
 /// How often a message with this body has come.
 fn times(heard: &[Event], body: &str) -> usize {
@@ -270,4 +270,26 @@ fn stanza(wire: &mut Wire) -> Element {
         }
         assert!(element.is("r", ns::SM), "{element}");
     }
+}
+
+/// Another server's stanzas have grown by their addresses since a client of it was let say them.
+#[test]
+fn a_stanza_of_another_server_may_be_longer_than_one_of_a_client() {
+    Net::run(|net| {
+        let mut stage = Stage::set_up(
+            net,
+            |ca| ca.leaf(OTHER),
+            |_, place| Zone::new().server(OTHER, place),
+        );
+        stage.cairn.set("limits.stanza_bytes", "10000");
+        stage.cairn.run();
+        let mut romeo = romeo(&stage.cairn);
+        let mut wire = stage.peer.call_authenticated(stage.address(), DOMAIN);
+        let (long, too_long) = ("x".repeat(12_000), "x".repeat(20_000));
+        wire.send(&Stage::message("long", &long));
+        romeo.hear(&long);
+        wire.send(&Stage::message("too-long", &too_long));
+        let end = wire.until_end();
+        assert!(format!("{end:?}").contains("policy-violation"), "{end:?}");
+    });
 }

@@ -10,9 +10,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hickory_resolver::proto::dnssec::TrustAnchors;
+use hickory_resolver::proto::dnssec::{TrustAnchors, Verifier};
 use hickory_resolver::proto::rr::rdata::tlsa;
 use hickory_resolver::proto::rr::{RData, RecordType};
+use hickory_resolver::proto::serialize::txt::trust_anchor::{Entry, Parser};
 
 use crate::config::Given;
 
@@ -60,12 +61,26 @@ impl Anchor {
             return Err("that is too long for the keys of a root".to_owned());
         }
         // The last line may have no end.
-        let anchors: TrustAnchors = format!("{text}\n").parse().map_err(|error| {
+        let entries = Parser::new(format!("{text}\n")).parse().map_err(|error| {
             format!(
                 "{error}; write the root's key as in `. IN DNSKEY 257 3 13 …` (a DS record is only \
                  the digest of one)"
             )
         })?;
+        let mut anchors = TrustAnchors::empty();
+        for entry in entries {
+            let Entry::DNSKEY(record) = entry else {
+                continue;
+            };
+            let algorithm = record.data().algorithm();
+            if !algorithm.is_supported() {
+                let number = u8::from(algorithm);
+                return Err(format!("the algorithm {number} of a key is not known here"));
+            }
+            let key = record.data().key();
+            let key = key.map_err(|error| format!("a key is none of its algorithm: {error}"))?;
+            anchors.insert_with_name(&*key, record.name().into());
+        }
         match anchors.is_empty() {
             true => Err("there is no DNSKEY in it".to_owned()),
             false => Ok(Anchor(Some(Arc::new(anchors)))),
@@ -187,6 +202,8 @@ mod tests {
         let digest =
             ". IN DS 20326 8 2 E06D44B80B8F1D39A95C0B0D7C65D08458E880409BBC683457104237C7F8EC8D";
         assert!(told(digest).contains("a DS record is only"));
+        let unknown = key.replacen(" 13 ", " 92 ", 1);
+        assert!(told(&unknown).contains("algorithm 92"));
         assert!(told("").contains("no DNSKEY"));
         assert!(told(&"\n".repeat(ANCHOR_BYTES_MAX + 1)).contains("too long"));
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 use tracing::{Instrument as _, Span};
 
@@ -57,7 +57,7 @@ pub async fn serve_secured(peers: Arc<Peers>, secured: Secured) {
         ..
     } = secured;
     let alive = peers.alive.subscribe();
-    let identity: Arc<dyn Identity> = Arc::new(stream.peer_certificate(&peers.authorities));
+    let identity: Arc<dyn Identity> = peers.shown(stream.peer_certificate(&peers.authorities));
     let came = Came {
         transport: Transport::Tls(stream),
         identity: Some(identity),
@@ -144,6 +144,7 @@ impl Came {
             owes: false,
             told,
             heard,
+            challenges: Arc::new(Semaphore::new(CHALLENGES_MAX)),
         };
         Box::pin(connection.serve()).await;
     }
@@ -185,6 +186,8 @@ struct Connection {
     owes: bool,
     told: mpsc::Sender<(Pair, Verdict)>,
     heard: mpsc::Receiver<(Pair, Verdict)>,
+    /// Keys that may be asked about at this moment; others wait for their turn.
+    challenges: Arc<Semaphore>,
 }
 
 struct Counted {
@@ -362,7 +365,10 @@ impl Connection {
 
     fn dial_back(&mut self, challenge: Challenge) {
         let (peers, told) = (self.peers.clone(), self.told.clone());
+        let challenges = self.challenges.clone();
         let asking = async move {
+            // Never closed.
+            let _turn = challenges.acquire().await;
             let verdict = verify(peers, &challenge).await;
             drop(told.send((challenge.pair, verdict)).await);
         };

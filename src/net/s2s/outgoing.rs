@@ -70,6 +70,13 @@ async fn see_to(peers: Arc<Peers>, link: Arc<RemoteLink>) {
                 if left == Left::Nothing || peers.stopping.is_cancelled() {
                     return;
                 }
+                let Some(at_ms) = link.reconnect_at(peers.now_ms()) else {
+                    tracing::info!("the other server ends its streams and takes nothing");
+                    return return_back(&peers, &link, &fruitless(&link)).await;
+                };
+                if !waits_until(&peers, &link, at_ms).await {
+                    return;
+                }
             }
             Ok(Opened::Verified(_)) => return,
             Err(error) => {
@@ -78,12 +85,7 @@ async fn see_to(peers: Arc<Peers>, link: Arc<RemoteLink>) {
                     && let Some(at_ms) = link.try_again_at(now_ms)
                 {
                     tracing::info!(%error, "the connection was lost and can't be made again yet");
-                    let pause = Duration::from_millis(at_ms - now_ms);
-                    tokio::select! {
-                        () = tokio::time::sleep(pause) => {}
-                        () = peers.stopping.cancelled() => {}
-                    }
-                    if link.is_up() {
+                    if !waits_until(&peers, &link, at_ms).await {
                         return;
                     }
                     continue;
@@ -92,11 +94,32 @@ async fn see_to(peers: Arc<Peers>, link: Arc<RemoteLink>) {
                     return;
                 }
                 tracing::info!(%error, "no way to the other server");
-                let back = link.give_up(&error, now_ms);
-                return return_all(&peers.core, back, &error).await;
+                return return_back(&peers, &link, &error).await;
             }
         }
     }
+}
+
+/// Waits before a link is connected again; false when the peer has come by itself meanwhile.
+async fn waits_until(peers: &Peers, link: &RemoteLink, at_ms: u64) -> bool {
+    let pause = Duration::from_millis(at_ms.saturating_sub(peers.now_ms()));
+    tokio::select! {
+        () = tokio::time::sleep(pause) => {}
+        () = peers.stopping.cancelled() => {}
+    }
+    !link.is_up()
+}
+
+async fn return_back(peers: &Peers, link: &RemoteLink, error: &StanzaError) {
+    let back = link.give_up(error, peers.now_ms());
+    return_all(&peers.core, back, error).await;
+}
+
+fn fruitless(link: &RemoteLink) -> StanzaError {
+    StanzaError::remote_server_timeout(format!(
+        "{} ends its streams before it takes anything",
+        link.pair.remote
+    ))
 }
 
 struct Connection {
@@ -315,7 +338,8 @@ impl Connection {
             () = peers.stopping.cancelled() => return Err(End::Stopping),
             () = tokio::time::sleep(Duration::from_millis(wait_ms)), if deadline_ms.is_some() => {
                 let now_ms = peers.now_ms();
-                match sending.is_idle() {
+                let owes_us = waits_for_management || sending.is_unanswered();
+                match sending.is_idle() || owes_us {
                     true => stream.timeout(now_ms),
                     // Something waits for the log: the stream is in use.
                     false => stream.moved(now_ms),

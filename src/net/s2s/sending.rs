@@ -49,6 +49,11 @@ impl Sending {
         self.link.is_empty() && self.in_hand.is_empty()
     }
 
+    /// Whether the peer has not said how many stanzas it has, although it was asked.
+    pub fn is_unanswered(&self) -> bool {
+        self.has_asked
+    }
+
     /// Queues what may be written now, if the last batch has gone. False when another connection
     /// sends.
     pub fn fill(&mut self, conduit: &mut Conduit) -> bool {
@@ -83,6 +88,9 @@ impl Sending {
     pub fn written(&mut self, count: usize) {
         let count = count.min(self.in_hand.len());
         let done: Vec<Parcel> = self.in_hand.drain(..count).collect();
+        if !done.is_empty() {
+            self.link.sent(self.reader);
+        }
         arrived(&self.core, &done);
     }
 

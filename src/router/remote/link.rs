@@ -16,6 +16,10 @@ use super::parcel::{Freight, Parcel};
 /// How long a stream that was lost is looked for again before what waits for it comes back.
 pub const PATIENCE_MS: u64 = 60_000;
 
+/// Streams in a row that may be lost before anything was taken, as on a bad line; from then on
+/// patience is for all of them together.
+const FRUITLESS_MAX: u32 = 3;
+
 /// The rest after a first failure; it doubles with each further one.
 const REST_MS: u64 = 5_000;
 /// The longest rest.
@@ -56,6 +60,8 @@ struct Queue {
     /// Until when a stream that was lost is looked for again.
     patient_until_ms: Option<u64>,
     failures: u32,
+    /// Streams that were lost since the peer has last taken anything.
+    fruitless: u32,
     waker: Option<Waker>,
     told_gate: Position,
 }
@@ -120,6 +126,7 @@ impl Link {
                 resumption: None,
                 patient_until_ms: None,
                 failures: 0,
+                fruitless: 0,
                 waker: None,
                 told_gate: Position(0),
             }),
@@ -171,7 +178,9 @@ impl Link {
         }
         queue.phase = Phase::Up(reader);
         queue.failures = 0;
-        queue.patient_until_ms = None;
+        if queue.fruitless <= FRUITLESS_MAX {
+            queue.patient_until_ms = None;
+        }
         queue.told_gate = Position(0);
         true
     }
@@ -316,8 +325,19 @@ impl Link {
         queue.bytes -= weight;
         self.pool.give_back(weight);
         queue.acknowledged = h;
+        if !done.is_empty() {
+            queue.moves_on();
+        }
         queue.give_back_memory();
         Ok(done)
+    }
+
+    /// Something is with the peer, as far as anybody will ever know without XEP-0198.
+    pub fn sent(&self, reader: u64) {
+        let mut queue = self.lock();
+        if queue.phase_is(reader) {
+            queue.moves_on();
+        }
     }
 
     /// How many stanzas were sent and not acknowledged.
@@ -348,10 +368,13 @@ impl Link {
             queue.phase = Phase::Idle;
             queue.managed = false;
             queue.resumption = None;
+            queue.moves_on();
             return Left::Nothing;
         }
         queue.phase = Phase::Connecting;
-        queue.patient_until_ms = Some(now_ms.saturating_add(PATIENCE_MS));
+        queue.fruitless = queue.fruitless.saturating_add(1);
+        let until_ms = now_ms.saturating_add(PATIENCE_MS);
+        queue.patient_until_ms.get_or_insert(until_ms);
         Left::Reconnect
     }
 
@@ -381,6 +404,21 @@ impl Link {
         Left::Nothing
     }
 
+    /// A connection was lost while something waits. `Some` is when to connect again: at once, unless
+    /// the one before has brought nothing over either; `None` that it is over, as with
+    /// [`Link::try_again_at`]. A peer that ends every stream, or a stanza that it ends each one for,
+    /// is not to keep both servers busy for ever.
+    pub fn reconnect_at(&self, now_ms: u64) -> Option<u64> {
+        let queue = self.lock();
+        if queue.fruitless <= 1 {
+            return Some(now_ms);
+        }
+        let patient = queue.patient_until_ms;
+        let until_ms = patient.filter(|until_ms| *until_ms > now_ms)?;
+        let pause_ms = 500u64 << queue.fruitless.min(5);
+        Some((now_ms + pause_ms).min(until_ms))
+    }
+
     /// Connecting has failed. `Some` is when to try again, for a stream that was lost a moment
     /// ago; `None` that it is over: see [`Link::give_up`].
     pub fn try_again_at(&self, now_ms: u64) -> Option<u64> {
@@ -407,6 +445,7 @@ impl Link {
             error: error.clone(),
         };
         queue.patient_until_ms = None;
+        queue.fruitless = 0;
         queue.managed = false;
         queue.acknowledged = 0;
         queue.resumption = None;
@@ -512,6 +551,13 @@ pub struct NotResumed {
 impl Queue {
     fn phase_is(&self, reader: u64) -> bool {
         matches!(self.phase, Phase::Up(current) if current == reader)
+    }
+
+    /// The peer takes what is sent: a loss from now on is a new one.
+    fn moves_on(&mut self) {
+        self.failures = 0;
+        self.fruitless = 0;
+        self.patient_until_ms = None;
     }
 
     fn acknowledged_by(&self, h: u32) -> Result<usize, HandledCountTooHigh> {

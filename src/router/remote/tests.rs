@@ -231,6 +231,51 @@ fn a_lost_stream_is_looked_for_again_before_anything_comes_back() {
 }
 
 #[test]
+fn a_peer_that_ends_every_stream_is_called_less_and_less_often_and_then_left() {
+    let link = link();
+    post(&link, "1");
+    let mut now_ms = 0;
+    let mut pauses = Vec::new();
+    // Each stream takes the stanza and ends before it is acknowledged.
+    let over = loop {
+        assert!(pauses.len() < 100, "for ever: {pauses:?}");
+        link.up(7);
+        link.manage(7, None);
+        assert_eq!(take(&link, 7), ["1"]);
+        assert_eq!(link.ended(7, Vec::new(), now_ms).0, Left::Reconnect);
+        let Some(at_ms) = link.reconnect_at(now_ms) else {
+            break now_ms;
+        };
+        pauses.push(at_ms - now_ms);
+        now_ms = at_ms;
+    };
+    assert_eq!(pauses[0], 0, "the first time may be an accident");
+    assert!(pauses[1] > 0 && pauses[2] > pauses[1], "{pauses:?}");
+    assert!(pauses.len() < 12 && over >= PATIENCE_MS, "{pauses:?}");
+    let error = StanzaError::remote_server_timeout("it takes nothing");
+    assert_eq!(ids(&link.give_up(&error, now_ms)), ["1"], "once");
+}
+
+#[test]
+fn a_peer_that_has_taken_something_is_called_again_at_once() {
+    let link = link();
+    post(&link, "1");
+    post(&link, "2");
+    for (number, id) in [(7, "1"), (8, "2")] {
+        link.up(number);
+        link.manage(number, None);
+        assert_eq!(take(&link, number)[0], id);
+        assert_eq!(
+            ids(&link.acknowledge(number, 1).expect("it was sent")),
+            [id]
+        );
+        post(&link, "3");
+        assert_eq!(link.ended(number, Vec::new(), 0).0, Left::Reconnect);
+        assert_eq!(link.reconnect_at(0), Some(0));
+    }
+}
+
+#[test]
 fn the_room_is_bounded_and_given_back() {
     let pool = Arc::new(OutboxPool::new(OutboxLimits {
         bytes_max: 1_000,

@@ -60,10 +60,8 @@ impl Charge {
             // It does not end before this does.
             let _ = is_clock_wrong.wait_for(|is_wrong| !is_wrong).await;
             let now_ms = self.now_ms();
-            let (record, held) = self.remembered();
-            let held = held.map(|(held, _)| held);
             let directory = &self.common.directory;
-            match record.next(now_ms, held.as_ref(), directory, &self.names) {
+            match self.next(directory) {
                 Next::Wait(until_ms) => {
                     let wait = Duration::from_millis(until_ms.saturating_sub(now_ms));
                     tokio::select! {
@@ -73,9 +71,40 @@ impl Charge {
                         }
                     }
                 }
-                Next::Ask => self.ask().await,
-                Next::Obtain => self.obtain().await,
+                next => {
+                    let has_it = match next {
+                        Next::Obtain => self.obtain().await,
+                        _ => {
+                            self.ask().await;
+                            false
+                        }
+                    };
+                    // The store has not taken what became of it: the authority is to hear nothing
+                    // of that.
+                    if !has_it && self.next(directory) == next {
+                        self.rest().await;
+                    }
+                }
             }
+        }
+    }
+
+    /// What comes next, by what is remembered.
+    fn next(&self, directory: &str) -> Next {
+        let (record, held) = self.remembered();
+        let held = held.map(|(held, _)| held);
+        record.next(self.now_ms(), held.as_ref(), directory, &self.names)
+    }
+
+    /// Waits until the store may take something again, or the operator says so.
+    async fn rest(&self) {
+        tracing::error!(
+            domain = self.of.domain,
+            "the store does not keep what the authority says: it is asked again in an hour, or at SIGHUP"
+        );
+        tokio::select! {
+            () = sleep(SLEEP_MAX) => {}
+            () = self.wake.notified() => {}
         }
     }
 
@@ -102,7 +131,8 @@ impl Charge {
         self.change(|record| record.asked(now_ms, window_ms, again_ms));
     }
 
-    async fn obtain(&self) {
+    /// Whether there is a new certificate.
+    async fn obtain(&self) -> bool {
         // Never closed.
         let _turn = self.common.at_once.acquire().await;
         let directory = &self.common.directory;
@@ -126,9 +156,11 @@ impl Charge {
             Ok(pem) => self.take(pem).await.map_err(words::plain),
             Err(failure) => Err(failure),
         };
-        if let Err(failure) = outcome {
-            self.note(&failure, held.map(|(held, _)| held).as_ref());
-        }
+        let Err(failure) = outcome else {
+            return true;
+        };
+        self.note(&failure, held.map(|(held, _)| held).as_ref());
+        false
     }
 
     fn attempt<'a>(

@@ -201,6 +201,9 @@ impl Offer {
             (Way::Servers, &listen.s2s),
             (Way::ClientsDirect, &listen.c2s_tls),
             (Way::Clients, &listen.c2s),
+            // By ALPN (XEP-0368).
+            (Way::ServersDirect, &listen.https),
+            (Way::ClientsDirect, &listen.https),
             (Way::Https, &listen.https),
             (Way::Http, &listen.http),
         ];

@@ -134,6 +134,11 @@ impl Finding {
         }
     }
 
+    /// The same, where there is something that mends it.
+    pub(super) fn mended_by_any(self, mend: Option<String>) -> Finding {
+        Finding { mend, ..self }
+    }
+
     pub(super) fn of_domain(self, domain: &str) -> Finding {
         Finding {
             domain: Some(domain.to_owned()),

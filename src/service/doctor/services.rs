@@ -48,6 +48,18 @@ impl View<'_> {
         records::service(self.way, name, name, self.offer.port(self.way))
     }
 
+    /// The record that helps: for this way, or for the other one of the same visitors where nobody
+    /// listens for this.
+    fn mend(self) -> Option<String> {
+        let sibling = View {
+            way: self.way.sibling(),
+            ..self
+        };
+        let both = [self, sibling].into_iter();
+        let mut open = both.filter(|view| self.offer.listens(view.way));
+        open.next().map(View::proposal)
+    }
+
     fn full_name(self) -> String {
         format!("{}.{}", self.way.service(), self.facts.name)
     }
@@ -112,7 +124,7 @@ impl View<'_> {
             true => Finding::note(id, sentence),
             false => Finding::failure(id, sentence),
         };
-        finding.mended_by(self.proposal())
+        finding.mended_by_any(self.mend())
     }
 
     fn absent(self) -> Finding {
@@ -127,7 +139,7 @@ impl View<'_> {
                     Finding::ok(id, sentence)
                 }
                 true => Finding::note(id, format!("{absent}: {who} do not come by direct TLS"))
-                    .mended_by(self.proposal()),
+                    .mended_by_any(self.mend()),
             };
         }
         let (name, port) = (&self.facts.name, way.usual_port());
@@ -138,7 +150,7 @@ impl View<'_> {
                 }
                 false => format!("{absent}: {who} that know no direct TLS do not come"),
             };
-            return Finding::note(id, sentence).mended_by(self.proposal());
+            return Finding::note(id, sentence).mended_by_any(self.mend());
         }
         // RFC 6120 §3.2.2.
         let instead = format!("{absent}, so {who} go to {name} port {port}");
@@ -156,7 +168,7 @@ impl View<'_> {
                 Finding::failure(id, sentence)
             }
         }
-        .mended_by(self.proposal())
+        .mended_by_any(self.mend())
     }
 
     /// Whether there are records for the other way of the same visitors.

@@ -177,7 +177,17 @@ impl World {
             }
         }
         if self.link.lost(wire.number, Vec::new(), self.now_ms) == Left::Reconnect {
-            self.connects = true;
+            match self.link.reconnect_at(self.now_ms) {
+                Some(at_ms) => {
+                    self.now_ms = at_ms;
+                    self.connects = true;
+                }
+                None => {
+                    let error = StanzaError::new(Condition::RemoteServerTimeout, "in vain");
+                    let back = self.link.give_up(&error, self.now_ms);
+                    self.returned.extend(ids(&back));
+                }
+            }
         }
     }
 
@@ -299,7 +309,7 @@ impl World {
         self.now_ms += self.dice.roll(400);
         match self.dice.roll(10) {
             0 | 1 if self.sent < 200 && !self.is_well => self.post(),
-            2 if !self.is_well && self.dice.roll(4) == 0 => self.cut(),
+            2 if !self.is_well && self.dice.roll(8) == 0 => self.cut(),
             3..=5 => self.step_sender(),
             _ => self.step_receiver(),
         }

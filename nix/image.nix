@@ -3,7 +3,6 @@
   runCommand,
   cacert,
   erofs-utils,
-  glibc,
   grub2,
   grub2_efi,
   builder,
@@ -24,7 +23,6 @@ runCommand "cairn-disk"
       grub-common = grub2.version;
       grub-efi-amd64-bin = grub2_efi.version;
       grub-pc-bin = grub2.version;
-      libc6-dev = glibc.version;
     };
   }
   ''

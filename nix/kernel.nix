@@ -48,8 +48,21 @@ stdenv.mkDerivation {
     mkdir $out
     cp arch/x86/boot/bzImage $out/vmlinuz
     sum() { sha256sum "$1" | cut -d' ' -f1; }
-    printf '{"version":"%s","source_sha256":"%s","fragment_sha256":"%s","compiler":"%s"}\n' \
-      "$version" "$(sum "$src")" "$(sum wanted)" "$(gcc -dumpfullversion)" >$out/vmlinuz.json
+    # What it was built with, as image/src/inputs.rs tells it: a store's folder is HASH-NAME-VERSION.
+    tools=
+    for tool in "$(gcc -print-prog-name=cc1)" gcc as ld ar objcopy strip awk bc bison flex m4 make perl zstd; do
+      file=$(command -v "$tool") || continue
+      file=$(readlink -f "$file")
+      folder=''${file#"$NIX_STORE"/}
+      folder=''${folder%%/*}
+      name=$(echo "''${folder#*-}" | sed 's/-[^a-zA-Z].*//')
+      its=''${folder#*-"$name"}
+      its=''${its#-}
+      tools="$tools''${tools:+,}$(printf '{"package":"%s","name":"%s","version":"%s","sha256":"%s"}' \
+        "$name" "''${file##*/}" "''${its:-unknown}" "$(sum "$file")")"
+    done
+    printf '{"version":"%s","source_sha256":"%s","fragment_sha256":"%s","tools":[%s]}\n' \
+      "$version" "$(sum "$src")" "$(sum wanted)" "$tools" >$out/vmlinuz.json
   '';
   dontFixup = true;
 }

@@ -7,9 +7,48 @@ use std::process::Command;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::inputs::{self, Files, Input};
 use crate::tool;
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// What Rust links with, and what its packages' C code is compiled with.
+const COMPILER: &str = "cc";
+/// What the linker opens for a static program that may lie anywhere in memory: of the C library and
+/// of the C compiler, with the licences of each.
+const LINKED: [(&str, &[&str]); 2] = [
+    (
+        "LGPL-2.1-or-later",
+        &[
+            "rcrt1.o",
+            "crti.o",
+            "crtn.o",
+            "libc.a",
+            "libdl.a",
+            "libm.a",
+            "libpthread.a",
+            "librt.a",
+            "libutil.a",
+        ],
+    ),
+    (
+        "GPL-3.0-or-later WITH GCC-exception-3.1",
+        &["crtbeginS.o", "crtendS.o", "libgcc.a", "libgcc_eh.a"],
+    ),
+];
+/// Variables of the caller that would change what comes out, by how they begin: other compilers,
+/// other options, another profile.
+const NOT_THE_CALLERS: [&str; 10] = [
+    "AR",
+    "CARGO_BUILD_RUSTC",
+    "CARGO_PROFILE_",
+    "CARGO_TARGET_X86",
+    "CC",
+    "CFLAGS",
+    "HOST_C",
+    "RUSTC",
+    "RUSTFLAGS",
+    "TARGET_C",
+];
 
 /// The program and what it is made of.
 #[derive(Debug)]
@@ -29,9 +68,12 @@ pub struct Made {
     /// each part.
     #[serde(default)]
     pub std_sha256: String,
-    /// The sum of the C library that is linked; empty where the compiler does not say where it is.
+    /// What compiles and links it, of Rust and of C.
     #[serde(default)]
-    pub libc_sha256: String,
+    pub tools: Vec<Input>,
+    /// What of the C library and of the C compiler is linked into it.
+    #[serde(default)]
+    pub linked: Vec<Input>,
     /// The packages that it is compiled from or with, of the lock file.
     pub crates: Vec<Package>,
 }
@@ -91,7 +133,14 @@ pub fn build(feature: Option<&str>) -> Result<Program, String> {
     ] {
         flags.push(format!("--remap-path-prefix={from}={to}"));
     }
-    let status = cargo(&root)
+    let mut build = cargo(&root);
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if NOT_THE_CALLERS.iter().any(|start| text.starts_with(start)) {
+            build.env_remove(&name);
+        }
+    }
+    let status = build
         .args([
             "build",
             "--locked",
@@ -105,7 +154,8 @@ pub fn build(feature: Option<&str>) -> Result<Program, String> {
         .arg(&target)
         .args(feature.into_iter().flat_map(|name| ["--features", name]))
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
-        .env_remove("RUSTFLAGS")
+        // What is made of a time is made of this one.
+        .env("SOURCE_DATE_EPOCH", "1")
         // What C code is compiled with says where it was, too.
         .env(
             "CFLAGS",
@@ -130,13 +180,45 @@ pub fn made(root: &Path) -> Result<String, String> {
 impl Made {
     fn of(root: &Path) -> Result<Made, String> {
         let rustc = tool::run(Command::new("rustc").arg("--version"))?;
+        let rustc = rustc.trim();
         Ok(Made {
-            rustc: rustc.trim().to_owned(),
+            rustc: rustc.to_owned(),
             std_sha256: standard_library()?,
-            libc_sha256: c_library(),
+            tools: inputs::tell(&tools()?, Some(("rust", rustc)))?,
+            linked: linked()?,
             crates: crates(root)?,
         })
     }
+}
+
+/// Rust's compiler, its linker and cargo, the C compiler, and what they load.
+fn tools() -> Result<Files, String> {
+    let sysroot = tool::run(Command::new("rustc").args(["--print", "sysroot"]))?;
+    let sysroot = Path::new(sysroot.trim());
+    let own = sysroot.join("lib/rustlib").join(TARGET).join("bin");
+    // The names on the search path may be those of a switch between several of them.
+    let files = [
+        sysroot.join("bin/rustc"),
+        sysroot.join("bin/cargo"),
+        own.join("gcc-ld/ld.lld"),
+        own.join("rust-lld"),
+    ];
+    let there = files.into_iter().filter(|file| file.exists()).collect();
+    let mut files = inputs::with_libraries(there);
+    files.extend(inputs::c_compiler(COMPILER));
+    Ok(files)
+}
+
+fn linked() -> Result<Vec<Input>, String> {
+    let mut all = Vec::new();
+    for (licence, names) in LINKED {
+        let mut told = inputs::tell(&inputs::linked(COMPILER, names)?, None)?;
+        for input in &mut told {
+            licence.clone_into(&mut input.licence);
+        }
+        all.extend(told);
+    }
+    Ok(all)
 }
 
 fn standard_library() -> Result<String, String> {
@@ -157,14 +239,6 @@ fn standard_library() -> Result<String, String> {
         text.push_str(&format!("{sum}  {name}\n"));
     }
     Ok(tool::sha256(text.as_bytes()))
-}
-
-fn c_library() -> String {
-    let file = tool::run(Command::new("cc").arg("-print-file-name=libc.a"));
-    // One that it does not know is named as it was asked for.
-    let file = file.ok().filter(|file| file.trim() != "libc.a");
-    let bytes = file.and_then(|file| tool::read(Path::new(file.trim())).ok());
-    bytes.map_or_else(String::new, |bytes| tool::sha256(&bytes))
 }
 
 fn cargo(root: &Path) -> Command {

@@ -8,6 +8,8 @@ use std::process::Command;
 use crate::layout::{BIOS, PARTITIONS, SECTOR};
 use crate::tool;
 
+/// What puts it together.
+pub const TOOL: &str = "grub-mkimage";
 const SCRIPT: &[u8] = include_bytes!("../grub/grub.cfg");
 /// The rescue shell, which has no `if`, hands over to the script at once.
 const EARLY: &[u8] = b"set prefix=(memdisk)\nset root=memdisk\nnormal (memdisk)/grub.cfg\n";
@@ -34,7 +36,7 @@ pub fn make(modules: &Path) -> Result<Loader, String> {
     tool::write(&folder.join("memdisk.tar"), &tar("grub.cfg", SCRIPT))?;
     tool::write(&folder.join("early.cfg"), EARLY)?;
     let image = |format: &str, output: &str, extra: &str| {
-        let mut command = Command::new("grub-mkimage");
+        let mut command = Command::new(TOOL);
         command
             .current_dir(folder)
             .arg("-d")

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
+use crate::inputs::{self, Input};
 use crate::tool;
 
 const COMMON: &str = include_str!("../kernel/common.fragment");
@@ -16,7 +17,17 @@ const DEBIAN_12: &str = include_str!("../kernel/6.1.fragment");
 const SOURCE: &str = "/usr/src/linux-source-6.1.tar.xz";
 const PACKAGE: &str = "linux-source-6.1";
 /// Changes with the way it is built.
-const RECIPE: &str = "1";
+const RECIPE: &str = "2";
+const COMPILER: &str = "gcc";
+/// What its makefiles and scripts run beside the compiler and say what comes out. What they only
+/// make folders and move files with is left out.
+const PROGRAMS: [&str; 26] = [
+    "awk", "bc", "bison", "cat", "cmp", "cut", "expr", "find", "flex", "grep", "gzip", "head",
+    "m4", "make", "od", "perl", "sed", "sh", "sort", "stat", "tail", "tr", "uniq", "wc", "xargs",
+    "zstd",
+];
+/// The library that the kernel's own tool for objects is linked with.
+const OF_OBJECTS: &str = "libelf.so";
 /// Lines that a build prints, roughly: for the estimate of how long it takes.
 const STEPS: u32 = 1_900;
 
@@ -38,8 +49,39 @@ pub struct Made {
     pub source_sha256: String,
     /// The sum of the configuration that was asked for.
     pub fragment_sha256: String,
-    /// The compiler's version.
-    pub compiler: String,
+    /// What it is compiled and put together with.
+    #[serde(default)]
+    pub tools: Vec<Input>,
+}
+
+impl Made {
+    /// Of what a kernel would be made now.
+    fn now() -> Result<Made, String> {
+        let source = tool::file_sha256(Path::new(SOURCE))
+            .map_err(|error| format!("{error}; install {PACKAGE}"))?;
+        let mut files = inputs::c_compiler(COMPILER);
+        files.extend(inputs::programs(&PROGRAMS));
+        let library = inputs::linked(COMPILER, &[OF_OBJECTS])?;
+        files.extend(inputs::with_libraries(library));
+        Ok(Made {
+            version: tool::package(PACKAGE),
+            source_sha256: source,
+            fragment_sha256: tool::sha256(wanted().as_bytes()),
+            tools: inputs::tell(&files, None)?,
+        })
+    }
+
+    /// The sum of all that says what comes out.
+    fn key(&self) -> String {
+        let mut text = format!(
+            "{RECIPE}\n{}\n{}\n",
+            self.source_sha256, self.fragment_sha256
+        );
+        for tool in &self.tools {
+            text.push_str(&format!("{}  {}\n", tool.sha256, tool.name));
+        }
+        tool::sha256(text.as_bytes())
+    }
 }
 
 impl Kernel {
@@ -59,27 +101,57 @@ impl Kernel {
 
 /// The kernel from the cache, or built now.
 pub fn get() -> Result<Kernel, String> {
-    let source =
-        tool::read(Path::new(SOURCE)).map_err(|error| format!("{error}; install {PACKAGE}"))?;
-    let source_sha256 = tool::sha256(&source);
-    drop(source);
-    let version = tool::package(PACKAGE);
-    let compiler = tool::run(Command::new("gcc").arg("-dumpfullversion"))?;
-    let inputs = [RECIPE, &source_sha256, &compiler, COMMON, DEBIAN_12];
-    let key = tool::sha256(inputs.join("\0").as_bytes());
-    let cached = cache()?.join(format!("{key}.bzImage"));
-    if !cached.exists() {
-        build(&cached)?;
+    let made = Made::now()?;
+    let file = cached(&made)?;
+    let bytes = tool::read(&file)?;
+    Ok(Kernel { bytes, made })
+}
+
+/// Where the kernel is, which is built now unless it is there; a line with its sum, too.
+pub fn file() -> Result<String, String> {
+    let file = cached(&Made::now()?)?;
+    Ok(format!("{}  {}", tool::file_sha256(&file)?, file.display()))
+}
+
+/// Builds it a second time, from nothing and in a folder of another name, and compares. One that
+/// differs is kept beside the first.
+pub fn check() -> Result<String, String> {
+    let made = Made::now()?;
+    let file = cached(&made)?;
+    let first = tool::read(&file)?;
+    let folder = tempfile::Builder::new()
+        .prefix("a-second-time-")
+        .tempdir_in(cache()?)
+        .map_err(|error| error.to_string())?;
+    let second = build(&folder.path().join("and/at/another/depth"))?;
+    let Some(difference) = difference(&first, &second) else {
+        let sum = tool::sha256(&second);
+        return Ok(format!("{sum}  both times, byte for byte"));
+    };
+    let other = file.with_extension("second.bzImage");
+    tool::write(&other, &second)?;
+    Err(format!(
+        "the second kernel is another one: {difference}; compare {} with {}",
+        other.display(),
+        file.display()
+    ))
+}
+
+/// Where two kernels differ, if they do.
+fn difference(first: &[u8], second: &[u8]) -> Option<String> {
+    if first == second {
+        return None;
     }
-    Ok(Kernel {
-        bytes: tool::read(&cached)?,
-        made: Made {
-            version,
-            source_sha256,
-            fragment_sha256: tool::sha256(wanted().as_bytes()),
-            compiler: compiler.trim().to_owned(),
-        },
-    })
+    let differ = |(one, other): (&u8, &u8)| one != other;
+    let both = || first.iter().zip(second);
+    let shorter = first.len().min(second.len());
+    let at = both().position(differ).unwrap_or(shorter);
+    Some(format!(
+        "{} and {} bytes long, {} of those that both have differ, the first place is byte {at}",
+        first.len(),
+        second.len(),
+        both().filter(|pair| differ(*pair)).count(),
+    ))
 }
 
 /// The configuration that is asked for.
@@ -98,11 +170,24 @@ fn cache() -> Result<PathBuf, String> {
     Ok(folder)
 }
 
-/// Builds in a folder beside the result, and moves it there when it is whole.
-fn build(result: &Path) -> Result<(), String> {
-    let folder = result.parent().unwrap_or(Path::new("."));
-    let place = tempfile::tempdir_in(folder).map_err(|error| error.to_string())?;
-    let (tree, out) = (place.path().join("source"), place.path().join("out"));
+/// The file in the cache. It is built in a folder beside it, and moved there when it is whole.
+fn cached(made: &Made) -> Result<PathBuf, String> {
+    let folder = cache()?;
+    let file = folder.join(format!("{}.bzImage", made.key()));
+    if file.exists() {
+        return Ok(file);
+    }
+    let place = tempfile::tempdir_in(&folder).map_err(|error| error.to_string())?;
+    let image = build(&place.path().join("tree"))?;
+    let fresh = place.path().join("bzImage");
+    tool::write(&fresh, &image)?;
+    fs::rename(&fresh, &file).map_err(|error| error.to_string())?;
+    Ok(file)
+}
+
+/// Builds a kernel in this folder, which is there afterwards.
+fn build(place: &Path) -> Result<Vec<u8>, String> {
+    let (tree, out) = (place.join("source"), place.join("out"));
     for folder in [&tree, &out] {
         fs::create_dir_all(folder).map_err(|error| error.to_string())?;
     }
@@ -112,7 +197,7 @@ fn build(result: &Path) -> Result<(), String> {
             .args(["-xf", SOURCE, "--strip-components=1", "-C"])
             .arg(&tree),
     )?;
-    let fragment = place.path().join("fragment");
+    let fragment = place.join("fragment");
     let wanted = wanted();
     tool::write(&fragment, wanted.as_bytes())?;
     let mut keep = std::ffi::OsString::from("KCONFIG_ALLCONFIG=");
@@ -127,10 +212,7 @@ fn build(result: &Path) -> Result<(), String> {
         ));
     }
     compile(&tree, &out)?;
-    let image = tool::read(&out.join("arch/x86/boot/bzImage"))?;
-    let fresh = place.path().join("bzImage");
-    tool::write(&fresh, &image)?;
-    fs::rename(&fresh, result).map_err(|error| error.to_string())
+    tool::read(&out.join("arch/x86/boot/bzImage"))
 }
 
 fn make(tree: &Path, out: &Path) -> Command {
@@ -142,6 +224,9 @@ fn make(tree: &Path, out: &Path) -> Command {
         .arg(tree)
         .arg("ARCH=x86_64")
         .arg(o)
+        // The makefiles listen to dozens of variables: to the caller's, only where programs are.
+        .env_clear()
+        .envs(std::env::vars_os().filter(|(name, _)| name == "PATH" || name == "TMPDIR"))
         .env("KBUILD_BUILD_TIMESTAMP", "Thu Jan  1 00:00:01 UTC 1970")
         .env("KBUILD_BUILD_USER", "build")
         .env("KBUILD_BUILD_HOST", "cairn")
@@ -228,5 +313,57 @@ mod tests {
             ["CONFIG_B=y", "# CONFIG_C is not set"]
         );
         assert!(missing("CONFIG_A=y", "CONFIG_A=y\n").is_empty());
+    }
+
+    #[test]
+    fn another_assembler_makes_another_kernel() {
+        let made = |sum: &str| Made {
+            tools: vec![Input {
+                package: "binutils".to_owned(),
+                name: "as".to_owned(),
+                version: "2.40".to_owned(),
+                sha256: sum.to_owned(),
+                licence: String::new(),
+            }],
+            ..Made::default()
+        };
+        assert_eq!(made("1").key(), made("1").key());
+        assert_ne!(made("1").key(), made("2").key());
+        assert_ne!(made("1").key(), Made::default().key());
+    }
+
+    #[test]
+    fn what_a_kernel_would_be_made_of_names_all_that_builds_it() {
+        let Ok(made) = Made::now() else {
+            let must = std::env::var("CI").is_ok_and(|value| value == "true");
+            assert!(
+                !must,
+                "the kernel's source is missing; ./dev boot installs it"
+            );
+            return;
+        };
+        let has = |name: &str| made.tools.iter().any(|tool| tool.name.contains(name));
+        for name in [
+            "gcc", "cc1", "collect2", "-as", "-ld", "objcopy", "libbfd", "bc", "bison", "m4",
+            "flex", "make", "zstd", "libelf", "libc.so",
+        ] {
+            assert!(has(name), "{name}: {:?}", made.tools);
+        }
+        for tool in &made.tools {
+            assert_eq!(tool.sha256.len(), 64, "{tool:?}");
+            assert_ne!(tool.version, "unknown", "{tool:?}");
+        }
+    }
+
+    #[test]
+    fn kernels_that_differ_are_told_by_how_much_and_where() {
+        assert_eq!(difference(b"abc", b"abc"), None);
+        let told = difference(b"abcd", b"aXcY").expect("they differ");
+        assert_eq!(
+            told,
+            "4 and 4 bytes long, 2 of those that both have differ, the first place is byte 1"
+        );
+        let told = difference(b"ab", b"abc").expect("they differ");
+        assert!(told.ends_with("the first place is byte 2"), "{told}");
     }
 }

@@ -300,22 +300,31 @@ pub fn personalise(
     config: Option<&Path>,
     store: Option<&Path>,
 ) -> Result<(), String> {
-    let mut found = Image::read(image)?;
+    let Image(disk) = Image::read(image)?;
+    tool::write(image, &personalised(disk, config, store)?)
+}
+
+/// The same with the bytes of an image.
+pub fn personalised(
+    mut disk: Vec<u8>,
+    config: Option<&Path>,
+    store: Option<&Path>,
+) -> Result<Vec<u8>, String> {
     if let Some(config) = config {
         let config = tool::read(config)?;
         let place = &PARTITIONS[ESP];
-        let mut esp = found.part(place).to_vec();
-        fat::put(&mut esp, &[("cairn.toml", &config)])?;
         let start = place.offset() as usize;
-        found.0[start..start + esp.len()].copy_from_slice(&esp);
+        let mut esp = disk[start..start + place.bytes() as usize].to_vec();
+        fat::put(&mut esp, &[("cairn.toml", &config)])?;
+        disk[start..start + esp.len()].copy_from_slice(&esp);
     }
     if let Some(store) = store {
         let store = tool::read(store)?;
-        make_room(&mut found.0, store.len() as u64);
+        make_room(&mut disk, store.len() as u64);
         let start = PARTITIONS[DATA].offset() as usize;
-        found.0[start..start + store.len()].copy_from_slice(&store);
+        disk[start..start + store.len()].copy_from_slice(&store);
     }
-    tool::write(image, &found.0)
+    Ok(disk)
 }
 
 /// Makes the image large enough for so many bytes of data, and its tables say so.

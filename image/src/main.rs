@@ -16,6 +16,7 @@ mod disk;
 mod fat;
 mod gpt;
 mod grub;
+mod inputs;
 mod kernel;
 mod layout;
 mod look;
@@ -35,7 +36,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Build the image and print its SHA-256 sum
-    Build(Build),
+    Build(Box<Build>),
     /// Say what an image holds
     Inspect {
         /// The image, raw
@@ -64,6 +65,13 @@ enum Action {
         /// A store; the image grows as far as it must
         #[arg(long)]
         store: Option<PathBuf>,
+    },
+    /// Build the kernel, unless it is in the cache, and print its SHA-256 sum and where it is
+    Kernel {
+        /// Build it a second time, elsewhere and from nothing, and fail unless every byte is the
+        /// same
+        #[arg(long)]
+        check: bool,
     },
     /// Say what the program of a checkout is made of, for FILE.json beside `build --binary FILE`
     Made {
@@ -120,6 +128,13 @@ struct Build {
     /// several times
     #[arg(long)]
     trust: Vec<PathBuf>,
+    /// A cairn.toml for the EFI partition, where the machine looks for it at its first start. The
+    /// sum that is printed is that of the disk with it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// A store that was made elsewhere, for the data partition; the image grows as far as it must
+    #[arg(long, value_name = "FILE")]
+    store: Option<PathBuf>,
     /// Also make a bundle, signed with this secret key of minisign, which has no password
     #[arg(long)]
     sign: Option<PathBuf>,
@@ -150,6 +165,8 @@ fn main() -> ExitCode {
             config,
             store,
         } => look::personalise(&image, config.as_deref(), store.as_deref()),
+        Action::Kernel { check: false } => kernel::file().and_then(|text| print(&text)),
+        Action::Kernel { check: true } => kernel::check().and_then(|text| print(&text)),
         Action::Made { folder } => binary::made(&folder).and_then(|text| print(&text)),
         Action::Keys { file } => keys(&file),
     };
@@ -203,14 +220,7 @@ fn build(options: &Build) -> Result<(), String> {
     ));
     let versions = tool::Versions::read(options.versions.as_deref())?;
     let roots = roots(&options.roots)?;
-    let sums = sbom::Sums {
-        grub_bios: grub::sum(&options.grub, "i386-pc")?,
-        grub_efi: grub::sum(&options.grub, "x86_64-efi")?,
-        grub_tool: tool::program_sha256("grub-mkimage")?,
-        erofs_tool: tool::program_sha256("mkfs.erofs")?,
-        roots: tool::sha256(&roots),
-    };
-    let bill = sbom::make(&kernel, &program, &versions, &sums);
+    let bill = sbom::make(&kernel, &program, &versions, &parts(&options.grub, &roots)?);
     let (sbom, licences) = (bill.to_json()?, bill.licences());
     let files = vec![
         ("etc/cairn-release", release.into_bytes()),
@@ -225,6 +235,7 @@ fn build(options: &Build) -> Result<(), String> {
     let slot = slot::make(&kernel.bytes, &program.bytes, &files, reads)?;
     let loader = grub::make(&options.grub)?;
     let disk = disk::make(&loader, [Some(&slot), options.both.then_some(&slot)])?;
+    let disk = look::personalised(disk, options.config.as_deref(), options.store.as_deref())?;
     fs::create_dir_all(&options.out)
         .map_err(|error| format!("cannot make {}: {error}", options.out.display()))?;
     let raw = options.out.join("cairn.raw");
@@ -242,6 +253,26 @@ fn build(options: &Build) -> Result<(), String> {
         convert(&raw, *format)?;
     }
     print(&format!("{}  {}", tool::sha256(&disk), raw.display()))
+}
+
+/// What is read of packages for an image with this GRUB and these authorities.
+fn parts(modules: &Path, roots: &[u8]) -> Result<sbom::Parts, String> {
+    let tools = [grub::TOOL, slot::TOOL];
+    let [grub_tool, erofs_tool] = tools;
+    let mut files = inputs::programs(&tools);
+    for name in tools {
+        // Its sum stands beside its package's name.
+        let file = tool::find(name)?.canonicalize();
+        files.remove(&file.map_err(|error| format!("{name}: {error}"))?);
+    }
+    Ok(sbom::Parts {
+        grub_bios: grub::sum(modules, "i386-pc")?,
+        grub_efi: grub::sum(modules, "x86_64-efi")?,
+        grub_tool: tool::file_sha256(&tool::find(grub_tool)?)?,
+        erofs_tool: tool::file_sha256(&tool::find(erofs_tool)?)?,
+        roots: tool::sha256(roots),
+        libraries: inputs::tell(&files, None)?,
+    })
 }
 
 /// The same release by another version: only that line is another, as more lines are to follow.

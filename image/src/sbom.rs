@@ -1,36 +1,40 @@
 //! What went in, as a bill of materials (CycloneDX 1.5), and the licences of it all.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use crate::binary::Program;
+use crate::inputs::Input;
 use crate::kernel::Kernel;
 use crate::tool::{self, Versions};
 
-/// The sums of what is read of the distribution's packages.
+/// What is read of the distribution's packages when the disk is put together.
 #[derive(Debug)]
-pub struct Sums {
-    /// GRUB's modules for BIOS.
+pub struct Parts {
+    /// The sum of GRUB's modules for BIOS.
     pub grub_bios: String,
-    /// GRUB's modules for UEFI.
+    /// The sum of GRUB's modules for UEFI.
     pub grub_efi: String,
-    /// The tool that puts them together.
+    /// The sum of the tool that puts them together.
     pub grub_tool: String,
-    /// The tool that makes the root's file system.
+    /// The sum of the tool that makes the root's file system.
     pub erofs_tool: String,
-    /// The certificate authorities.
+    /// The sum of the certificate authorities.
     pub roots: String,
+    /// What the two tools load.
+    pub libraries: Vec<Input>,
 }
 
-impl Sums {
+impl Parts {
     /// Packages that leave bytes in the image or decide about them, the licences of the bytes that
     /// they leave, and their sums.
-    fn packages<'a>(&'a self, program: &'a Program) -> [(&'static str, &'static str, &'a str); 6] {
+    fn packages(&self) -> [(&'static str, &'static str, &str); 5] {
         [
             ("grub-pc-bin", "GPL-3.0-or-later", &self.grub_bios),
             ("grub-efi-amd64-bin", "GPL-3.0-or-later", &self.grub_efi),
             ("grub-common", "GPL-3.0-or-later", &self.grub_tool),
             ("erofs-utils", "", &self.erofs_tool),
-            ("libc6-dev", "LGPL-2.1-or-later", &program.made.libc_sha256),
             ("ca-certificates", "MPL-2.0", &self.roots),
         ]
     }
@@ -43,6 +47,8 @@ pub struct Bill {
 
 struct Component {
     kind: &'static str,
+    /// The package that it is a file of.
+    group: Option<String>,
     name: String,
     version: String,
     licence: String,
@@ -51,9 +57,10 @@ struct Component {
 }
 
 /// What is in an image of this kernel and this program.
-pub fn make(kernel: &Kernel, program: &Program, versions: &Versions, sums: &Sums) -> Bill {
+pub fn make(kernel: &Kernel, program: &Program, versions: &Versions, parts: &Parts) -> Bill {
     let component = |kind, name: &str, version: &str, licence: &str, sha256: &str| Component {
         kind,
+        group: None,
         name: name.to_owned(),
         version: version.to_owned(),
         licence: licence.to_owned(),
@@ -69,8 +76,14 @@ pub fn make(kernel: &Kernel, program: &Program, versions: &Versions, sums: &Sums
             "GPL-2.0-only WITH Linux-syscall-note",
             &made.source_sha256,
         ),
-        component("file", "linux configuration", "", "", &made.fragment_sha256),
-        component("application", "gcc", &made.compiler, "", ""),
+        // It names what that version knows.
+        component(
+            "file",
+            "linux configuration",
+            &made.version,
+            "",
+            &made.fragment_sha256,
+        ),
         component(
             "application",
             "cairn",
@@ -79,16 +92,29 @@ pub fn make(kernel: &Kernel, program: &Program, versions: &Versions, sums: &Sums
             &tool::sha256(&program.bytes),
         ),
         component(
-            "application",
-            "rustc",
+            "library",
+            "rust standard library",
             &program.made.rustc,
             "MIT OR Apache-2.0",
             &program.made.std_sha256,
         ),
     ];
-    for (name, licence, sum) in sums.packages(program) {
+    for (name, licence, sum) in parts.packages() {
         let version = versions.of(name);
         components.push(component("application", name, &version, licence, sum));
+    }
+    // Kernel and program may be compiled with the same tools, or not.
+    let inputs: BTreeSet<&Input> = (made.tools.iter())
+        .chain(&program.made.tools)
+        .chain(&program.made.linked)
+        .chain(&parts.libraries)
+        .collect();
+    for input in inputs {
+        let (name, version) = (&input.name, &input.version);
+        components.push(Component {
+            group: Some(input.package.clone()),
+            ..component("file", name, version, &input.licence, &input.sha256)
+        });
     }
     for package in &program.made.crates {
         let (name, version) = (&package.name, &package.version);
@@ -118,12 +144,14 @@ impl Bill {
             "What this image holds, and under which licence. The source of each part is that of the \
              named version.\n\n",
         );
+        let mut last = String::new();
         for component in &self.components {
-            if !component.licence.is_empty() {
-                text.push_str(&format!(
-                    "{} {}: {}\n",
-                    component.name, component.version, component.licence
-                ));
+            let name = component.group.as_ref().unwrap_or(&component.name);
+            let line = format!("{name} {}: {}\n", component.version, component.licence);
+            // The files of a package follow each other.
+            if !component.licence.is_empty() && line != last {
+                text.push_str(&line);
+                last = line;
             }
         }
         text
@@ -137,6 +165,9 @@ impl Component {
             "name": self.name,
             "version": self.version,
         });
+        if let Some(group) = &self.group {
+            value["group"] = json!(group);
+        }
         if !self.licence.is_empty() {
             value["licenses"] = json!([{ "expression": self.licence }]);
         }

@@ -13,6 +13,8 @@ use crate::layout::{PARTITIONS, SECTOR, SLOTS};
 use crate::tool;
 use crate::verity::{self, BLOCK};
 
+/// What makes the root's file system.
+pub const TOOL: &str = "mkfs.erofs";
 /// What every kernel is told.
 const CMDLINE: &str = "console=tty0 console=ttyS0,115200 quiet panic=10 ro rootfstype=erofs \
                        no_timer_check root=/dev/dm-0 init=/init memmap=256K$0x6000000 \
@@ -148,7 +150,7 @@ pub fn pack(tree: &Path) -> Result<Vec<u8>, String> {
     let folder = tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
     let image = folder.path().join("root.img");
     tool::run(
-        Command::new("mkfs.erofs")
+        Command::new(TOOL)
             .args(["-x-1", "-T1", "-U", FILE_SYSTEM_ID, "--all-root", "--quiet"])
             .arg(&image)
             .arg(tree),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -22,6 +23,15 @@ pub fn run(command: &mut Command) -> Result<String, String> {
     }
     let said = String::from_utf8_lossy(&output.stderr);
     Err(format!("{name} failed: {}", said.trim()))
+}
+
+/// What a program prints, whatever its exit code; nothing where it cannot be run.
+pub fn said(command: &mut Command) -> String {
+    let output = command.env("LC_ALL", "C").stdin(Stdio::null()).output();
+    output.map_or_else(
+        |_| String::new(),
+        |output| String::from_utf8_lossy(&output.stdout).into_owned(),
+    )
 }
 
 /// The versions of the tools, by the names of Debian's packages.
@@ -72,15 +82,27 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), String> {
     fs::write(path, bytes).map_err(|error| format!("cannot write {}: {error}", path.display()))
 }
 
-/// The sum of a program that is run by its name.
-pub fn program_sha256(name: &str) -> Result<String, String> {
+/// The program that is run by this name.
+pub fn find(name: &str) -> Result<PathBuf, String> {
     let folders = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&folders)
+    std::env::split_paths(&folders)
         .map(|folder| folder.join(name))
-        .find(|path| path.is_file());
-    let path =
-        found.ok_or_else(|| format!("{name} is missing; `./dev` installs what is needed"))?;
-    Ok(sha256(&read(&path)?))
+        .find(|path| path.is_file())
+        .ok_or_else(|| format!("{name} is missing; `./dev` installs what is needed"))
+}
+
+/// The SHA-256 sum of a file, which may be a compiler of some hundred megabytes.
+pub fn file_sha256(path: &Path) -> Result<String, String> {
+    let told = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
+    let mut file = fs::File::open(path).map_err(told)?;
+    let mut sum = Sha256::new();
+    let mut piece = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut piece).map_err(told)? {
+            0 => return Ok(hexadecimal(&sum.finalize())),
+            read => sum.update(&piece[..read]),
+        }
+    }
 }
 
 /// The SHA-256 sum in hexadecimal.

@@ -14,8 +14,29 @@ use support::{image, succeeds, tool};
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
-/// A component: its version and its sum.
+/// A component by its name: its version and its sum.
 type Listed = BTreeMap<String, (String, String)>;
+/// A crate: its name, its version and its sum.
+type Crate = (String, String, String);
+
+/// A file of a package that is installed here.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Installed {
+    package: String,
+    name: String,
+    version: String,
+    sum: String,
+}
+
+/// What the bill lists.
+#[derive(Default)]
+struct Bill {
+    named: Listed,
+    crates: BTreeSet<Crate>,
+    files: BTreeSet<Installed>,
+    /// Those of the files that leave bytes in the image, and so have a licence.
+    linked: BTreeSet<Installed>,
+}
 
 fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
@@ -34,30 +55,112 @@ fn of_package(name: &str) -> String {
     succeeds(Command::new("dpkg-query").args(["-W", "-f", "${Version}", name]))
 }
 
-/// The bill of an image that is built now from a kernel and a program that are there: what is no
-/// crate, and the crates.
-fn bill(made: &Path) -> (Listed, BTreeSet<(String, String, String)>) {
+/// The bill of an image that is built now from a kernel and a program that are there. Nothing in it
+/// lacks a version or a sum.
+fn bill(made: &Path) -> Bill {
     let out = tempfile::tempdir().expect("a folder");
     let mut build = tool();
     build.arg("build").arg("--kernel").arg(made.join("vmlinuz"));
     build.arg("--binary").arg(made.join("cairn"));
     succeeds(build.arg("--out").arg(out.path()));
     let bytes = fs::read(out.path().join("cairn.cdx.json")).expect("it is there");
-    let bill: Value = serde_json::from_slice(&bytes).expect("JSON");
-    assert_eq!(bill["bomFormat"], "CycloneDX");
-    let (mut others, mut crates) = (Listed::new(), BTreeSet::new());
-    for component in bill["components"].as_array().expect("components") {
+    let json: Value = serde_json::from_slice(&bytes).expect("JSON");
+    assert_eq!(json["bomFormat"], "CycloneDX");
+    let mut bill = Bill::default();
+    for component in json["components"].as_array().expect("components") {
         let (name, version) = (text(&component["name"]), text(&component["version"]));
+        assert!(!version.is_empty() && version != "unknown", "{component}");
         let hash = &component["hashes"][0];
         let sum = text(&hash["content"]);
-        assert!(sum.is_empty() || hash["alg"] == "SHA-256", "{name}");
+        assert!(hash["alg"] == "SHA-256" && sum.len() == 64, "{component}");
         if component["purl"] == format!("pkg:cargo/{name}@{version}") {
-            crates.insert((name, version, sum));
+            bill.crates.insert((name, version, sum));
+        } else if component["group"].is_string() {
+            let file = Installed {
+                package: text(&component["group"]),
+                name,
+                version,
+                sum,
+            };
+            if component["licenses"].is_array() {
+                bill.linked.insert(file.clone());
+            }
+            assert!(bill.files.insert(file), "twice: {component}");
         } else {
-            assert!(others.insert(name, (version, sum)).is_none(), "twice");
+            assert!(bill.named.insert(name, (version, sum)).is_none(), "twice");
         }
     }
-    (others, crates)
+    let json = String::from_utf8(bytes).expect("UTF-8");
+    let here = root().canonicalize().expect("a folder");
+    assert!(!json.contains(here.to_str().expect("UTF-8")), "{json}");
+    bill
+}
+
+/// A file as the bill has to list it, by what dpkg says of it.
+fn installed(path: &Path) -> Installed {
+    let path = path.canonicalize().expect("it is there");
+    // What lay in `/lib` before that was a link into `/usr` is registered there.
+    let before = Path::new("/").join(path.strip_prefix("/usr").unwrap_or(&path));
+    let ask = |path: &Path| Command::new("dpkg-query").arg("-S").arg(path).output();
+    let owner = [&path, &before].map(|path| ask(path).expect("it runs").stdout);
+    let owner = String::from_utf8(owner.concat()).expect("UTF-8");
+    let package = owner.split(':').next().expect("a package").to_owned();
+    Installed {
+        version: of_package(&package),
+        package,
+        name: path.file_name().map(text_of).expect("a name"),
+        sum: sha256(&path),
+    }
+}
+
+fn text_of(name: &std::ffi::OsStr) -> String {
+    name.to_str().expect("UTF-8").to_owned()
+}
+
+/// What the linker opens of the C library and the C compiler for a static program, by its own account.
+fn opened_by_the_linker() -> BTreeSet<Installed> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (source, list) = (folder.path().join("it.rs"), folder.path().join("list"));
+    fs::write(&source, "fn main() { println!(\"{:?}\", 2f64.powf(0.1)); }").expect("written");
+    let mut rustc = Command::new("rustc");
+    rustc
+        .arg("-Ctarget-feature=+crt-static")
+        .args(["--target", TARGET]);
+    rustc.arg(format!(
+        "-Clink-arg=-Wl,--dependency-file={}",
+        list.display()
+    ));
+    succeeds(rustc.arg("-o").arg(folder.path().join("it")).arg(&source));
+    let list = fs::read_to_string(list).expect("the linker wrote it");
+    let sysroot = succeeds(Command::new("rustc").args(["--print", "sysroot"]));
+    // A rule of make: what it made, a colon, and a line for each file, then again one for each.
+    list.split([' ', '\n', ':', '\\'])
+        .filter(|word| word.starts_with('/') && !word.starts_with(sysroot.trim()))
+        .map(PathBuf::from)
+        .filter(|path| !path.starts_with(folder.path()) && path.exists())
+        .map(|path| installed(&path))
+        .collect()
+}
+
+/// What a C compiler starts to compile and link, by its own account.
+fn started_by(compiler: &str) -> Vec<PathBuf> {
+    let mut command = Command::new(compiler);
+    command.args(["-###", "-xc", "/dev/null", "-o", "none"]);
+    let said = command.env("LC_ALL", "C").output().expect("it runs").stderr;
+    let said = String::from_utf8(said).expect("UTF-8");
+    let started = said.lines().filter_map(|line| line.strip_prefix(' '));
+    let started: Vec<&str> = started
+        .filter_map(|line| line.split(' ').next())
+        .map(|word| word.trim_matches('"'))
+        .collect();
+    assert_eq!(started.len(), 3, "compiler, assembler, linker: {said}");
+    started.into_iter().map(place_of).collect()
+}
+
+/// Where a program is that is run by this name.
+fn place_of(name: &str) -> PathBuf {
+    let place = succeeds(Command::new("sh").args(["-c", &format!("command -v {name}")]));
+    PathBuf::from(place.trim())
 }
 
 /// The sum of a list of files with their sums, as the bill has it for folders.
@@ -106,7 +209,8 @@ fn read_by_grub(format: &str) -> Vec<String> {
 fn every_input_stands_in_the_bill_with_its_version_and_sum() {
     let Some(image) = image() else { return };
     let made = image.parent().expect("a folder");
-    let (listed, crates) = bill(made);
+    let bill = bill(made);
+    let listed = &bill.named;
     let expected = |name: &str, version: &str, sum: String| {
         let found = listed.get(name).cloned();
         assert_eq!(found, Some((version.to_owned(), sum)), "{name}");
@@ -121,9 +225,10 @@ fn every_input_stands_in_the_bill_with_its_version_and_sum() {
     });
     let fragment = tempfile::NamedTempFile::new().expect("a file");
     fs::write(fragment.path(), fragments.join("\n")).expect("it is written");
-    expected("linux configuration", "", sha256(fragment.path()));
+    let linux = of_package("linux-source-6.1");
+    expected("linux configuration", &linux, sha256(fragment.path()));
 
-    // The program, its compiler's library, the C library.
+    // The program and its compiler's library.
     let version = env!("CARGO_PKG_VERSION");
     expected("cairn", version, sha256(&made.join("cairn")));
     let rustc = succeeds(Command::new("rustc").arg("--version"));
@@ -134,13 +239,8 @@ fn every_input_stands_in_the_bill_with_its_version_and_sum() {
     let parts = parts.map(|entry| entry.expect("an entry").file_name());
     let parts = parts.map(|name| name.into_string().expect("UTF-8"));
     let parts = parts.filter(|name| name.ends_with(".rlib")).collect();
-    expected("rustc", rustc.trim(), sum_of(folder, parts));
-    let libc = succeeds(Command::new("cc").arg("-print-file-name=libc.a"));
-    expected(
-        "libc6-dev",
-        &of_package("libc6-dev"),
-        sha256(Path::new(libc.trim())),
-    );
+    let library = "rust standard library";
+    expected(library, rustc.trim(), sum_of(folder, parts));
 
     // The loader, the file system, the authorities.
     for (package, format) in [
@@ -163,12 +263,7 @@ fn every_input_stands_in_the_bill_with_its_version_and_sum() {
         ("grub-common", "grub-mkimage"),
         ("erofs-utils", "mkfs.erofs"),
     ] {
-        let place = succeeds(Command::new("sh").args(["-c", &format!("command -v {tool}")]));
-        expected(
-            package,
-            &of_package(package),
-            sha256(Path::new(place.trim())),
-        );
+        expected(package, &of_package(package), sha256(&place_of(tool)));
     }
     let roots = Path::new("/etc/ssl/certs/ca-certificates.crt");
     expected(
@@ -176,16 +271,76 @@ fn every_input_stands_in_the_bill_with_its_version_and_sum() {
         &of_package("ca-certificates"),
         sha256(roots),
     );
-    // A compiler leaves no file of its own: its version is what is known.
-    let gcc = succeeds(Command::new("gcc").arg("-dumpfullversion"));
-    expected("gcc", gcc.trim(), String::new());
-    assert_eq!(listed.len(), 11, "what else is listed? {listed:?}");
+    assert_eq!(listed.len(), 9, "what else is listed? {listed:?}");
 
     let linked = linked();
-    let missing: Vec<_> = linked.difference(&crates).collect();
-    let needless: Vec<_> = crates.difference(&linked).collect();
+    let missing: Vec<_> = linked.difference(&bill.crates).collect();
+    let needless: Vec<_> = bill.crates.difference(&linked).collect();
     assert!(missing.is_empty(), "missing: {missing:?}");
     assert!(needless.is_empty(), "not in the program: {needless:?}");
+}
+
+#[test]
+fn every_tool_and_what_it_links_stand_in_the_bill_as_they_are_installed() {
+    let Some(image) = image() else { return };
+    let bill = bill(image.parent().expect("a folder"));
+
+    let opened = opened_by_the_linker();
+    let missing: Vec<_> = opened.difference(&bill.linked).collect();
+    let needless: Vec<_> = bill.linked.difference(&opened).collect();
+    assert!(opened.len() > 8, "{opened:?}");
+    assert!(missing.is_empty(), "linked and not listed: {missing:?}");
+    assert!(needless.is_empty(), "listed and not linked: {needless:?}");
+
+    let mut tools = [started_by("gcc"), started_by("cc")].concat();
+    tools.extend(["gcc", "cc", "as", "ld", "ar", "objcopy", "strip"].map(place_of));
+    // Of the kernel's build.
+    tools.extend(["awk", "bc", "bison", "flex", "m4", "make", "sh", "zstd"].map(place_of));
+    let library = succeeds(Command::new("gcc").arg("-print-file-name=libelf.so"));
+    tools.push(PathBuf::from(library.trim()));
+    for tool in tools {
+        let tool = installed(&tool);
+        assert!(bill.files.contains(&tool), "{tool:?}");
+    }
+    for name in [
+        "rustc",
+        "librustc_driver",
+        "libLLVM",
+        "cargo",
+        "libbfd",
+        "libmpfr",
+        "libc.so",
+    ] {
+        let mut names = bill.files.iter().map(|file| &file.name);
+        assert!(names.any(|found| found.starts_with(name)), "{name}");
+    }
+    bill.files.iter().for_each(is_installed);
+}
+
+/// One of the files of its package, or of Rust's folder, is what the bill says.
+#[track_caller]
+fn is_installed(listed: &Installed) {
+    let places = match listed.package.as_str() {
+        "rust" => {
+            let rustc = succeeds(Command::new("rustc").arg("--version"));
+            assert_eq!(listed.version, rustc.trim());
+            let sysroot = succeeds(Command::new("rustc").args(["--print", "sysroot"]));
+            succeeds(Command::new("find").args([sysroot.trim(), "-type", "f"]))
+        }
+        package => {
+            assert_eq!(listed.version, of_package(package), "{listed:?}");
+            succeeds(Command::new("dpkg-query").args(["-L", package]))
+        }
+    };
+    let mut places = places
+        .lines()
+        .map(Path::new)
+        .filter(|place| place.file_name().map(text_of).as_ref() == Some(&listed.name))
+        .filter(|place| place.is_file());
+    assert!(
+        places.any(|place| sha256(place) == listed.sum),
+        "{listed:?}"
+    );
 }
 
 /// What cargo says that the program is compiled from and with, with the sums of the lock file.

@@ -63,9 +63,7 @@ builtins.listToAttrs (
       version = versions.ca-certificates or "unknown";
     };
   erofs-utils = installed "erofs-utils";
-  glibc = installed "libc6-dev" // {
-    static = unbuilt "glibc-static" { };
-  };
+  glibc.static = unbuilt "glibc-static" { };
   grub2 = installed "grub-pc-bin";
   grub2_efi = installed "grub-efi-amd64-bin";
   linux_6_12 = {

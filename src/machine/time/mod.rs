@@ -2,7 +2,7 @@
 //!
 //! Answers of time servers are read by a short-lived child without rights ([`query`], over
 //! [`sntp`]); PID 1 gets an [`Offset`] and decides with [`clock`] whether to step or to slew.
-//! Nothing may move the clock in front of its floor, the time of the build. The last record of the
+//! Nothing may move the clock in front of its floor, a date of the source. The last record of the
 //! store is a better guess for a clock that is surely wrong, and no more: it was written by a clock.
 
 pub mod clock;

@@ -44,17 +44,22 @@ fn push(admin: &Administrator, vm: &Vm, bundle: &Path) -> Child {
     pushing.expect("cairn runs")
 }
 
-#[test]
-fn the_power_may_go_at_every_stage_of_an_upgrade() {
-    let Some(image) = image() else { return };
-    let releases = Releases::new(&image);
+/// Two releases, and a disk with the first.
+fn stage(image: &Path) -> (Disk, PathBuf, Releases) {
+    let releases = Releases::new(image);
     let new = releases.bundle("0.2.0", "ours", None);
-    let len = fs::metadata(&new).expect("it is there").len();
     let disk = Disk::of(&releases.build("0.1.0", "ours", None));
     disk.seed_administrator("alice");
+    (disk, new, releases)
+}
+
+#[test]
+fn the_power_may_go_while_an_upgrade_is_written_and_read_back() {
+    let Some(image) = image() else { return };
+    let (disk, new, _releases) = stage(&image);
+    let len = fs::metadata(&new).expect("it is there").len();
     let written_of = |before: Traffic, now: Traffic| now.written - before.written;
 
-    // While the bundle is written, and while it is read back.
     for (read, written) in [(0, SLOW), (SLOW, 0)] {
         let (mut vm, socket) = start(&disk);
         old_system_runs(&mut vm);
@@ -79,6 +84,13 @@ fn the_power_may_go_at_every_stage_of_an_upgrade() {
         vm.cut();
         assert!(!pushing.wait().expect("it ends").success());
     }
+    old_system_runs(&mut start(&disk).0);
+}
+
+#[test]
+fn the_power_may_go_while_an_upgrade_is_tried() {
+    let Some(image) = image() else { return };
+    let (disk, new, _releases) = stage(&image);
 
     // When it is to be tried at the next start.
     let (mut vm, _) = start(&disk);

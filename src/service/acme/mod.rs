@@ -11,6 +11,8 @@ mod charge;
 mod client;
 mod order;
 pub mod plan;
+#[cfg(test)]
+mod played;
 mod renewal;
 mod words;
 

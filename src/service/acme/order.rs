@@ -1,6 +1,8 @@
 //! One order, from the account to the chain (RFC 8555 §7.1): every step starts from the state that
 //! the authority says, so an order that was broken off goes on where it was.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -86,6 +88,9 @@ pub(super) trait Memory: Send + Sync {
 
     /// The error is a sentence for the operator.
     fn keep(&self, what: Keep<'_>) -> Result<(), String>;
+
+    /// Until what was kept is there after a crash too.
+    fn settle(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 }
 
 /// What is kept while an attempt goes on.
@@ -96,8 +101,21 @@ pub(super) enum Keep<'a> {
     NoAccount(&'a [u8]),
     /// The order's URL and its key.
     Order(&'a str, &'a str),
+    /// The order gives no certificate although it should.
+    DoubtfulOrder,
     /// There is no order any more.
     NoOrder,
+}
+
+/// What becomes of an order that has given no certificate this time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// It goes on.
+    Open,
+    /// It should have given one: it goes on, but not for ever.
+    Doubtful,
+    /// It will never give one.
+    Over,
 }
 
 impl Attempt<'_> {
@@ -130,15 +148,22 @@ impl Attempt<'_> {
         let account = self.account().await?;
         let (mut order, key) = self.order(&account, begun.as_ref()).await?;
         *begun = Some((order.url().to_owned(), key.clone()));
-        let chain = self.chain(&mut order, &key, shown).await;
-        // Whatever became of it, it is over; only one that nobody could ask about goes on.
-        let is_unknown = matches!(&chain, Err((_, true)));
-        if !is_unknown {
-            self.memory.keep(Keep::NoOrder).map_err(words::plain)?;
+        match self.chain(&mut order, &key, shown).await {
+            // The order is forgotten by whoever keeps the certificate, together with that: until
+            // then it alone brings the certificate back.
+            Ok(chain) => Ok(Pem { chain, key }),
+            Err((failure, fate)) => {
+                let kept = match fate {
+                    Fate::Open => Ok(()),
+                    Fate::Doubtful => self.memory.keep(Keep::DoubtfulOrder),
+                    Fate::Over => self.memory.keep(Keep::NoOrder),
+                };
+                if let Err(error) = kept {
+                    tracing::error!(error);
+                }
+                Err(failure)
+            }
         }
-        chain
-            .map(|chain| Pem { chain, key })
-            .map_err(|(failure, _)| failure)
     }
 
     fn explain(&self, error: &Error) -> Failure {
@@ -196,7 +221,10 @@ impl Attempt<'_> {
         if let Some((url, key)) = begun {
             match account.order(url.clone()).await {
                 Ok(order) => return Ok((order, key.clone())),
-                Err(error) if is_open(&error) => return Err(self.explain(&error)),
+                // Whether it knows the order is not said.
+                Err(error) if fate(&error, OrderStatus::Pending) == Fate::Open => {
+                    return Err(self.explain(&error));
+                }
                 Err(_) => {}
             }
         }
@@ -224,46 +252,56 @@ impl Attempt<'_> {
         Ok((order, key))
     }
 
-    /// Takes an order to its certificate. With the failure goes whether the order may still come
-    /// to something.
+    /// Takes an order to its certificate.
     async fn chain(
         &self,
         order: &mut Order,
         key: &str,
         shown: &mut Vec<Showing>,
-    ) -> Result<String, (Failure, bool)> {
-        let ours = |failure: Failure| (failure, true);
-        let theirs = |error: Error| (self.explain(&error), is_open(&error));
+    ) -> Result<String, (Failure, Fate)> {
         if order.state().status == OrderStatus::Pending {
             self.prove(order, shown).await?;
-            match order.poll_ready(&DECIDES_WITHIN).await {
-                Ok(OrderStatus::Invalid) => return Err((self.refusal(order).await, false)),
-                Err(error) if is_open(&error) => return Err(theirs(error)),
-                Err(error) => {
-                    let failure = match self.refusal_of_a_challenge(order).await {
-                        Some(failure) => failure,
-                        None => self.explain(&error),
-                    };
-                    return Err((failure, false));
-                }
-                Ok(_) => {}
-            }
+            self.decision(order).await?;
         }
         // It has decided.
         shown.clear();
         match order.state().status {
             OrderStatus::Ready => {
                 let request = Pem::request(self.names, key);
-                let request = request.map_err(|why| ours(words::plain(why)))?;
-                order.finalize_csr(&request).await.map_err(theirs)?;
+                let request = request.map_err(|why| (words::plain(why), Fate::Open))?;
+                // A certificate without its key would be worth nothing.
+                self.memory.settle().await;
+                if let Err(error) = order.finalize_csr(&request).await {
+                    return Err(self.broken(order, &error));
+                }
             }
-            OrderStatus::Invalid => return Err((self.refusal(order).await, false)),
+            OrderStatus::Invalid => return Err((self.refusal(order).await, Fate::Over)),
             _ => {}
         }
-        order
-            .poll_certificate(&DECIDES_WITHIN)
-            .await
-            .map_err(theirs)
+        match order.poll_certificate(&DECIDES_WITHIN).await {
+            Ok(chain) => Ok(chain),
+            Err(error) => Err(self.broken(order, &error)),
+        }
+    }
+
+    /// Waits until the authority has looked at what proves the names.
+    async fn decision(&self, order: &mut Order) -> Result<(), (Failure, Fate)> {
+        let error = match order.poll_ready(&DECIDES_WITHIN).await {
+            Ok(OrderStatus::Invalid) => return Err((self.refusal(order).await, Fate::Over)),
+            Ok(_) => return Ok(()),
+            Err(error) => error,
+        };
+        let (failure, fate) = self.broken(order, &error);
+        if fate == Fate::Open {
+            return Err((failure, fate));
+        }
+        let refusal = self.refusal_of_a_challenge(order).await;
+        Err((refusal.unwrap_or(failure), fate))
+    }
+
+    fn broken(&self, order: &mut Order, error: &Error) -> (Failure, Fate) {
+        let fate = fate(error, order.state().status);
+        (self.explain(error), fate)
     }
 
     /// Shows what proves each name, and says that it is there (§7.5.1).
@@ -271,9 +309,9 @@ impl Attempt<'_> {
         &self,
         order: &mut Order,
         shown: &mut Vec<Showing>,
-    ) -> Result<(), (Failure, bool)> {
-        let theirs = |error: Error| (self.explain(&error), is_open(&error));
-        let refused = |why: &str| (words::plain(why.to_owned()), false);
+    ) -> Result<(), (Failure, Fate)> {
+        let theirs = |error: Error| (self.explain(&error), fate(&error, OrderStatus::Pending));
+        let refused = |why: &str| (words::plain(why.to_owned()), Fate::Over);
         let mut authorizations = order.authorizations();
         while let Some(authorization) = authorizations.next().await {
             let mut authorization = authorization.map_err(theirs)?;
@@ -285,15 +323,14 @@ impl Attempt<'_> {
                 Way::Tls => authorization.challenge(ChallengeType::TlsAlpn01),
             }
             .ok_or_else(|| refused("the authority does not offer this way to prove a name"))?;
-            let is_shown = shown.iter().any(|it| it.token == challenge.token);
-            if is_shown && challenge.status != ChallengeStatus::Pending {
-                continue;
-            }
-            if !is_shown {
+            if !shown.iter().any(|it| it.token == challenge.token) {
                 let showing = self.show(&challenge).map_err(|why| refused(&why))?;
                 shown.push(showing);
             }
-            challenge.set_ready().await.map_err(theirs)?;
+            // Where it looks already, since an attempt before, it refuses to be told again.
+            if challenge.status == ChallengeStatus::Pending {
+                challenge.set_ready().await.map_err(theirs)?;
+            }
         }
         Ok(())
     }
@@ -344,12 +381,20 @@ impl Attempt<'_> {
     }
 }
 
-/// Whether an order may still come to something after this: the authority has not said a word about
-/// it.
-fn is_open(error: &Error) -> bool {
-    match error {
-        Error::Api(problem) => words::kind(problem) == words::BAD_NONCE,
-        _ => true,
+/// What becomes of an order in this state after such an error.
+fn fate(error: &Error, status: OrderStatus) -> Fate {
+    let kind = match error {
+        Error::Api(problem) => words::kind(problem),
+        // The authority has not said a word about it.
+        _ => return Fate::Open,
+    };
+    match (kind, status) {
+        (_, OrderStatus::Invalid) => Fate::Over,
+        // None of these is about the order (RFC 8555 §6.7).
+        (words::BAD_NONCE | words::RATE_LIMITED | words::SERVER_INTERNAL, _) => Fate::Open,
+        // It signs, or has signed.
+        (_, OrderStatus::Processing | OrderStatus::Valid) => Fate::Doubtful,
+        _ => Fate::Over,
     }
 }
 

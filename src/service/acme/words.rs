@@ -13,6 +13,12 @@ const PREFIX: &str = "urn:ietf:params:acme:error:";
 /// It takes no request with this nonce, but one with another (RFC 8555 §6.5).
 pub(super) const BAD_NONCE: &str = "badNonce";
 
+/// It wants to be left alone (RFC 8555 §6.6).
+pub(super) const RATE_LIMITED: &str = "rateLimited";
+
+/// It has a fault of its own.
+pub(super) const SERVER_INTERNAL: &str = "serverInternal";
+
 /// Characters of an authority's own words that are told.
 const DETAIL_CHARS_MAX: usize = 400;
 
@@ -77,7 +83,7 @@ pub(super) fn of_problem(problem: &Problem) -> Failure {
              AAAA records must be this server's"
         }
         "caa" => "the domain's CAA records do not let it: add it to them",
-        "rateLimited" => "it has a limit that is reached: it is asked again later",
+        RATE_LIMITED => "it has a limit that is reached: it is asked again later",
         "rejectedIdentifier" | "unsupportedIdentifier" => {
             "it gives no certificates for this name: use a public domain, or another authority"
         }
@@ -85,7 +91,7 @@ pub(super) fn of_problem(problem: &Problem) -> Failure {
         "userActionRequired" | "externalAccountRequired" => {
             "it wants something from a person first: use another authority"
         }
-        "serverInternal" => "it has a fault of its own: it is asked again later",
+        SERVER_INTERNAL => "it has a fault of its own: it is asked again later",
         _ => "it refuses",
     };
     let details = std::iter::once(problem.detail.as_deref())
@@ -100,7 +106,7 @@ pub(super) fn of_problem(problem: &Problem) -> Failure {
             ),
         },
         retry_after_ms: None,
-        is_limited: kind == "rateLimited",
+        is_limited: kind == RATE_LIMITED,
         is_unreached: false,
         is_of_a_nonce: kind == BAD_NONCE,
     }

@@ -144,6 +144,15 @@ impl Pebble {
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
 
+    /// Waits until it has heard a request for what begins so.
+    #[track_caller]
+    pub fn wait_for_request(&self, path: &str) {
+        let wanted = format!("POST {path}");
+        let (_, log) = self.running.last().expect("it runs");
+        let heard = log.wait_for(|line| line.contains(&wanted));
+        assert!(heard.is_some(), "nobody has asked for {path}");
+    }
+
     fn spawn(&mut self, mut command: Command, ports: &[u16]) {
         let mut child = command
             .current_dir(self.directory.path())

@@ -119,6 +119,25 @@ impl Charge {
         self.wake.notify_one();
     }
 
+    /// Tells the authority of another contact, if it has one of before. Where that fails, it is told
+    /// with the next thing that it is asked, within a day.
+    pub(super) async fn tell_contact(&self) {
+        self.clock_is_right().await;
+        let record = self.record().clone();
+        let attempt = self.attempt(&record, None, None);
+        if record.forbidden_until_ms > self.now_ms() || !attempt.has_other_contact() {
+            return;
+        }
+        // Never closed.
+        let _turn = self.common.at_once.acquire().await;
+        if let Err(failure) = attempt.account().await {
+            tracing::warn!(
+                "the authority is not told of the contact yet: {}",
+                failure.why
+            );
+        }
+    }
+
     /// Asks the authority when it wants the certificate to be renewed (RFC 9773).
     async fn ask(&self) {
         // Never closed.

@@ -102,6 +102,13 @@ impl Place {
         Place::with(device, played, challenges, contact)
     }
 
+    /// The same when everything is on the disk, which knows nothing of a clock that jumps.
+    fn restart(self, contact: &str) -> Place {
+        let store = &self.core.store;
+        assert!(durable::wait(store, store.position(), HOUR));
+        self.kill(contact)
+    }
+
     fn stop(&mut self) {
         self.core.store.stop();
         if let Some(commits) = self.commits.take() {
@@ -287,10 +294,7 @@ async fn an_authority_that_looks_already_is_shown_the_proof_and_not_told_again()
     assert_eq!(place.played.count("chall"), 1);
     drop(charge);
     assert_eq!(place.challenges.answer("token-1-0"), None);
-    // The disk knows nothing of a clock that jumps.
-    let store = &place.core.store;
-    assert!(durable::wait(store, store.position(), HOUR));
-    let place = place.kill("");
+    let place = place.restart("");
     // Once after the order was fetched.
     place.played.state().looks_after = 2;
     run(&place.charge(&[DOMAIN]), Duration::from_secs(60)).await;
@@ -348,6 +352,61 @@ async fn a_store_that_fills_up_later_means_no_request_either() {
     assert_eq!(place.played.count("new-order"), 2);
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_account_that_the_authority_takes_no_more_is_made_anew() {
+    for how in ["deactivated", "forgotten"] {
+        let place = Place::new();
+        let charge = place.charge(&[DOMAIN]);
+        run(&charge, HOUR).await;
+        match how {
+            "deactivated" => place.played.state().accounts[0].1 = true,
+            _ => {
+                let refusal = ("new-order", "accountDoesNotExist");
+                place.played.state().refusals.push_back(refusal);
+            }
+        }
+        run(&charge, DAY * 61).await;
+        assert_eq!(place.played.count("new-account"), 2, "{how}");
+        let orders = place.played.count("new-order");
+        assert_eq!(orders, 3, "{how}: one was refused");
+        let ends_ms = charge.held().expect("there is one").0.not_after_ms;
+        assert!(ends_ms > START_MS + (LIFE_DAYS + 59) * 86_400_000, "{how}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_contact_reaches_the_authority_once() {
+    let place = Place::new();
+    run(&place.charge(&[DOMAIN]), HOUR).await;
+    let contact = |place: &Place| place.played.state().accounts[0].0.clone();
+    assert_eq!(contact(&place), serde_json::json!([]));
+    let place = place.restart("mailto:admin@cairn.example");
+    let charge = place.charge(&[DOMAIN]);
+    charge.tell_contact().await;
+    let told = serde_json::json!(["mailto:admin@cairn.example"]);
+    assert_eq!(contact(&place), told);
+    charge.tell_contact().await;
+    assert_eq!(place.played.count("account"), 1);
+    // One that it does not like is no reason to go without a certificate.
+    let place = place.restart("mailto:other@cairn.example");
+    let refusal = ("account", "invalidContact");
+    // With the order, and with the question for its window behind that.
+    place.played.state().refusals = [refusal; 2].into();
+    let charge = place.charge(&[DOMAIN, OTHER]);
+    run(&charge, HOUR).await;
+    assert_eq!(contact(&place), told);
+    assert_eq!(place.certified().expect("there is one"), [DOMAIN, OTHER]);
+    // It is told again with what it is asked next.
+    run(&charge, DAY).await;
+    let told = serde_json::json!(["mailto:other@cairn.example"]);
+    assert_eq!(contact(&place), told);
+    assert_eq!(place.played.count("account"), 4);
+    let place = place.restart("");
+    place.charge(&[DOMAIN, OTHER]).tell_contact().await;
+    assert_eq!(contact(&place), serde_json::json!([]));
+    assert_eq!(place.played.count("new-account"), 1);
+}
+
 /// A name that is added or taken away has another certificate ordered at once.
 #[tokio::test(start_paused = true)]
 async fn a_certificate_follows_the_names_that_are_served() {
@@ -368,7 +427,7 @@ async fn a_certificate_follows_the_names_that_are_served() {
         assert_eq!(certified, names);
         assert_eq!(place.played.count("new-order"), orders);
         assert_eq!(place.played.state().orders[orders - 1].names, names);
-        place = place.kill("");
+        place = place.restart("");
     }
 }
 

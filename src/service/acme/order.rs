@@ -9,9 +9,8 @@ use std::time::Duration;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use instant_acme::{
-    Account, AccountCredentials, AuthorizationStatus, CertificateIdentifier, ChallengeHandle,
-    ChallengeStatus, ChallengeType, Error, Identifier, NewAccount, NewOrder, Order, OrderStatus,
-    RetryPolicy,
+    Account, AuthorizationStatus, CertificateIdentifier, ChallengeHandle, ChallengeStatus,
+    ChallengeType, Error, Identifier, NewOrder, Order, OrderStatus, RetryPolicy,
 };
 use tokio::sync::Mutex;
 use tokio::time::timeout;
@@ -20,7 +19,7 @@ use zeroize::Zeroizing;
 use super::challenges::{Challenges, Shown};
 use super::client::Client;
 use super::plan::Failure;
-use super::words;
+use super::words::{self, Step};
 use crate::net::certificate::{Life, Pem};
 use crate::net::tls::{ShownProof, TlsAcceptor};
 
@@ -166,50 +165,8 @@ impl Attempt<'_> {
         }
     }
 
-    fn explain(&self, error: &Error) -> Failure {
-        words::explain(error, self.client.seen())
-    }
-
-    /// The account that there is, or a new one (§7.3).
-    pub(super) async fn account(&self) -> Result<Account, Failure> {
-        let credentials = match self.credentials() {
-            Some(credentials) => credentials,
-            None => {
-                let _turn = self.account.lock().await;
-                match self.credentials() {
-                    Some(credentials) => credentials,
-                    None => return self.new_account().await,
-                }
-            }
-        };
-        let account = Account::builder_with_http(Box::new(self.client.clone()));
-        let account = account.from_credentials(credentials).await;
-        account.map_err(|error| self.explain(&error))
-    }
-
-    fn credentials(&self) -> Option<AccountCredentials> {
-        serde_json::from_slice(&self.memory.account()?).ok()
-    }
-
-    async fn new_account(&self) -> Result<Account, Failure> {
-        let contact = match self.contact {
-            "" => &[][..],
-            _ => &[self.contact],
-        };
-        let wanted = NewAccount {
-            contact,
-            terms_of_service_agreed: true,
-            only_return_existing: false,
-        };
-        let account = Account::builder_with_http(Box::new(self.client.clone()));
-        let account = account.create(&wanted, self.directory.to_owned(), None);
-        let (account, credentials) = account.await.map_err(|error| self.explain(&error))?;
-        let json = Zeroizing::new(serde_json::to_vec(&credentials).unwrap_or_default());
-        self.memory
-            .keep(Keep::Account(&json))
-            .map_err(words::plain)?;
-        tracing::info!(account = account.id(), "the authority has given an account");
-        Ok(account)
+    pub(super) fn explain(&self, error: &Error, step: Step) -> Failure {
+        words::explain(error, step, self.client.seen())
     }
 
     /// The order that was begun, else a new one (§7.4).
@@ -223,7 +180,7 @@ impl Attempt<'_> {
                 Ok(order) => return Ok((order, key.clone())),
                 // Whether it knows the order is not said.
                 Err(error) if fate(&error, OrderStatus::Pending) == Fate::Open => {
-                    return Err(self.explain(&error));
+                    return Err(self.explain(&error, Step::Account));
                 }
                 Err(_) => {}
             }
@@ -236,14 +193,7 @@ impl Attempt<'_> {
         }
         let order = match account.new_order(&wanted).await {
             Ok(order) => order,
-            Err(error) => {
-                if matches!(&error, Error::Api(it) if words::kind(it) == "accountDoesNotExist") {
-                    let known = known.as_deref().map_or(&[][..], |known| known);
-                    let kept = self.memory.keep(Keep::NoAccount(known));
-                    kept.map_err(words::plain)?;
-                }
-                return Err(self.explain(&error));
-            }
+            Err(error) => return Err(self.refused(&error, known.as_ref().map(|it| &it[..]))),
         };
         let key = Pem::new_key().map_err(words::plain)?;
         self.memory
@@ -301,7 +251,7 @@ impl Attempt<'_> {
 
     fn broken(&self, order: &mut Order, error: &Error) -> (Failure, Fate) {
         let fate = fate(error, order.state().status);
-        (self.explain(error), fate)
+        (self.explain(error, Step::Proof), fate)
     }
 
     /// Shows what proves each name, and says that it is there (§7.5.1).
@@ -310,7 +260,10 @@ impl Attempt<'_> {
         order: &mut Order,
         shown: &mut Vec<Showing>,
     ) -> Result<(), (Failure, Fate)> {
-        let theirs = |error: Error| (self.explain(&error), fate(&error, OrderStatus::Pending));
+        let theirs = |error: Error| {
+            let fate = fate(&error, OrderStatus::Pending);
+            (self.explain(&error, Step::Proof), fate)
+        };
         let refused = |why: &str| (words::plain(why.to_owned()), Fate::Over);
         let mut authorizations = order.authorizations();
         while let Some(authorization) = authorizations.next().await {
@@ -361,7 +314,7 @@ impl Attempt<'_> {
             return failure;
         }
         match &order.state().error {
-            Some(problem) => words::of_problem(problem),
+            Some(problem) => words::of_problem(problem, Step::Proof),
             None => words::plain("the authority refuses and does not say why".to_owned()),
         }
     }
@@ -374,7 +327,7 @@ impl Attempt<'_> {
             let state = authorization.refresh().await.ok()?;
             let mut challenges = state.challenges.iter();
             if let Some(problem) = challenges.find_map(|challenge| challenge.error.as_ref()) {
-                return Some(words::of_problem(problem));
+                return Some(words::of_problem(problem, Step::Proof));
             }
         }
         None

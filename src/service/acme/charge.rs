@@ -29,8 +29,9 @@ const ORDER_KEY: &str = "acme-order-key";
 /// With a colon and the directory.
 const ACCOUNT: &str = "acme-account";
 
-/// How long a certificate waits to be on the disk before it is used.
-const DURABLE_WITHIN: Duration = Duration::from_secs(10);
+/// How long an order waits to be on the disk before its certificate is asked for, and a certificate
+/// before it is used.
+const DURABLE_WITHIN: Duration = Duration::from_secs(if cfg!(test) { 2 } else { 10 });
 
 /// The longest sleep: the clock may be set meanwhile.
 const SLEEP_MAX: Duration = Duration::from_secs(3_600);
@@ -222,7 +223,11 @@ impl Charge {
         let is_first = self.held().is_none();
         let position = self.keep_certificate(&pem, &held);
         let position = position.map_err(|error| format!("the certificate cannot be kept: {error}"));
-        self.until_durable(position?).await;
+        // What others see at once is there after a crash too. A disk that does not answer is no
+        // reason to go without: what is on it brings the certificate back.
+        if !self.until_durable(position?).await {
+            tracing::error!("the disk does not answer: the certificate is used all the same");
+        }
         let domain = self.of.domain.clone();
         self.common.tls.replace(&HostPem { domain, pem })?;
         match is_first {
@@ -247,17 +252,12 @@ impl Charge {
         Ok(position)
     }
 
-    /// What others see at once is there after a crash too. A disk that does not answer is no reason
-    /// to go without.
-    async fn until_durable(&self, position: Position) {
+    /// Waits until what was kept is there after a crash too; returns whether it is.
+    async fn until_durable(&self, position: Position) -> bool {
         let core = Arc::clone(&self.common.core);
         let wait = move || durable::wait(&core.store, position, DURABLE_WITHIN);
         // On a thread that may be held up.
-        if !matches!(spawn_blocking(wait).await, Ok(true)) {
-            tracing::error!(
-                "the disk does not answer: a certificate may be lost if the server ends now"
-            );
-        }
+        matches!(spawn_blocking(wait).await, Ok(true))
     }
 
     fn note(&self, failure: &Failure, held: Option<&Held>) {
@@ -402,7 +402,7 @@ impl Memory for Charge {
         kept.map_err(|error: StoreError| format!("the store does not keep the order: {error}"))
     }
 
-    fn settle(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+    fn settle(&self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
         Box::pin(self.until_durable(self.common.core.store.position()))
     }
 }

@@ -45,6 +45,12 @@ struct Place {
 
 impl Place {
     fn new() -> Place {
+        let mut place = Place::with_a_disk_that_does_not_answer();
+        place.answer_from_now_on();
+        place
+    }
+
+    fn with_a_disk_that_does_not_answer() -> Place {
         START.set(Some(Instant::now()));
         let challenges = Arc::new(Challenges::default());
         let played = Played::new(now_ms, &challenges);
@@ -73,7 +79,7 @@ impl Place {
         let core = Core::new(Parts {
             config,
             domain: Jid::parse(DOMAIN).expect("a domain"),
-            store: Arc::clone(&store),
+            store,
             registry: Registry::new(&[]),
             outbox_limits: OutboxLimits {
                 bytes_max: 1 << 20,
@@ -84,14 +90,19 @@ impl Place {
             clock: now_ms,
             ticks: now_ms,
         });
-        let commits = std::thread::spawn(move || store.commit_loop(&|| START_MS));
         Place {
             core: Arc::new(core),
             device,
             played,
             challenges,
-            commits: Some(commits),
+            commits: None,
         }
+    }
+
+    fn answer_from_now_on(&mut self) {
+        let store = Arc::clone(&self.core.store);
+        let commits = std::thread::spawn(move || store.commit_loop(&|| START_MS));
+        self.commits = Some(commits);
     }
 
     /// What comes back after a power cut, with this contact.
@@ -99,7 +110,9 @@ impl Place {
         let device = self.device.kill();
         self.stop();
         let (played, challenges) = (self.played.clone(), self.challenges.clone());
-        Place::with(device, played, challenges, contact)
+        let mut place = Place::with(device, played, challenges, contact);
+        place.answer_from_now_on();
+        place
     }
 
     /// The same when everything is on the disk, which knows nothing of a clock that jumps.
@@ -256,6 +269,20 @@ async fn a_certificate_that_the_store_had_no_room_for_is_not_ordered_again() {
         key, None,
         "the order is forgotten with the certificate in place"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_certificate_is_asked_for_before_its_key_is_on_the_disk() {
+    let mut place = Place::with_a_disk_that_does_not_answer();
+    let charge = place.charge(&[DOMAIN]);
+    // The first attempt, which waits for the disk by its own clock.
+    run(&charge, Duration::from_secs(60)).await;
+    assert_eq!(place.played.count("chall"), 1);
+    assert_eq!(place.played.count("finalize"), 0);
+    place.answer_from_now_on();
+    run(&charge, HOUR).await;
+    assert!(place.certified().is_some());
+    assert_eq!(place.played.count("new-order"), 1);
 }
 
 fn store_setting(place: &Place, name: &str) -> Option<Vec<u8>> {

@@ -88,8 +88,8 @@ pub(super) trait Memory: Send + Sync {
     /// The error is a sentence for the operator.
     fn keep(&self, what: Keep<'_>) -> Result<(), String>;
 
-    /// Until what was kept is there after a crash too.
-    fn settle(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+    /// Waits until what was kept is there after a crash too; returns whether it is.
+    fn settle(&self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>>;
 }
 
 /// What is kept while an attempt goes on.
@@ -220,7 +220,10 @@ impl Attempt<'_> {
                 let request = Pem::request(self.names, key);
                 let request = request.map_err(|why| (words::plain(why), Fate::Open))?;
                 // A certificate without its key would be worth nothing.
-                self.memory.settle().await;
+                if !self.memory.settle().await {
+                    let why = "the disk does not answer: the order goes on later";
+                    return Err((words::plain(why.to_owned()), Fate::Open));
+                }
                 if let Err(error) = order.finalize_csr(&request).await {
                     return Err(self.broken(order, &error));
                 }

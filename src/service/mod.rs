@@ -6,6 +6,7 @@ pub mod certificates;
 pub mod configuration;
 pub mod control;
 pub mod doctor;
+mod durable;
 pub mod log_ring;
 pub mod machine;
 pub mod office;

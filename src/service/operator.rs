@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use zeroize::Zeroizing;
 
+use super::durable;
 use super::log_ring::LogRing;
 use super::machine::Machine;
 use super::report;
@@ -40,8 +41,7 @@ pub use tokens::Bearer;
 /// How long to wait for the disk before saying that it may not be done.
 const DURABLE_WITHIN: Duration = Duration::from_secs(60);
 
-/// How often to look whether it is. Commands are rare, so this costs less than
-/// another way of being told.
+/// How often to look whether a store has made room, or has done its work.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// How long a full store may take to make room: a file grows in the background.
@@ -428,18 +428,14 @@ impl Operator {
     }
 
     fn wait(&self, position: Position) -> Result<(), String> {
-        let since = Instant::now();
-        while self.core.store.durable() < position {
-            if since.elapsed() > DURABLE_WITHIN {
-                return Err(
-                    "the disk has not answered for a minute: it may be done or not, \
-                            look at the server's log"
-                        .to_owned(),
-                );
-            }
-            thread::sleep(LOOK_EVERY);
+        match durable::wait(&self.core.store, position, DURABLE_WITHIN) {
+            true => Ok(()),
+            false => Err(
+                "the disk has not answered for a minute: it may be done or not, \
+                        look at the server's log"
+                    .to_owned(),
+            ),
         }
-        Ok(())
     }
 
     /// The address of an account here; the first domain may be left out.

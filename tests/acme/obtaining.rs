@@ -131,6 +131,36 @@ fn another_domain_gets_a_certificate_of_its_own() {
 }
 
 #[test]
+fn another_contact_reaches_the_authority_after_a_restart() {
+    let Some(pebble) = Pebble::start(Ways::default()) else {
+        return;
+    };
+    let mut server = pebble.server_with_http();
+    server.run();
+    wait_for_certificate(&server);
+    let other = "mailto:other@cairn.example";
+    server.stop();
+    server.set("acme.contact", &format!("{other:?}"));
+    server.run();
+    server.wait_for_log(&["the authority has another contact", other]);
+    pebble.wait_for_request("/my-account/");
+    // What it refuses is told, and nothing is lost by it.
+    server.stop();
+    server.set("acme.contact", "\"mailto:nobody@\"");
+    server.run();
+    server.wait_for_log(&["the contact stays as it was", "mailto:nobody@"]);
+    assert!(shown(&server).0.contains("Pebble Intermediate CA"));
+    // What it has is not told again.
+    server.stop();
+    server.set("acme.contact", &format!("{other:?}"));
+    server.run();
+    server.signal(Signal::SIGHUP);
+    server.wait_for_log(&["the certificate was read again"]);
+    let is_told = |line: &String| line.contains("another contact");
+    assert!(!server.log().iter().any(is_told), "it is told again");
+}
+
+#[test]
 fn an_authority_that_cannot_reach_us_is_told_in_plain_words() {
     let ways = Ways {
         is_misled: true,

@@ -47,7 +47,8 @@ pub struct Ways<'a> {
 }
 
 impl Pebble {
-    /// An authority that runs. `None` where it is not installed, which is told.
+    /// An authority that runs. `None` where a developer has not installed it, which is told. With
+    /// `CI=true` it must be there.
     pub fn start(ways: Ways<'_>) -> Option<Pebble> {
         let mut pebble = Pebble::prepare()?;
         pebble.run(ways);
@@ -65,7 +66,9 @@ impl Pebble {
             command.status().is_ok()
         };
         if !installed("pebble") || !installed("pebble-challtestsrv") {
-            eprintln!("skipped: pebble is not installed");
+            let must = std::env::var("CI").is_ok_and(|value| value == "true");
+            assert!(!must, "pebble is not installed; ./dev test installs it");
+            eprintln!("SKIPPED: pebble is not installed; ./dev test installs it");
             return None;
         }
         static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -139,6 +142,15 @@ impl Pebble {
         let mut answer = String::new();
         tcp.read_to_string(&mut answer).expect("it answers");
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+
+    /// Waits until it has heard a request for what begins so.
+    #[track_caller]
+    pub fn wait_for_request(&self, path: &str) {
+        let wanted = format!("POST {path}");
+        let (_, log) = self.running.last().expect("it runs");
+        let heard = log.wait_for(|line| line.contains(&wanted));
+        assert!(heard.is_some(), "nobody has asked for {path}");
     }
 
     fn spawn(&mut self, mut command: Command, ports: &[u16]) {

@@ -294,6 +294,9 @@ fn no_certificate_is_judged_by_a_clock_that_is_known_to_be_wrong() {
         assert_eq!(romeo.bounce("early"), "remote-server-timeout");
         let (mut wire, offered) = stage.peer.call_stream(stage.address(), DOMAIN);
         assert!(!offers_external(&offered), "{offered}");
+        wire.send(&format!(
+            "<db:result from='{OTHER}' to='{DOMAIN}'>0a1b</db:result>"
+        ));
         let end = wire.element();
         assert_eq!(end.stream_error(), Some("internal-server-error"), "{end}");
         assert!(romeo.settle().is_empty());

@@ -185,6 +185,40 @@ fn a_server_that_is_well_is_told_so_in_words_and_in_json() {
     });
 }
 
+/// README: `[listen] https` serves servers and clients too (XEP-0368).
+#[test]
+fn the_port_of_the_web_alone_is_enough_and_called_by_its_own_name() {
+    Net::run(|net| {
+        let zone = |place: &Place, leaf: &Leaf| {
+            let zone = Zone::new().shared_server(DOMAIN, place);
+            let zone = zone.tlsa(DOMAIN, 443, leaf);
+            let record = |service: &str, port, target: &str| {
+                format!("{service}._tcp.{DOMAIN}. SRV 0 5 {port} {target}.")
+            };
+            let zone = zone.record(&record("_xmpp-server", 0, ""));
+            let zone = zone.record(&record("_xmpps-client", 443, DOMAIN));
+            zone.record(&record("_xmpp-client", 5222, DOMAIN))
+        };
+        let mut patient = Patient::with(net, good, zone);
+        for key in ["listen.s2s", "listen.s2s_tls", "listen.c2s_tls"] {
+            patient.cairn.set(key, "[]");
+        }
+        patient.cairn.set("listen.https", "[\"[::]:443\"]");
+        patient.cairn.run();
+        let said = patient.examined();
+        assert_eq!(said.complaints(), [] as [&str; 0], "{:#}", said.report);
+        let words = said.report.to_string();
+        assert!(words.contains("[listen] https answers at"), "{words}");
+        // Whoever looks for those is told that they are empty, and nothing else.
+        for key in ["s2s_tls", "c2s_tls"] {
+            for false_words in ["answers", "has"] {
+                let sentence = format!("[listen] {key} {false_words}");
+                assert!(!words.contains(&sentence), "{words}");
+            }
+        }
+    });
+}
+
 #[test]
 fn a_missing_service_record_is_printed_as_it_is_to_be_published() {
     Net::run(|net| {

@@ -355,6 +355,23 @@ fn a_name_server_that_the_machine_learns_of_is_asked_without_a_restart() {
     });
 }
 
+/// All that a small network's router may announce (RFC 8106).
+#[test]
+fn a_name_server_on_the_link_is_asked_by_its_interface() {
+    Net::run(|net| {
+        let mut stage = Stage::prepared(net);
+        stage.dns.place.add_address("fe80::53/64");
+        stage.cairn.place.add_address("fe80::1/64");
+        stage.cairn.set("dns.servers", "[]");
+        let place = &stage.cairn.place;
+        place.write("resolv.conf", "nameserver fe80::53%eth0\n");
+        stage.cairn.run();
+        let mut romeo = romeo(&stage.cairn);
+        let mut wire = accepted_at_last(&stage, &mut romeo);
+        assert_eq!(wire.header().attr("from"), Some(DOMAIN));
+    });
+}
+
 /// Names that end in `.test` are asked for like others, and a name is remembered as long as its
 /// records say, not longer.
 #[test]

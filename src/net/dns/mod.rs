@@ -9,6 +9,7 @@ mod chain;
 pub mod dane;
 mod published;
 mod query;
+mod scope;
 mod secure;
 mod servers;
 mod target;

@@ -13,7 +13,6 @@ use hickory_resolver::config::{
     ConnectionConfig, NameServerConfig, ProtocolConfig, ResolveHosts, ResolverOpts,
 };
 use hickory_resolver::net::dnssec::DnssecDnsHandle;
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::xfer::{DnsHandle, FirstAnswer, RetryDnsHandle};
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::{DnsRequestOptions, Query};
@@ -21,6 +20,7 @@ use hickory_resolver::proto::rr::{Name, RecordType};
 use hickory_resolver::{NameServerPool, PoolContext, TlsConfig};
 
 use super::chain::{ALIASES_MAX, Answer, Chain, Read};
+use super::scope::Scoped;
 use super::secure::Anchor;
 
 /// How long all servers are waited for, once.
@@ -36,7 +36,7 @@ const PROOFS_MAX: usize = 1_024;
 const PROOF_MAX: Duration = Duration::from_secs(3_600);
 const NO_PROOF_MAX: Duration = Duration::from_secs(30);
 
-type Pool = RetryDnsHandle<NameServerPool<TokioRuntimeProvider>>;
+type Pool = RetryDnsHandle<NameServerPool<Scoped>>;
 
 /// The servers that are asked.
 pub(super) struct Upstream {
@@ -59,7 +59,7 @@ impl Upstream {
         let pool = NameServerPool::from_config(
             servers.iter().map(server),
             Arc::new(context),
-            TokioRuntimeProvider::default(),
+            Scoped::new(servers),
         );
         let plain = RetryDnsHandle::new(pool, RETRIES);
         let checking = DnssecDnsHandle::with_trust_anchor(plain.clone(), anchor.keys())

@@ -2,8 +2,10 @@
 
 use std::fs;
 use std::io::Read as _;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::path::{Path, PathBuf};
+
+use super::scope::{interface, is_of_a_link};
 
 /// Where a machine's own servers stand: PID 1's file first, where it is PID 1 that knows them.
 const FILES: [&str; 2] = ["/run/cairn/resolv.conf", "/etc/resolv.conf"];
@@ -51,16 +53,29 @@ fn read(path: &Path) -> Option<String> {
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// The `nameserver` lines of resolv.conf(5).
+/// The `nameserver` lines of resolv.conf(5). A server on the link stands with its interface
+/// (`fe80::1%eth0`); without one, or with one that is not there, it cannot be asked.
 pub(super) fn of_resolv_conf(text: &str) -> Vec<SocketAddr> {
     let addresses = text.lines().filter_map(|line| {
         let mut words = line.split_ascii_whitespace();
         (words.next() == Some("nameserver")).then(|| words.next())?
     });
-    // A scope (`fe80::1%eth0`) is nothing that could be asked without its interface.
-    let addresses = addresses.filter_map(|word| word.parse::<IpAddr>().ok());
-    let servers = addresses.map(|address| SocketAddr::new(address, PORT));
-    servers.take(SERVERS_MAX).collect()
+    addresses.filter_map(server).take(SERVERS_MAX).collect()
+}
+
+fn server(word: &str) -> Option<SocketAddr> {
+    let (address, zone) = match word.split_once('%') {
+        Some((address, zone)) => (address, Some(zone)),
+        None => (word, None),
+    };
+    match (address.parse().ok()?, zone) {
+        (address, None) if !is_of_a_link(address) => Some(SocketAddr::new(address, PORT)),
+        (IpAddr::V6(address), Some(zone)) if is_of_a_link(address.into()) => {
+            let scope_id = interface(zone)?;
+            Some(SocketAddrV6::new(address, PORT, 0, scope_id).into())
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -76,6 +91,19 @@ mod tests {
             .map(|text| text.parse().expect("an address"))
             .into();
         assert_eq!(servers, expected);
+    }
+
+    /// Every machine has `lo`.
+    #[test]
+    fn a_server_on_the_link_is_read_with_its_interface() {
+        let lo = interface("lo").expect("it is there");
+        let text = "nameserver fe80::1%lo\nnameserver fe80::2\nnameserver fe80::3%nowhere\n\
+                    nameserver fe80::4%7\nnameserver 192.0.2.1%lo\nnameserver fe80::5%0\n";
+        let expected = [("fe80::1", lo), ("fe80::4", 7)].map(|(address, scope)| {
+            let address = address.parse().expect("an address");
+            SocketAddr::V6(SocketAddrV6::new(address, PORT, 0, scope))
+        });
+        assert_eq!(of_resolv_conf(text), expected);
     }
 
     #[test]

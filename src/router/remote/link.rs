@@ -484,18 +484,26 @@ impl Link {
         Poll::Pending
     }
 
-    /// Gives up what waits and stands in no log. Nobody connects any more.
-    pub fn leave_to_the_log(&self) -> Vec<Parcel> {
+    /// Gives up what stands in no log: what waits, and what was sent and is not acknowledged. Nobody
+    /// connects any more.
+    pub fn leave_to_the_log(&self) -> Unrecorded {
         let mut queue = self.lock();
-        let is_recorded = |parcel: &Parcel| matches!(parcel.freight, Freight::Recorded(..));
-        let (recorded, back): (Vec<_>, Vec<_>) = mem::take(&mut queue.waiting)
-            .into_iter()
-            .partition(is_recorded);
-        queue.waiting = recorded.into();
-        let weight: usize = back.iter().map(Parcel::weight).sum();
+        let unrecorded = |parcels: &mut VecDeque<Parcel>| -> Vec<Parcel> {
+            let is_recorded = |parcel: &Parcel| matches!(parcel.freight, Freight::Recorded(..));
+            let (recorded, back): (Vec<_>, Vec<_>) =
+                mem::take(parcels).into_iter().partition(is_recorded);
+            *parcels = recorded.into();
+            back
+        };
+        let unrecorded = Unrecorded {
+            unknown: unrecorded(&mut queue.unacknowledged),
+            waiting: unrecorded(&mut queue.waiting),
+        };
+        let both = unrecorded.unknown.iter().chain(&unrecorded.waiting);
+        let weight: usize = both.map(Parcel::weight).sum();
         queue.bytes -= weight;
         self.pool.give_back(weight);
-        back
+        unrecorded
     }
 
     /// The other server has come by itself: it can be reached again.
@@ -537,6 +545,15 @@ pub struct Taken {
     pub gate: Option<Position>,
     /// Another connection sends now.
     pub is_replaced: bool,
+}
+
+/// What no log has when the server stops, each in its order.
+#[derive(Debug, Default)]
+pub struct Unrecorded {
+    /// Nobody knows whether these have arrived.
+    pub unknown: Vec<Parcel>,
+    /// These have not.
+    pub waiting: Vec<Parcel>,
 }
 
 /// What a stream that was not resumed leaves.

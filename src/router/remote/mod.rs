@@ -267,15 +267,19 @@ pub fn returned(core: &Core, parcels: Vec<Parcel>, error: &StanzaError) {
     }
 }
 
-/// The server stops: what waits and stands in no log comes back. A session that can be resumed hears
-/// of it after the start.
+/// The server stops: what stands in no log comes back, also where it may have arrived. A session that
+/// can be resumed hears of it after the start.
 pub(super) fn return_unrecorded(core: &Core) {
     for link in core.remotes.all() {
-        let error = StanzaError::remote_server_timeout(format!(
-            "this server has stopped before {} could be reached",
-            link.pair.remote
-        ));
-        returned(core, link.leave_to_the_log(), &error);
+        let error = |what: &str| {
+            let remote = &link.pair.remote;
+            let text = format!("this server has stopped before {remote} {what}");
+            StanzaError::remote_server_timeout(text)
+        };
+        let unrecorded = link.leave_to_the_log();
+        let unknown = error("said that it has it: it may have arrived");
+        returned(core, unrecorded.unknown, &unknown);
+        returned(core, unrecorded.waiting, &error("could be reached"));
     }
 }
 

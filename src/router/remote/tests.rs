@@ -276,6 +276,41 @@ fn a_peer_that_has_taken_something_is_called_again_at_once() {
 }
 
 #[test]
+fn what_no_log_has_comes_back_when_the_server_stops_also_where_it_was_sent() {
+    let limits = OutboxLimits {
+        pool_bytes_max: 40_000,
+        ..OutboxPool::unbounded().limits
+    };
+    let pool = Arc::new(OutboxPool::new(limits));
+    let link = Link::new(pair(), 1, pool.clone());
+    let recorded = |id| Freight::Recorded("x@a.example".into(), MessageId(id));
+    let three = |prefix: &str, number| {
+        for (id, freight) in [
+            ("plain", Freight::Plain),
+            ("kept", recorded(number)),
+            ("ask", Freight::Request),
+        ] {
+            let parcel = parcel(&format!("{prefix} {id}"), freight);
+            link.post(parcel, Position(0), 0);
+        }
+    };
+    three("sent", 1);
+    link.up(7);
+    link.manage(7, None);
+    assert_eq!(take(&link, 7).len(), 3);
+    assert_eq!(link.lost(7, Vec::new(), 0), Left::Reconnect);
+    three("waiting", 2);
+    let back = link.leave_to_the_log();
+    assert_eq!(ids(&back.unknown), ["sent plain", "sent ask"]);
+    assert_eq!(ids(&back.waiting), ["waiting plain", "waiting ask"]);
+    let again = link.leave_to_the_log();
+    assert!(again.unknown.is_empty() && again.waiting.is_empty());
+    let error = StanzaError::remote_server_timeout("silent");
+    assert_eq!(ids(&link.give_up(&error, 0)), ["sent kept", "waiting kept"]);
+    assert_eq!(pool.bytes(), 0);
+}
+
+#[test]
 fn the_room_is_bounded_and_given_back() {
     let pool = Arc::new(OutboxPool::new(OutboxLimits {
         bytes_max: 1_000,

@@ -73,25 +73,51 @@ fn every_message_that_says_something_outlives_a_crash() {
     assert_eq!(send_recorded(&server.core), 4);
 }
 
-#[test]
-fn what_stands_in_no_log_comes_back_over_an_orderly_stop() {
-    let server = federating(Server::new());
-    let mut bob = server.bind_managed("b");
-    server.hear(&mut bob);
+/// Bob sends a message that is kept, one that is not, and a question.
+fn send_three(server: &Server) {
     let no_store = "<body>x</body><no-store xmlns='urn:xmpp:hints'/>";
-    send_stanza(&server, &message("kept", "chat", "<body>x</body>"));
-    send_stanza(&server, &message("lost", "chat", no_store));
+    send_stanza(server, &message("kept", "chat", "<body>x</body>"));
+    send_stanza(server, &message("lost", "chat", no_store));
     send_stanza(
-        &server,
+        server,
         "<iq xmlns='jabber:client' id='ask' type='get'><ping xmlns='urn:xmpp:ping'/></iq>",
     );
-    server.cut(&bob);
-    let server = server.restart();
-    let heard = waiting(&server);
+}
+
+#[track_caller]
+fn assert_unkept_came_back(server: &Server) {
+    let heard = waiting(server);
     let id = |stanza: &Stanza| stanza.id().map(|id| id.into_owned()).unwrap_or_default();
     let ids: Vec<String> = heard.iter().map(id).collect();
     assert_eq!(ids, ["lost", "ask"]);
     let is_error = |stanza: &Stanza| stanza.type_().as_deref() == Some("error");
     assert!(heard.iter().all(is_error));
-    assert_eq!(outbound(&server), 1, "that one goes on its way");
+    assert_eq!(outbound(server), 1, "that one goes on its way");
+}
+
+#[test]
+fn what_stands_in_no_log_comes_back_over_an_orderly_stop() {
+    let server = federating(Server::new());
+    let mut bob = server.bind_managed("b");
+    server.hear(&mut bob);
+    send_three(&server);
+    server.cut(&bob);
+    assert_unkept_came_back(&server.restart());
+}
+
+#[test]
+fn what_was_sent_and_not_acknowledged_comes_back_over_an_orderly_stop() {
+    let server = federating(Server::new());
+    let mut bob = server.bind_managed("b");
+    server.hear(&mut bob);
+    send_three(&server);
+    let link = server.core.remotes.all().remove(0);
+    assert!(link.up(7));
+    link.manage(7, None);
+    server.commit();
+    let durable = server.core.store.durable();
+    assert_eq!(link.take(7, durable, usize::MAX).parcels.len(), 3);
+    link.lost(7, Vec::new(), 0);
+    server.cut(&bob);
+    assert_unkept_came_back(&server.restart());
 }

@@ -1,10 +1,13 @@
 //! One domain whose certificate is looked after.
 
-use std::sync::Arc;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::{sleep, timeout};
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
 use zeroize::Zeroizing;
 
 use super::order::{Attempt, Keep, Memory, Way};
@@ -13,9 +16,10 @@ use super::{Common, renewal, words};
 use crate::addr::Jid;
 use crate::config::Certified;
 use crate::net::certificate::{Life, Pem};
-use crate::net::tls::HostPem;
+use crate::net::tls::{HostPem, TlsAcceptor};
 use crate::router;
 use crate::service::certificates::{self, Source};
+use crate::service::durable;
 use crate::store::{Position, State, StoreError};
 
 /// With a colon and the domain.
@@ -25,10 +29,9 @@ const ORDER_KEY: &str = "acme-order-key";
 /// With a colon and the directory.
 const ACCOUNT: &str = "acme-account";
 
-/// How long a certificate waits to be on the disk before it is used, and how often that is looked
-/// at.
-const DURABLE_WITHIN: Duration = Duration::from_secs(10);
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// How long an order waits to be on the disk before its certificate is asked for, and a certificate
+/// before it is used.
+const DURABLE_WITHIN: Duration = Duration::from_secs(if cfg!(test) { 2 } else { 10 });
 
 /// The longest sleep: the clock may be set meanwhile.
 const SLEEP_MAX: Duration = Duration::from_secs(3_600);
@@ -40,11 +43,17 @@ pub(super) struct Charge {
     /// In the spelling of the DNS.
     names: Vec<String>,
     wake: Notify,
+    /// How it stands with the authority. The store has a copy for the next start: where that takes
+    /// nothing, what the authority has asked for counts all the same.
+    record: Mutex<Record>,
 }
 
 impl Charge {
     pub(super) fn new(common: Arc<Common>, of: Certified, names: Vec<String>) -> Charge {
+        let store = &common.core.store;
+        let record = store.read(|state| recorded(state, &of.domain));
         Charge {
+            record: Mutex::new(record.unwrap_or_default()),
             common,
             of,
             names,
@@ -55,52 +64,50 @@ impl Charge {
     /// Until it is dropped.
     pub(super) async fn run(&self) {
         loop {
-            // What is due, and whether the authority's own certificate is valid, nobody knows.
-            let mut is_clock_wrong = self.common.core.clock_is_wrong.subscribe();
-            // It does not end before this does.
-            let _ = is_clock_wrong.wait_for(|is_wrong| !is_wrong).await;
-            let now_ms = self.now_ms();
-            let directory = &self.common.directory;
-            match self.next(directory) {
-                Next::Wait(until_ms) => {
-                    let wait = Duration::from_millis(until_ms.saturating_sub(now_ms));
-                    tokio::select! {
-                        () = sleep(wait.min(SLEEP_MAX)) => {}
-                        () = self.wake.notified() => {
-                            self.change(|record| record.hurry());
-                        }
-                    }
+            self.clock_is_right().await;
+            match self.next() {
+                Next::Wait(until_ms) => self.wait_until(until_ms).await,
+                // What becomes of a request has to be known after the next start too.
+                _ if !self.change(|record| record.begin(&self.common.directory, &self.names)) => {
+                    self.rest().await;
                 }
-                next => {
-                    let has_it = match next {
-                        Next::Obtain => self.obtain().await,
-                        _ => {
-                            self.ask().await;
-                            false
-                        }
-                    };
-                    // The store has not taken what became of it: the authority is to hear nothing
-                    // of that.
-                    if !has_it && self.next(directory) == next {
-                        self.rest().await;
-                    }
-                }
+                Next::Ask => self.ask().await,
+                Next::Obtain => self.obtain().await,
             }
         }
     }
 
+    /// By a wrong clock nobody knows what is due, and whether the authority's own certificate is
+    /// valid.
+    async fn clock_is_right(&self) {
+        let mut is_clock_wrong = self.common.core.clock_is_wrong.subscribe();
+        // It does not end before this does.
+        let _ = is_clock_wrong.wait_for(|is_wrong| !is_wrong).await;
+    }
+
     /// What comes next, by what is remembered.
-    fn next(&self, directory: &str) -> Next {
-        let (record, held) = self.remembered();
-        let held = held.map(|(held, _)| held);
-        record.next(self.now_ms(), held.as_ref(), directory, &self.names)
+    fn next(&self) -> Next {
+        let held = self.held().map(|(held, _)| held);
+        let (now_ms, directory) = (self.now_ms(), &self.common.directory);
+        let record = self.record();
+        record.next(now_ms, held.as_ref(), directory, &self.names)
+    }
+
+    async fn wait_until(&self, until_ms: u64) {
+        let wait = Duration::from_millis(until_ms.saturating_sub(self.now_ms()));
+        tokio::select! {
+            () = sleep(wait.min(SLEEP_MAX)) => {}
+            () = self.wake.notified() => {
+                self.change(Record::hurry);
+            }
+        }
     }
 
     /// Waits until the store may take something again, or the operator says so.
     async fn rest(&self) {
         tracing::error!(
             domain = self.of.domain,
-            "the store does not keep what the authority says: it is asked again in an hour, or at SIGHUP"
+            "the authority is not asked while the store keeps nothing of what it says: it is tried again in an hour, or at SIGHUP"
         );
         tokio::select! {
             () = sleep(SLEEP_MAX) => {}
@@ -113,11 +120,30 @@ impl Charge {
         self.wake.notify_one();
     }
 
+    /// Tells the authority of another contact, if it has one of before. Where that fails, it is told
+    /// with the next thing that it is asked, within a day.
+    pub(super) async fn tell_contact(&self) {
+        self.clock_is_right().await;
+        let record = self.record().clone();
+        let attempt = self.attempt(&record, None, None);
+        if record.forbidden_until_ms > self.now_ms() || !attempt.has_other_contact() {
+            return;
+        }
+        // Never closed.
+        let _turn = self.common.at_once.acquire().await;
+        if let Err(failure) = attempt.account().await {
+            tracing::warn!(
+                "the authority is not told of the contact yet: {}",
+                failure.why
+            );
+        }
+    }
+
     /// Asks the authority when it wants the certificate to be renewed (RFC 9773).
     async fn ask(&self) {
         // Never closed.
         let _turn = self.common.at_once.acquire().await;
-        let (record, held) = self.remembered();
+        let (record, held) = (self.record().clone(), self.held());
         let asking = async {
             let (_, life) = held?;
             let attempt = self.attempt(&record, None, None);
@@ -131,13 +157,12 @@ impl Charge {
         self.change(|record| record.asked(now_ms, window_ms, again_ms));
     }
 
-    /// Whether there is a new certificate.
-    async fn obtain(&self) -> bool {
+    /// Has the authority give a certificate.
+    async fn obtain(&self) {
         // Never closed.
         let _turn = self.common.at_once.acquire().await;
         let directory = &self.common.directory;
-        self.change(|record| record.begin(directory, &self.names));
-        let (record, held) = self.remembered();
+        let (record, held) = (self.record().clone(), self.held());
         let begun = record.order.as_ref().and_then(|order| {
             let key = self.setting(&self.name_of(ORDER_KEY))?;
             let key = String::from_utf8(key.to_vec()).ok()?;
@@ -156,11 +181,9 @@ impl Charge {
             Ok(pem) => self.take(pem).await.map_err(words::plain),
             Err(failure) => Err(failure),
         };
-        let Err(failure) = outcome else {
-            return true;
-        };
-        self.note(&failure, held.map(|(held, _)| held).as_ref());
-        false
+        if let Err(failure) = outcome {
+            self.note(&failure, held.map(|(held, _)| held).as_ref());
+        }
     }
 
     fn attempt<'a>(
@@ -189,46 +212,62 @@ impl Charge {
 
     /// Keeps a certificate and puts it to use.
     async fn take(&self, pem: Pem) -> Result<(), String> {
-        let (held, _) = held(&pem).ok_or("the authority's certificate cannot be read")?;
-        let now_ms = self.now_ms();
-        let place = self.place();
-        let (mut record, before) = self.remembered();
-        record.succeeded(now_ms, &held, place);
-        let kept = self.common.core.store.update(|tx| {
-            certificates::keep(tx, &self.of.domain, Source::Acme, &pem)?;
-            tx.put_setting(&self.name_of(RECORD), &json(&record))
-        });
-        let kept = kept.map_err(|error| format!("the certificate cannot be kept: {error}"))?;
-        self.until_durable(kept.1).await;
+        let held = match usable(&pem) {
+            Ok(held) => held,
+            Err(why) => {
+                // What comes with the next answer may be of use.
+                self.keep(Keep::DoubtfulOrder)?;
+                return Err(why);
+            }
+        };
+        let is_first = self.held().is_none();
+        let position = self.keep_certificate(&pem, &held);
+        let position = position.map_err(|error| format!("the certificate cannot be kept: {error}"));
+        // What others see at once is there after a crash too. A disk that does not answer is no
+        // reason to go without: what is on it brings the certificate back.
+        if !self.until_durable(position?).await {
+            tracing::error!("the disk does not answer: the certificate is used all the same");
+        }
         let domain = self.of.domain.clone();
         self.common.tls.replace(&HostPem { domain, pem })?;
-        match before {
-            None => tracing::info!(names = ?held.names, "the first certificate is in use"),
-            Some(_) => tracing::info!(names = ?held.names, "the renewed certificate is in use"),
+        match is_first {
+            true => tracing::info!(names = ?held.names, "the first certificate is in use"),
+            false => tracing::info!(names = ?held.names, "the renewed certificate is in use"),
         }
         Ok(())
     }
 
-    /// What others see at once is there after a crash too. A disk that does not answer is no reason
-    /// to go without.
-    async fn until_durable(&self, position: Position) {
-        let store = &self.common.core.store;
-        store.commit_soon();
-        let durable = async {
-            while store.durable() < position {
-                sleep(LOOK_EVERY).await;
-            }
-        };
-        drop(timeout(DURABLE_WITHIN, durable).await);
+    /// At once with the certificate its order is forgotten, which alone would bring it back.
+    fn keep_certificate(&self, pem: &Pem, held: &Held) -> Result<Position, StoreError> {
+        let mut record = self.record();
+        let mut succeeded = record.clone();
+        succeeded.succeeded(self.now_ms(), held, self.place());
+        let kept = self.common.core.store.update(|tx| {
+            certificates::keep(tx, &self.of.domain, Source::Acme, pem)?;
+            tx.remove_setting(&self.name_of(ORDER_KEY))?;
+            tx.put_setting(&self.name_of(RECORD), &json(&succeeded))
+        });
+        let ((), position) = kept?;
+        *record = succeeded;
+        Ok(position)
+    }
+
+    /// Waits until what was kept is there after a crash too; returns whether it is.
+    async fn until_durable(&self, position: Position) -> bool {
+        let core = Arc::clone(&self.common.core);
+        let wait = move || durable::wait(&core.store, position, DURABLE_WITHIN);
+        // On a thread that may be held up.
+        matches!(spawn_blocking(wait).await, Ok(true))
     }
 
     fn note(&self, failure: &Failure, held: Option<&Held>) {
         let now_ms = self.now_ms();
         let mut is_told = false;
-        let record = self.change(|record| {
+        self.change(|record| {
             record.failed(now_ms, held, failure);
             is_told = record.tells(now_ms, held, failure);
         });
+        let record = self.record().clone();
         let names = self.names.join(", ");
         let wait = in_words(record.not_before_ms.saturating_sub(now_ms));
         let sentence = format!(
@@ -285,24 +324,26 @@ impl Charge {
         (self.common.core.clock)()
     }
 
-    /// What is remembered, and the certificate that there is.
-    fn remembered(&self) -> (Record, Option<(Held, Life)>) {
-        self.common.core.store.read(|state| {
-            let record = recorded(state, &self.of.domain);
-            let pem = certificates::kept(state, &self.of.domain, Source::Acme);
-            (record.unwrap_or_default(), pem.as_ref().and_then(held))
-        })
+    fn record(&self) -> MutexGuard<'_, Record> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn change(&self, change: impl FnOnce(&mut Record)) -> Record {
-        let mut record = self.remembered().0;
+    /// The certificate that there is.
+    fn held(&self) -> Option<(Held, Life)> {
+        let kept = |state: &State| certificates::kept(state, &self.of.domain, Source::Acme);
+        held(&self.common.core.store.read(kept)?)
+    }
+
+    /// Whether the store has taken it: it counts in any case.
+    fn change(&self, change: impl FnOnce(&mut Record)) -> bool {
+        let mut record = self.record();
         change(&mut record);
         let store = &self.common.core.store;
         let kept = store.update(|tx| tx.put_setting(&self.name_of(RECORD), &json(&record)));
-        if let Err(error) = kept {
+        if let Err(error) = &kept {
             tracing::error!(%error, "how it stands with the certificate cannot be kept");
         }
-        record
+        kept.is_ok()
     }
 
     fn setting(&self, name: &str) -> Option<Zeroizing<Vec<u8>>> {
@@ -326,7 +367,8 @@ impl Memory for Charge {
     }
 
     fn keep(&self, what: Keep<'_>) -> Result<(), String> {
-        let mut record = self.remembered().0;
+        let mut record = self.record();
+        let mut changed = record.clone();
         let account = self.account_name();
         let (name, key_name) = (self.name_of(RECORD), self.name_of(ORDER_KEY));
         let kept = self.common.core.store.update(|tx| match what {
@@ -337,20 +379,31 @@ impl Memory for Charge {
             }
             Keep::NoAccount(_) => Ok(()),
             Keep::Order(url, key) => {
-                record.order = Some(plan::Order {
+                changed.order = Some(plan::Order {
                     url: url.to_owned(),
+                    doubts: 0,
                 });
                 tx.put_setting(&key_name, key.as_bytes())?;
-                tx.put_setting(&name, &json(&record))
+                tx.put_setting(&name, &json(&changed))
+            }
+            Keep::DoubtfulOrder => {
+                if changed.doubt_order() {
+                    tx.remove_setting(&key_name)?;
+                }
+                tx.put_setting(&name, &json(&changed))
             }
             Keep::NoOrder => {
-                record.order = None;
+                changed.order = None;
                 tx.remove_setting(&key_name)?;
-                tx.put_setting(&name, &json(&record))
+                tx.put_setting(&name, &json(&changed))
             }
         });
-        let kept = kept.map(drop);
+        let kept = kept.map(|_| *record = changed);
         kept.map_err(|error: StoreError| format!("the store does not keep the order: {error}"))
+    }
+
+    fn settle(&self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
+        Box::pin(self.until_durable(self.common.core.store.position()))
     }
 }
 
@@ -365,6 +418,14 @@ fn name_of(what: &str, of: &str) -> String {
 
 fn json(record: &Record) -> Vec<u8> {
     serde_json::to_vec(record).expect("plain values are JSON")
+}
+
+/// What the certificate says, where TLS takes it. The error is a sentence for the operator.
+fn usable(pem: &Pem) -> Result<Held, String> {
+    let (held, _) = held(pem).ok_or("the authority's certificate cannot be read")?;
+    let taken = TlsAcceptor::of_one(pem);
+    taken.map_err(|why| format!("the authority's certificate cannot be used: {why}"))?;
+    Ok(held)
 }
 
 fn held(pem: &Pem) -> Option<(Held, Life)> {
@@ -386,3 +447,7 @@ fn in_words(ms: u64) -> String {
         seconds => format!("{} hours", seconds / 3_600),
     }
 }
+
+#[cfg(test)]
+#[path = "charge_tests.rs"]
+mod tests;

@@ -30,11 +30,26 @@ const WITHIN: Duration = Duration::from_secs(60);
 /// How long one address may take to answer.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
+/// What comes of a request; the error is a sentence for the operator.
+pub(super) type Answer<'a> =
+    Pin<Box<dyn Future<Output = Result<Response<Full<Bytes>>, String>> + Send + 'a>>;
+
 /// How requests reach the authority.
-#[derive(Clone)]
-pub(super) struct Client {
+pub(super) trait Reach: Send + Sync {
+    /// Sends one and waits for what comes back.
+    fn answer(&self, request: Request<BodyWrapper<Bytes>>) -> Answer<'_>;
+}
+
+/// The way through the network.
+struct Network {
     resolver: Arc<Resolver>,
     authorities: Arc<Authorities>,
+}
+
+/// Asks the authority, and notes what the library does not tell.
+#[derive(Clone)]
+pub(super) struct Client {
+    reach: Arc<dyn Reach>,
     seen: Arc<Seen>,
 }
 
@@ -62,9 +77,16 @@ impl Seen {
 
 impl Client {
     pub(super) fn new(resolver: Arc<Resolver>, authorities: Arc<Authorities>) -> Client {
-        Client {
+        Client::by(Arc::new(Network {
             resolver,
             authorities,
+        }))
+    }
+
+    /// By another way than the network.
+    pub(super) fn by(reach: Arc<dyn Reach>) -> Client {
+        Client {
+            reach,
             seen: Arc::default(),
         }
     }
@@ -81,7 +103,28 @@ impl Client {
         &self.seen
     }
 
-    async fn answer(
+    fn note(&self, answer: &Result<Response<Full<Bytes>>, String>) {
+        match answer {
+            Ok(response) => {
+                let is_limit = matches!(
+                    response.status(),
+                    StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
+                );
+                let after = response.headers().get(RETRY_AFTER);
+                if let Some(ms) = after.filter(|_| is_limit).and_then(retry_after_ms) {
+                    self.seen.retry_after_ms.store(ms, Ordering::Relaxed);
+                }
+            }
+            Err(why) => {
+                let failure = self.seen.failure.lock();
+                *failure.unwrap_or_else(PoisonError::into_inner) = Some(why.clone());
+            }
+        }
+    }
+}
+
+impl Network {
+    async fn exchange(
         &self,
         mut request: Request<BodyWrapper<Bytes>>,
     ) -> Result<Response<Full<Bytes>>, String> {
@@ -133,24 +176,11 @@ impl Client {
         }
         Err(format!("{host} port {port} cannot be reached: {last}"))
     }
+}
 
-    fn note(&self, answer: &Result<Response<Full<Bytes>>, String>) {
-        match answer {
-            Ok(response) => {
-                let is_limit = matches!(
-                    response.status(),
-                    StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
-                );
-                let after = response.headers().get(RETRY_AFTER);
-                if let Some(ms) = after.filter(|_| is_limit).and_then(retry_after_ms) {
-                    self.seen.retry_after_ms.store(ms, Ordering::Relaxed);
-                }
-            }
-            Err(why) => {
-                let failure = self.seen.failure.lock();
-                *failure.unwrap_or_else(PoisonError::into_inner) = Some(why.clone());
-            }
-        }
+impl Reach for Network {
+    fn answer(&self, request: Request<BodyWrapper<Bytes>>) -> Answer<'_> {
+        Box::pin(self.exchange(request))
     }
 }
 
@@ -161,7 +191,7 @@ impl HttpClient for Client {
     ) -> Pin<Box<dyn Future<Output = Result<BytesResponse, Error>> + Send>> {
         let client = self.clone();
         Box::pin(async move {
-            let answer = timeout(WITHIN, client.answer(request)).await;
+            let answer = timeout(WITHIN, client.reach.answer(request)).await;
             let answer = answer.unwrap_or_else(|_| Err("the authority does not answer".to_owned()));
             client.note(&answer);
             match answer {

@@ -6,11 +6,14 @@
 //! its key, the last failure, the certificate. The [`Keeper`] has all of them. They share the
 //! account with the authority, and nothing else: a domain that fails waits for itself.
 
+mod account;
 mod challenges;
 mod charge;
 mod client;
 mod order;
 pub mod plan;
+#[cfg(test)]
+mod played;
 mod renewal;
 mod words;
 
@@ -98,6 +101,13 @@ impl Keeper {
     /// Until it is dropped. Called within the runtime.
     pub async fn run(&self) {
         let mut tasks = JoinSet::new();
+        // The account is common to all.
+        let first = self.charges.first().map(Arc::clone);
+        tasks.spawn(async move {
+            if let Some(charge) = first {
+                charge.tell_contact().await;
+            }
+        });
         for charge in &self.charges {
             let charge = Arc::clone(charge);
             tasks.spawn(async move { charge.run().await });

@@ -1,15 +1,16 @@
 //! One order, from the account to the chain (RFC 8555 §7.1): every step starts from the state that
 //! the authority says, so an order that was broken off goes on where it was.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use instant_acme::{
-    Account, AccountCredentials, AuthorizationStatus, CertificateIdentifier, ChallengeHandle,
-    ChallengeStatus, ChallengeType, Error, Identifier, NewAccount, NewOrder, Order, OrderStatus,
-    RetryPolicy,
+    Account, AuthorizationStatus, CertificateIdentifier, ChallengeHandle, ChallengeStatus,
+    ChallengeType, Error, Identifier, NewOrder, Order, OrderStatus, RetryPolicy,
 };
 use tokio::sync::Mutex;
 use tokio::time::timeout;
@@ -18,7 +19,7 @@ use zeroize::Zeroizing;
 use super::challenges::{Challenges, Shown};
 use super::client::Client;
 use super::plan::Failure;
-use super::words;
+use super::words::{self, Step};
 use crate::net::certificate::{Life, Pem};
 use crate::net::tls::{ShownProof, TlsAcceptor};
 
@@ -86,6 +87,9 @@ pub(super) trait Memory: Send + Sync {
 
     /// The error is a sentence for the operator.
     fn keep(&self, what: Keep<'_>) -> Result<(), String>;
+
+    /// Waits until what was kept is there after a crash too; returns whether it is.
+    fn settle(&self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>>;
 }
 
 /// What is kept while an attempt goes on.
@@ -96,8 +100,21 @@ pub(super) enum Keep<'a> {
     NoAccount(&'a [u8]),
     /// The order's URL and its key.
     Order(&'a str, &'a str),
+    /// The order gives no certificate although it should.
+    DoubtfulOrder,
     /// There is no order any more.
     NoOrder,
+}
+
+/// What becomes of an order that has given no certificate this time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// It goes on.
+    Open,
+    /// It should have given one: it goes on, but not for ever.
+    Doubtful,
+    /// It will never give one.
+    Over,
 }
 
 impl Attempt<'_> {
@@ -130,61 +147,26 @@ impl Attempt<'_> {
         let account = self.account().await?;
         let (mut order, key) = self.order(&account, begun.as_ref()).await?;
         *begun = Some((order.url().to_owned(), key.clone()));
-        let chain = self.chain(&mut order, &key, shown).await;
-        // Whatever became of it, it is over; only one that nobody could ask about goes on.
-        let is_unknown = matches!(&chain, Err((_, true)));
-        if !is_unknown {
-            self.memory.keep(Keep::NoOrder).map_err(words::plain)?;
-        }
-        chain
-            .map(|chain| Pem { chain, key })
-            .map_err(|(failure, _)| failure)
-    }
-
-    fn explain(&self, error: &Error) -> Failure {
-        words::explain(error, self.client.seen())
-    }
-
-    /// The account that there is, or a new one (§7.3).
-    pub(super) async fn account(&self) -> Result<Account, Failure> {
-        let credentials = match self.credentials() {
-            Some(credentials) => credentials,
-            None => {
-                let _turn = self.account.lock().await;
-                match self.credentials() {
-                    Some(credentials) => credentials,
-                    None => return self.new_account().await,
+        match self.chain(&mut order, &key, shown).await {
+            // The order is forgotten by whoever keeps the certificate, together with that: until
+            // then it alone brings the certificate back.
+            Ok(chain) => Ok(Pem { chain, key }),
+            Err((failure, fate)) => {
+                let kept = match fate {
+                    Fate::Open => Ok(()),
+                    Fate::Doubtful => self.memory.keep(Keep::DoubtfulOrder),
+                    Fate::Over => self.memory.keep(Keep::NoOrder),
+                };
+                if let Err(error) = kept {
+                    tracing::error!(error);
                 }
+                Err(failure)
             }
-        };
-        let account = Account::builder_with_http(Box::new(self.client.clone()));
-        let account = account.from_credentials(credentials).await;
-        account.map_err(|error| self.explain(&error))
+        }
     }
 
-    fn credentials(&self) -> Option<AccountCredentials> {
-        serde_json::from_slice(&self.memory.account()?).ok()
-    }
-
-    async fn new_account(&self) -> Result<Account, Failure> {
-        let contact = match self.contact {
-            "" => &[][..],
-            _ => &[self.contact],
-        };
-        let wanted = NewAccount {
-            contact,
-            terms_of_service_agreed: true,
-            only_return_existing: false,
-        };
-        let account = Account::builder_with_http(Box::new(self.client.clone()));
-        let account = account.create(&wanted, self.directory.to_owned(), None);
-        let (account, credentials) = account.await.map_err(|error| self.explain(&error))?;
-        let json = Zeroizing::new(serde_json::to_vec(&credentials).unwrap_or_default());
-        self.memory
-            .keep(Keep::Account(&json))
-            .map_err(words::plain)?;
-        tracing::info!(account = account.id(), "the authority has given an account");
-        Ok(account)
+    pub(super) fn explain(&self, error: &Error, step: Step) -> Failure {
+        words::explain(error, step, self.client.seen())
     }
 
     /// The order that was begun, else a new one (§7.4).
@@ -196,7 +178,10 @@ impl Attempt<'_> {
         if let Some((url, key)) = begun {
             match account.order(url.clone()).await {
                 Ok(order) => return Ok((order, key.clone())),
-                Err(error) if is_open(&error) => return Err(self.explain(&error)),
+                // Whether it knows the order is not said.
+                Err(error) if fate(&error, OrderStatus::Pending) == Fate::Open => {
+                    return Err(self.explain(&error, Step::Account));
+                }
                 Err(_) => {}
             }
         }
@@ -208,14 +193,7 @@ impl Attempt<'_> {
         }
         let order = match account.new_order(&wanted).await {
             Ok(order) => order,
-            Err(error) => {
-                if matches!(&error, Error::Api(it) if words::kind(it) == "accountDoesNotExist") {
-                    let known = known.as_deref().map_or(&[][..], |known| known);
-                    let kept = self.memory.keep(Keep::NoAccount(known));
-                    kept.map_err(words::plain)?;
-                }
-                return Err(self.explain(&error));
-            }
+            Err(error) => return Err(self.refused(&error, known.as_ref().map(|it| &it[..]))),
         };
         let key = Pem::new_key().map_err(words::plain)?;
         self.memory
@@ -224,46 +202,59 @@ impl Attempt<'_> {
         Ok((order, key))
     }
 
-    /// Takes an order to its certificate. With the failure goes whether the order may still come
-    /// to something.
+    /// Takes an order to its certificate.
     async fn chain(
         &self,
         order: &mut Order,
         key: &str,
         shown: &mut Vec<Showing>,
-    ) -> Result<String, (Failure, bool)> {
-        let ours = |failure: Failure| (failure, true);
-        let theirs = |error: Error| (self.explain(&error), is_open(&error));
+    ) -> Result<String, (Failure, Fate)> {
         if order.state().status == OrderStatus::Pending {
             self.prove(order, shown).await?;
-            match order.poll_ready(&DECIDES_WITHIN).await {
-                Ok(OrderStatus::Invalid) => return Err((self.refusal(order).await, false)),
-                Err(error) if is_open(&error) => return Err(theirs(error)),
-                Err(error) => {
-                    let failure = match self.refusal_of_a_challenge(order).await {
-                        Some(failure) => failure,
-                        None => self.explain(&error),
-                    };
-                    return Err((failure, false));
-                }
-                Ok(_) => {}
-            }
+            self.decision(order).await?;
         }
         // It has decided.
         shown.clear();
         match order.state().status {
             OrderStatus::Ready => {
                 let request = Pem::request(self.names, key);
-                let request = request.map_err(|why| ours(words::plain(why)))?;
-                order.finalize_csr(&request).await.map_err(theirs)?;
+                let request = request.map_err(|why| (words::plain(why), Fate::Open))?;
+                // A certificate without its key would be worth nothing.
+                if !self.memory.settle().await {
+                    let why = "the disk does not answer: the order goes on later";
+                    return Err((words::plain(why.to_owned()), Fate::Open));
+                }
+                if let Err(error) = order.finalize_csr(&request).await {
+                    return Err(self.broken(order, &error));
+                }
             }
-            OrderStatus::Invalid => return Err((self.refusal(order).await, false)),
+            OrderStatus::Invalid => return Err((self.refusal(order).await, Fate::Over)),
             _ => {}
         }
-        order
-            .poll_certificate(&DECIDES_WITHIN)
-            .await
-            .map_err(theirs)
+        match order.poll_certificate(&DECIDES_WITHIN).await {
+            Ok(chain) => Ok(chain),
+            Err(error) => Err(self.broken(order, &error)),
+        }
+    }
+
+    /// Waits until the authority has looked at what proves the names.
+    async fn decision(&self, order: &mut Order) -> Result<(), (Failure, Fate)> {
+        let error = match order.poll_ready(&DECIDES_WITHIN).await {
+            Ok(OrderStatus::Invalid) => return Err((self.refusal(order).await, Fate::Over)),
+            Ok(_) => return Ok(()),
+            Err(error) => error,
+        };
+        let (failure, fate) = self.broken(order, &error);
+        if fate == Fate::Open {
+            return Err((failure, fate));
+        }
+        let refusal = self.refusal_of_a_challenge(order).await;
+        Err((refusal.unwrap_or(failure), fate))
+    }
+
+    fn broken(&self, order: &mut Order, error: &Error) -> (Failure, Fate) {
+        let fate = fate(error, order.state().status);
+        (self.explain(error, Step::Proof), fate)
     }
 
     /// Shows what proves each name, and says that it is there (§7.5.1).
@@ -271,9 +262,12 @@ impl Attempt<'_> {
         &self,
         order: &mut Order,
         shown: &mut Vec<Showing>,
-    ) -> Result<(), (Failure, bool)> {
-        let theirs = |error: Error| (self.explain(&error), is_open(&error));
-        let refused = |why: &str| (words::plain(why.to_owned()), false);
+    ) -> Result<(), (Failure, Fate)> {
+        let theirs = |error: Error| {
+            let fate = fate(&error, OrderStatus::Pending);
+            (self.explain(&error, Step::Proof), fate)
+        };
+        let refused = |why: &str| (words::plain(why.to_owned()), Fate::Over);
         let mut authorizations = order.authorizations();
         while let Some(authorization) = authorizations.next().await {
             let mut authorization = authorization.map_err(theirs)?;
@@ -285,15 +279,14 @@ impl Attempt<'_> {
                 Way::Tls => authorization.challenge(ChallengeType::TlsAlpn01),
             }
             .ok_or_else(|| refused("the authority does not offer this way to prove a name"))?;
-            let is_shown = shown.iter().any(|it| it.token == challenge.token);
-            if is_shown && challenge.status != ChallengeStatus::Pending {
-                continue;
-            }
-            if !is_shown {
+            if !shown.iter().any(|it| it.token == challenge.token) {
                 let showing = self.show(&challenge).map_err(|why| refused(&why))?;
                 shown.push(showing);
             }
-            challenge.set_ready().await.map_err(theirs)?;
+            // Where it looks already, since an attempt before, it refuses to be told again.
+            if challenge.status == ChallengeStatus::Pending {
+                challenge.set_ready().await.map_err(theirs)?;
+            }
         }
         Ok(())
     }
@@ -324,7 +317,7 @@ impl Attempt<'_> {
             return failure;
         }
         match &order.state().error {
-            Some(problem) => words::of_problem(problem),
+            Some(problem) => words::of_problem(problem, Step::Proof),
             None => words::plain("the authority refuses and does not say why".to_owned()),
         }
     }
@@ -337,19 +330,27 @@ impl Attempt<'_> {
             let state = authorization.refresh().await.ok()?;
             let mut challenges = state.challenges.iter();
             if let Some(problem) = challenges.find_map(|challenge| challenge.error.as_ref()) {
-                return Some(words::of_problem(problem));
+                return Some(words::of_problem(problem, Step::Proof));
             }
         }
         None
     }
 }
 
-/// Whether an order may still come to something after this: the authority has not said a word about
-/// it.
-fn is_open(error: &Error) -> bool {
-    match error {
-        Error::Api(problem) => words::kind(problem) == words::BAD_NONCE,
-        _ => true,
+/// What becomes of an order in this state after such an error.
+fn fate(error: &Error, status: OrderStatus) -> Fate {
+    let kind = match error {
+        Error::Api(problem) => words::kind(problem),
+        // The authority has not said a word about it.
+        _ => return Fate::Open,
+    };
+    match (kind, status) {
+        (_, OrderStatus::Invalid) => Fate::Over,
+        // None of these is about the order (RFC 8555 §6.7).
+        (words::BAD_NONCE | words::RATE_LIMITED | words::SERVER_INTERNAL, _) => Fate::Open,
+        // It signs, or has signed.
+        (_, OrderStatus::Processing | OrderStatus::Valid) => Fate::Doubtful,
+        _ => Fate::Over,
     }
 }
 

@@ -34,6 +34,11 @@ const PATIENT_FAILURES: u32 = 3;
 /// Failures in a row that may be a network that is not there yet: two minutes and a half.
 const UNREACHED_FAILURES: u32 = 5;
 
+/// How often an order is taken up again that the authority refuses although it is about to give the
+/// certificate, or has given it. Another order costs one of the few that it gives for the same
+/// names (Let's Encrypt: five a week); one that comes to nothing must not be asked about for ever.
+const DOUBTS_MAX: u32 = 3;
+
 /// What is left of a certificate's life when each failure matters, in parts of the whole.
 const SHORT_PART: u64 = 6;
 
@@ -80,6 +85,10 @@ pub struct Window {
 pub struct Order {
     /// Its URL.
     pub url: String,
+    /// How often it was refused although the names were proved and the certificate asked for, or
+    /// what it gave was of no use.
+    #[serde(default)]
+    pub doubts: u32,
 }
 
 /// The certificate that there is.
@@ -264,6 +273,20 @@ impl Record {
             end_ms,
             ask_again_ms,
         });
+    }
+
+    /// The order under way gives no certificate though it should: it is forgotten once that was so
+    /// too often. Returns whether it is.
+    pub fn doubt_order(&mut self) -> bool {
+        let Some(order) = &mut self.order else {
+            return false;
+        };
+        order.doubts += 1;
+        let is_over = order.doubts >= DOUBTS_MAX;
+        if is_over {
+            self.order = None;
+        }
+        is_over
     }
 
     /// The operator asks to try now, not when the plan says. What the authority has asked for counts

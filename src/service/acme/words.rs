@@ -13,17 +13,44 @@ const PREFIX: &str = "urn:ietf:params:acme:error:";
 /// It takes no request with this nonce, but one with another (RFC 8555 §6.5).
 pub(super) const BAD_NONCE: &str = "badNonce";
 
+/// It wants to be left alone (RFC 8555 §6.6).
+pub(super) const RATE_LIMITED: &str = "rateLimited";
+
+/// It has a fault of its own.
+pub(super) const SERVER_INTERNAL: &str = "serverInternal";
+
+/// It does not know the account.
+const NO_ACCOUNT: &str = "accountDoesNotExist";
+
+/// By the step: the account is none any more, or what it found proves nothing.
+const UNAUTHORIZED: &str = "unauthorized";
+
+/// What to do about that: nothing.
+const NEW_ACCOUNT: &str =
+    "it does not take this server's account any more: another one is made when it is asked again";
+
 /// Characters of an authority's own words that are told.
 const DETAIL_CHARS_MAX: usize = 400;
 
+/// What was asked for when the authority refused: the same word of its means another thing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// An account.
+    Registration,
+    /// Something in the account's name, such as an order.
+    Account,
+    /// That it looks for the proof of a name, or anything behind that.
+    Proof,
+}
+
 /// A failure of the library, with what the client has seen.
-pub(super) fn explain(error: &Error, seen: &Seen) -> Failure {
+pub(super) fn explain(error: &Error, step: Step, seen: &Seen) -> Failure {
     let retry_after_ms = seen.take_retry_after_ms();
     let unanswered = seen.take_failure();
     match error {
         Error::Api(problem) => Failure {
             retry_after_ms,
-            ..of_problem(problem)
+            ..of_problem(problem, step)
         },
         Error::Timeout(_) => Failure {
             retry_after_ms,
@@ -63,21 +90,35 @@ pub(super) fn plain(why: String) -> Failure {
     }
 }
 
+/// Whether the authority has no such account, or has it no more: it deactivates one (RFC 8555
+/// §7.3.6), or has forgotten it. Said of an order only.
+pub(super) fn is_without_account(problem: &Problem) -> bool {
+    matches!(kind(problem), NO_ACCOUNT | UNAUTHORIZED)
+}
+
+/// Whether it has something against `[acme] contact`.
+pub(super) fn is_of_the_contact(problem: &Problem) -> bool {
+    matches!(kind(problem), "invalidContact" | "unsupportedContact")
+}
+
 /// A refusal of the authority.
-pub(super) fn of_problem(problem: &Problem) -> Failure {
+pub(super) fn of_problem(problem: &Problem, step: Step) -> Failure {
     let kind = kind(problem);
     let advice = match kind {
+        NO_ACCOUNT => NEW_ACCOUNT,
+        UNAUTHORIZED if step == Step::Account => NEW_ACCOUNT,
+        UNAUTHORIZED if step == Step::Registration => "it gives this server no account",
         "connection" => {
             "it cannot reach this server: port 80 for [listen] http, or port 443 for [listen] \
              https, must be open to the internet"
         }
         "dns" => "it finds no address of the domain: its A and AAAA records must be this server's",
-        "unauthorized" | "incorrectResponse" | "tls" => {
+        UNAUTHORIZED | "incorrectResponse" | "tls" => {
             "it reached another server than this one, or something between: the domain's A and \
              AAAA records must be this server's"
         }
         "caa" => "the domain's CAA records do not let it: add it to them",
-        "rateLimited" => "it has a limit that is reached: it is asked again later",
+        RATE_LIMITED => "it has a limit that is reached: it is asked again later",
         "rejectedIdentifier" | "unsupportedIdentifier" => {
             "it gives no certificates for this name: use a public domain, or another authority"
         }
@@ -85,7 +126,7 @@ pub(super) fn of_problem(problem: &Problem) -> Failure {
         "userActionRequired" | "externalAccountRequired" => {
             "it wants something from a person first: use another authority"
         }
-        "serverInternal" => "it has a fault of its own: it is asked again later",
+        SERVER_INTERNAL => "it has a fault of its own: it is asked again later",
         _ => "it refuses",
     };
     let details = std::iter::once(problem.detail.as_deref())
@@ -100,7 +141,7 @@ pub(super) fn of_problem(problem: &Problem) -> Failure {
             ),
         },
         retry_after_ms: None,
-        is_limited: kind == "rateLimited",
+        is_limited: kind == RATE_LIMITED,
         is_unreached: false,
         is_of_a_nonce: kind == BAD_NONCE,
     }
@@ -137,7 +178,7 @@ mod tests {
             ("neverHeardOf", "refuses"),
         ] {
             let text = format!("{{\"type\":\"{PREFIX}{kind}\",\"detail\":\"no\\u0007 way\"}}");
-            let failure = of_problem(&problem(&text));
+            let failure = of_problem(&problem(&text), Step::Proof);
             assert!(failure.why.contains(word), "{}", failure.why);
             assert!(failure.why.contains("it says: no way"), "{}", failure.why);
             assert!(!failure.is_limited);
@@ -145,14 +186,23 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_of_the_account_is_not_one_of_the_proof() {
+        let text = format!("{{\"type\":\"{PREFIX}unauthorized\"}}");
+        let why = |step| of_problem(&problem(&text), step).why;
+        assert!(why(Step::Account).contains("account any more"));
+        assert!(why(Step::Registration).contains("gives this server no account"));
+        assert!(why(Step::Proof).contains("A and AAAA"));
+    }
+
+    #[test]
     fn a_limit_is_known() {
         let text = format!("{{\"type\":\"{PREFIX}rateLimited\"}}");
-        assert!(of_problem(&problem(&text)).is_limited);
+        assert!(of_problem(&problem(&text), Step::Proof).is_limited);
     }
 
     #[test]
     fn the_authority_cannot_fill_the_log() {
         let text = format!("{{\"detail\":\"{}\"}}", "x".repeat(10_000));
-        assert!(of_problem(&problem(&text)).why.len() < 1_000);
+        assert!(of_problem(&problem(&text), Step::Proof).why.len() < 1_000);
     }
 }

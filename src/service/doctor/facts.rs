@@ -85,7 +85,7 @@ impl Way {
         }
     }
 
-    /// The key of `[listen]`.
+    /// The key of `[listen]` that is made for it; see [`Offer::key`].
     pub fn key(self) -> &'static str {
         match self {
             Way::ServersDirect => "s2s_tls",
@@ -170,11 +170,20 @@ impl Way {
     }
 }
 
+/// Where the configuration listens for those who come by one way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Listener {
+    pub way: Way,
+    /// The key of `[listen]` that says so.
+    pub key: &'static str,
+    pub address: SocketAddr,
+}
+
 /// What the configuration offers.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Offer {
     /// Where it listens.
-    pub listeners: Vec<(Way, SocketAddr)>,
+    pub listeners: Vec<Listener>,
     /// It talks with other servers.
     pub federates: bool,
     /// It is a component's: clients never come to it.
@@ -197,21 +206,32 @@ impl Offer {
         let listen = &config.listen;
         let federates = config.federation.mode != FederationMode::Off;
         let lists = [
-            (Way::ServersDirect, &listen.s2s_tls),
-            (Way::Servers, &listen.s2s),
-            (Way::ClientsDirect, &listen.c2s_tls),
-            (Way::Clients, &listen.c2s),
+            (
+                Way::ServersDirect,
+                Way::ServersDirect.key(),
+                &listen.s2s_tls,
+            ),
+            (Way::Servers, Way::Servers.key(), &listen.s2s),
+            (
+                Way::ClientsDirect,
+                Way::ClientsDirect.key(),
+                &listen.c2s_tls,
+            ),
+            (Way::Clients, Way::Clients.key(), &listen.c2s),
             // By ALPN (XEP-0368).
-            (Way::ServersDirect, &listen.https),
-            (Way::ClientsDirect, &listen.https),
-            (Way::Https, &listen.https),
-            (Way::Http, &listen.http),
+            (Way::ServersDirect, Way::Https.key(), &listen.https),
+            (Way::ClientsDirect, Way::Https.key(), &listen.https),
+            (Way::Https, Way::Https.key(), &listen.https),
+            (Way::Http, Way::Http.key(), &listen.http),
         ];
         let lists = lists
             .into_iter()
-            .filter(|(way, _)| federates || !way.is_for_servers())
-            .filter(|(way, _)| !of.is_component || !way.is_for_clients());
-        let each = lists.flat_map(|(way, list)| list.iter().map(move |address| (way, *address)));
+            .filter(|(way, ..)| federates || !way.is_for_servers())
+            .filter(|(way, ..)| !of.is_component || !way.is_for_clients());
+        let each = lists.flat_map(|(way, key, list)| {
+            list.iter()
+                .map(move |&address| Listener { way, key, address })
+        });
         let acme = config.acme.url().filter(|_| of.may_be_asked_for);
         Offer {
             listeners: each.collect(),
@@ -236,7 +256,7 @@ impl Offer {
     }
 
     pub fn listens(&self, way: Way) -> bool {
-        self.listeners.iter().any(|(of, _)| *of == way)
+        self.of_way(way).next().is_some()
     }
 
     /// Whether it listens there. A listener that takes any free port (0) may.
@@ -244,9 +264,33 @@ impl Offer {
         self.ports(way).any(|own| own == port || own == 0)
     }
 
+    /// The key of `[listen]` that has this port for this way, else the one that has any, else the
+    /// one that is made for it.
+    pub fn key(&self, way: Way, port: u16) -> &'static str {
+        let at_port = self.of_way(way).find(|one| one.address.port() == port);
+        let any = at_port.or_else(|| self.of_way(way).next());
+        any.map_or(way.key(), |listener| listener.key)
+    }
+
+    /// In words, with all keys and ports.
+    pub fn has(&self, way: Way) -> String {
+        let own = |listener: &Listener| {
+            format!("[listen] {} has {}", listener.key, listener.address.port())
+        };
+        let mut all: Vec<String> = self.of_way(way).map(own).collect();
+        all.dedup();
+        match all.is_empty() {
+            true => format!("[listen] {} is empty", way.key()),
+            false => all.join(" and "),
+        }
+    }
+
+    fn of_way(&self, way: Way) -> impl Iterator<Item = &Listener> {
+        self.listeners.iter().filter(move |one| one.way == way)
+    }
+
     pub fn ports(&self, way: Way) -> impl Iterator<Item = u16> {
-        let of_way = self.listeners.iter().filter(move |(of, _)| *of == way);
-        of_way.map(|(_, address)| address.port())
+        self.of_way(way).map(|listener| listener.address.port())
     }
 
     /// The port to propose.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::facts::{Aim, Facts, Host, Keys, Offer, Shown, Trouble, Visit, Way};
+use super::facts::{Aim, Facts, Host, Keys, Listener, Offer, Shown, Trouble, Visit, Way};
 use super::visit::{self, Seen, is_own};
 use crate::addr::Jid;
 use crate::addr::domain::to_ascii;
@@ -264,8 +264,8 @@ async fn own_visits(means: Arc<Means>, domain: Jid) -> Vec<Visit> {
     let listeners = means.offer.listeners.iter();
     // Port 0 is any free one: which it came to be is not known here. And without an authority
     // nothing is answered by plain HTTP.
-    let known = listeners.filter(|(way, address)| address.port() != 0 && *way != Way::Http);
-    let places = known.map(|(way, address)| {
+    let known = listeners.filter(|one| one.address.port() != 0 && one.way != Way::Http);
+    let places = known.map(|Listener { way, address, .. }| {
         let ip = match address.ip() {
             IpAddr::V4(any) if any.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
             IpAddr::V6(any) if any.is_unspecified() => loopback(),

@@ -119,7 +119,8 @@ fn reach(visit: &Visit, facts: &Facts, offer: &Offer) -> Finding {
 }
 
 fn step(visit: &Visit, trouble: &Trouble, offer: &Offer) -> String {
-    let (key, port) = (visit.way.key(), visit.to.port());
+    let port = visit.to.port();
+    let key = offer.key(visit.way, port);
     let family = match visit.to {
         std::net::SocketAddr::V4(_) => "A",
         std::net::SocketAddr::V6(_) => "AAAA",
@@ -153,7 +154,8 @@ fn step(visit: &Visit, trouble: &Trouble, offer: &Offer) -> String {
 /// What stands where the configuration listens.
 fn listeners(facts: &Facts, offer: &Offer) -> Vec<Finding> {
     let one = |visit: &Visit| {
-        let (id, key, to) = (visit.way.listener_id(), visit.way.key(), visit.to);
+        let (id, to) = (visit.way.listener_id(), visit.to);
+        let key = offer.key(visit.way, to.port());
         match &visit.seen {
             Ok(_) => Finding::ok(id, format!("[listen] {key} answers at {to}")),
             Err(trouble) => {
@@ -166,7 +168,7 @@ fn listeners(facts: &Facts, offer: &Offer) -> Vec<Finding> {
     let mut findings: Vec<Finding> = facts.own_visits.iter().map(one).collect();
     let is_deaf = !offer.listens(Way::Servers) && !offer.listens(Way::ServersDirect);
     if offer.federates && is_deaf {
-        let sentence = "[listen] s2s and s2s_tls are empty: no other server can come";
+        let sentence = "[listen] s2s, s2s_tls and https are empty: no other server can come";
         let step = "set [listen] s2s = [\"[::]:5269\"], or [federation] mode = \"off\"";
         findings.push(Finding::failure("listener.s2s", sentence).mended_by(step));
     }

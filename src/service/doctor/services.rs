@@ -85,19 +85,17 @@ impl View<'_> {
         let is_answered = self.facts.visits.iter().any(|visit| {
             visit.way == way && visit.host == *host && visit.to.port() == port && visit.seen.is_ok()
         });
-        let key = way.key();
-        let ports: Vec<String> = self.offer.ports(way).map(|port| port.to_string()).collect();
-        let has = match ports.is_empty() {
-            true => format!("[listen] {key} is empty"),
-            false => format!("[listen] {key} has {}", ports.join(", ")),
-        };
+        let has = self.offer.has(way);
         if is_answered {
             let sentence = format!("{leads}; {has}, but that port is answered all the same");
             return Finding::note(id, sentence);
         }
-        let mend = match ports.is_empty() {
-            true => format!("set [listen] {key} = [\"[::]:{port}\"], or remove the record"),
-            false => records::service(way, &self.facts.name, host, self.offer.port(way)),
+        let mend = match self.offer.listens(way) {
+            false => {
+                let key = way.key();
+                format!("set [listen] {key} = [\"[::]:{port}\"], or remove the record")
+            }
+            true => records::service(way, &self.facts.name, host, self.offer.port(way)),
         };
         Finding::failure(id, format!("{leads}, but {has}")).mended_by(mend)
     }

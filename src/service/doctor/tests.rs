@@ -318,6 +318,33 @@ fn a_certificate_is_told_of_once_with_what_mends_it() {
     assert_eq!(found.severity, Severity::Warning);
 }
 
+/// `[listen] https` alone serves everybody (XEP-0368): no key that is empty is spoken of.
+#[test]
+fn a_listener_is_called_by_the_key_that_names_it() {
+    let one_port = offer("listen = { s2s = [], s2s_tls = [], https = [\"[::]:443\"] }");
+    let mut facts = healthy();
+    facts.services = vec![(Way::ServersDirect, Ok(vec![record("chat.example", 444)]))];
+    facts.own_visits = vec![visit(Way::ServersDirect, 443, Ok(()))];
+    facts.visits = vec![visit(Way::ServersDirect, 444, Err(Trouble::Refused))];
+    let found = judged(&facts, &one_port);
+    let about = |id: &str| found.iter().find(|one| one.id == id).expect("it is there");
+    let listener = about("listener.s2s-tls");
+    assert_eq!(listener.sentence, "[listen] https answers at 1.1.1.1:443");
+    let record = about("srv.xmpps-server");
+    let wrong = "but [listen] https has 443";
+    assert!(record.sentence.ends_with(wrong), "{record:?}");
+    let reach = about("reach.s2s-tls").mend.as_deref();
+    assert!(reach.is_some_and(|step| step.ends_with("add it to [listen] https")));
+    let words = format!("{found:?}");
+    assert!(!words.contains("[listen] s2s_tls"), "{words}");
+    // With both, each by its own name.
+    let two = offer("listen = { s2s_tls = [\"[::]:5270\"], https = [\"[::]:443\"] }");
+    let found = judged(&facts, &two);
+    let all = format!("{found:?}");
+    let both = "[listen] s2s_tls has 5270 and [listen] https has 443";
+    assert!(all.contains(both), "{all}");
+}
+
 #[test]
 fn the_certificate_of_pages_elsewhere_is_not_ours() {
     let mut facts = healthy();

@@ -193,9 +193,6 @@ impl Incoming {
         let mut bytes = self.wire.header(Some(&id));
         bytes.extend_from_slice(&self.features());
         self.wire.say(bytes.into());
-        if let Some(error) = self.hopeless() {
-            self.wire.fail(error);
-        }
     }
 
     fn judge(&mut self, header: &StreamHeader) -> Result<Option<(Jid, Option<Jid>)>, StreamError> {
@@ -233,7 +230,9 @@ impl Incoming {
         Ok(Some((pair.local, Some(pair.remote))))
     }
 
-    /// Who can't be known in any way is told at once, with what is wrong with its certificate.
+    /// Who can't be known in any way is told with what is wrong with its certificate, once it asks to
+    /// be: before, it may only want to know whether a key is ours (XEP-0220 §2.3), for which it
+    /// needs no certificate.
     fn hopeless(&self) -> Option<StreamError> {
         let identity = self.identity.as_ref()?;
         let remote = &self.header_pair.as_ref()?.remote;

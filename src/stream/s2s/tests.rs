@@ -260,6 +260,32 @@ fn an_unknown_certificate_is_refused_with_the_reason_on_both_sides() {
     assert_eq!(failure.condition, Condition::RemoteServerTimeout);
 }
 
+/// XEP-0220 §2.3: who asks whether a key is ours needs no certificate that we believe.
+#[test]
+fn a_peer_whose_certificate_is_not_accepted_may_ask_about_our_keys() {
+    let b = config("b.example");
+    let genuine = key(&b.secret, "a.example", "b.example", "id of a");
+    for (key, verdict) in [
+        (genuine, Verdict::Valid),
+        ("another".to_owned(), Verdict::Invalid),
+    ] {
+        let mut link = Link::new(config("a.example"), config("b.example"), &[], BOTH.1);
+        let purpose = Purpose::Verify {
+            stream_id: "id of a".to_owned(),
+            key,
+        };
+        let (a, pair) = (
+            Arc::new(config("a.example")),
+            pair("a.example", "b.example"),
+        );
+        link.out = Outgoing::new(a, pair, purpose, [1; 32], None, 0);
+        link.run();
+        let told = |action: &Action| matches!(action, Action::Verified(it) if *it == verdict);
+        assert!(link.told_out.iter().any(told), "{:?}", link.told_out);
+        assert!(link.proofs().is_empty(), "that authorises for nothing");
+    }
+}
+
 #[test]
 fn a_certificate_that_cannot_be_judged_yet_is_refused_as_the_fault_of_this_side() {
     let link = trusted_but_for(|link| link.out_names = Arc::new(Undecided));
@@ -324,7 +350,7 @@ fn of_a_domain_that_is_named_for_it_dialback_is_enough() {
     assert_eq!(link.proofs(), [Proof::Dialback]);
     // Not of others.
     let b = asking("b.example", "c.example", Security::Dialback);
-    let mut link = Link::new(config("a.example"), b, &[], &[]);
+    let mut link = Link::new(config("a.example"), b, &[], BOTH.1);
     assert_eq!(link.run().end(), Some("not-authorized"));
 }
 

@@ -134,7 +134,14 @@ impl Incoming {
                     key,
                 }));
             }
-            Err(why) => self.refuse(packet, pair.remote, why, Condition::NotAuthorized),
+            Err(why) => match self.hopeless() {
+                Some(error) => {
+                    let domain = pair.remote;
+                    self.wire.act(Action::Refused { domain, why });
+                    self.wire.fail(error);
+                }
+                None => self.refuse(packet, pair.remote, why, Condition::NotAuthorized),
+            },
         }
     }
 

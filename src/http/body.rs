@@ -19,6 +19,9 @@ use super::answer::{self, Answer};
 /// Bytes of a body in JSON: a certificate's chain is the longest that there is.
 const JSON_BYTES_MAX: usize = 192 * 1024;
 
+/// Bytes of a longer one that are read for the answer's sake.
+const PASSED_OVER_MAX: usize = 4 << 20;
+
 /// How long such a body may take.
 const JSON_WITHIN: Duration = Duration::from_secs(20);
 
@@ -44,8 +47,15 @@ pub(super) async fn json<T: DeserializeOwned>(request: Request<Incoming>) -> Res
             "the body has to be application/json",
         ));
     }
-    let body = Limited::new(request.into_body(), JSON_BYTES_MAX);
-    let Ok(read) = timeout(JSON_WITHIN, body.collect()).await else {
+    let mut body = request.into_body();
+    let reading = async {
+        let read = Limited::new(&mut body, JSON_BYTES_MAX).collect().await;
+        if read.is_err() {
+            pass_over(&mut body).await;
+        }
+        read
+    };
+    let Ok(read) = timeout(JSON_WITHIN, reading).await else {
         let why = "the body took too long";
         return Err(answer::error(StatusCode::REQUEST_TIMEOUT, why));
     };
@@ -59,6 +69,17 @@ pub(super) async fn json<T: DeserializeOwned>(request: Request<Incoming>) -> Res
         let why = format!("the body is not what this command takes: {}", plain(&error));
         answer::error(StatusCode::BAD_REQUEST, &why)
     })
+}
+
+/// Reads on for a while: a client that still sends when the connection closes would be told of that,
+/// and not see the answer.
+async fn pass_over(body: &mut Incoming) {
+    let mut passed = 0;
+    while passed < PASSED_OVER_MAX
+        && let Some(Ok(frame)) = body.frame().await
+    {
+        passed += frame.data_ref().map_or(0, Bytes::len);
+    }
 }
 
 /// What is wrong, without the values: one may be a password.

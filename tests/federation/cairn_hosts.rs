@@ -6,7 +6,7 @@ use crate::peers::{Ca, CairnPeer, Leaf, Net, Person, Zone};
 use crate::support::{DOMAIN, Seen, Wire};
 
 /// What Cairn serves beside its first domain.
-const SECOND: &str = "second.example";
+pub const SECOND: &str = "second.example";
 /// Who somebody there is.
 const ROSALINE: &str = "rosaline@second.example";
 
@@ -20,7 +20,7 @@ fn serve_both(cairn: &mut CairnPeer, ca: &Ca) -> Leaf {
 }
 
 #[track_caller]
-fn rosaline(cairn: &CairnPeer) -> Person {
+pub fn rosaline(cairn: &CairnPeer) -> Person {
     Person::online(&cairn.place, ROSALINE, cairn.place.v4.into())
 }
 
@@ -30,7 +30,7 @@ fn message(from: &str, to: &str, body: &str) -> String {
 
 /// A peer that the test plays, and Cairn with both domains, which runs.
 #[track_caller]
-fn stage(net: &Net) -> (Stage, Leaf) {
+pub fn stage(net: &Net) -> (Stage, Leaf) {
     let mut stage = Stage::prepared(net);
     let zone = Zone::new()
         .server(OTHER, &stage.peer.place)

@@ -109,6 +109,7 @@ async fn try_one(
         identity = Some(peer);
     }
     let mut conduit = Conduit::new(transport, &peers.inbound);
+    conduit.probe();
     let seed = peers.core.random();
     let now_ms = peers.now_ms();
     let streams = peers.streams.clone();

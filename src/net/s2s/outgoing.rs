@@ -9,16 +9,15 @@ use std::time::Duration;
 use tracing::Instrument as _;
 
 use crate::net::conn::guarded;
-use crate::router::{Left, LinkResumption, Remote, RemoteLink, arrived, receive_remote, returned};
+use crate::router::{Left, Remote, RemoteLink, Tally, arrived, receive_remote, returned};
 use crate::stanza::{StanzaError, StreamError, StreamErrorCondition};
-use crate::store::Position;
 use crate::stream::s2s::{Action, Outgoing, Purpose};
 use crate::stream::{Closed, sm};
 
 use super::Peers;
 use super::conduit::Conduit;
 use super::connect::{Opened, open};
-use super::sending::{Sending, return_all, unanswered};
+use super::sending::{Filled, Sending, return_all, unanswered};
 
 /// Bytes that one connection handles before it lets others have their turn.
 const TURN_BYTES: usize = 64 * 1024;
@@ -39,6 +38,7 @@ pub(super) async fn serve(peers: Arc<Peers>, link: Arc<RemoteLink>) {
 }
 
 async fn see_to(peers: Arc<Peers>, link: Arc<RemoteLink>) {
+    let mut former = None;
     loop {
         match open(&peers, &link.pair, &Purpose::Send).await {
             Ok(Opened::Ready {
@@ -61,12 +61,14 @@ async fn see_to(peers: Arc<Peers>, link: Arc<RemoteLink>) {
                     conduit,
                     stream,
                     sending,
-                    handled: 0,
-                    handled_after: Position(0),
-                    is_managed: false,
+                    is_bidirectional,
+                    former: former.take(),
+                    managed: None,
+                    has_moved: false,
                     owes: false,
                 };
-                let left = Box::pin(connection.serve(may_manage)).await;
+                let left;
+                (left, former) = Box::pin(connection.serve(may_manage)).await;
                 if left == Left::Nothing || peers.stopping.is_cancelled() {
                     return;
                 }
@@ -128,12 +130,27 @@ struct Connection {
     conduit: Box<Conduit>,
     stream: Box<Outgoing>,
     sending: Sending,
-    /// Stanzas of the peer that were handled, and what must be durable before that is told.
-    handled: u32,
-    handled_after: Position,
-    is_managed: bool,
+    is_bidirectional: bool,
+    /// The stream that was lost, until it is known whether it is resumed.
+    former: Option<Former>,
+    /// What is counted, with XEP-0198.
+    managed: Option<Managed>,
+    /// A stanza has gone or come on this connection.
+    has_moved: bool,
     /// The peer has asked for the count.
     owes: bool,
+}
+
+/// A stream that is managed: what it counts, and what resumes it, if it can be (XEP-0198 §5).
+struct Managed {
+    id: Option<String>,
+    tally: Tally,
+}
+
+/// A stream that was lost and can be resumed.
+struct Former {
+    id: String,
+    tally: Tally,
 }
 
 /// Why a connection ends.
@@ -151,10 +168,7 @@ impl From<io::Error> for End {
 }
 
 impl Connection {
-    async fn serve(mut self, may_manage: bool) -> Left {
-        if may_manage {
-            self.begin_management();
-        }
+    async fn serve(mut self, may_manage: bool) -> (Left, Option<Former>) {
         let end = match self.run(may_manage).await {
             Err(end) => end,
             Ok(never) => match never {},
@@ -169,6 +183,9 @@ impl Connection {
                 false
             }
             End::Stopping => {
+                // XEP-0198 §4: the peer is told what was handled, lest it send it again.
+                self.owes = true;
+                self.pay();
                 let condition = StreamErrorCondition::SystemShutdown;
                 self.stream
                     .close(StreamError::new(condition, "the server stops"));
@@ -183,26 +200,51 @@ impl Connection {
         if !matches!(end, End::Transport(_)) {
             self.conduit.close().await;
         }
-        self.sending.end(in_order, self.peers.now_ms())
+        let now_ms = self.peers.now_ms();
+        if in_order {
+            return (self.sending.end(true, now_ms), None);
+        }
+        let has_begun = self.managed.is_some();
+        let former = match self.managed {
+            Some(Managed { id, tally }) => id.map(|id| Former { id, tally }),
+            None => self.former,
+        };
+        let can_resume = former.is_some();
+        let may_miss = self.has_moved || !has_begun;
+        let is_owed = can_resume && self.is_bidirectional && may_miss;
+        let left = match self.sending.is_idle() && is_owed {
+            true => self.sending.link.lost_owed(self.number, now_ms),
+            // What can't be resumed is over.
+            false => self.sending.end(!can_resume, now_ms),
+        };
+        (left, former)
     }
 
-    /// A stream that was lost is resumed, or management begins anew (XEP-0198).
-    fn begin_management(&mut self) {
-        match self.sending.link.resumption() {
-            Some(former) => {
-                self.handled = former.handled;
-                self.stream.resume(&former.id, former.handled);
-            }
-            None => self.stream.enable(),
+    /// A stream that was lost is resumed, or management begins anew (XEP-0198). The count that is told
+    /// is durable.
+    async fn begin_management(&mut self) -> Result<(), End> {
+        let Some(former) = &self.former else {
+            self.stream.enable();
+            return Ok(());
+        };
+        let (after, handled) = (former.tally.after(), former.tally.handled());
+        self.peers.core.store.commit_soon();
+        let mut durable = self.peers.durable.clone();
+        tokio::select! {
+            _ = durable.wait_for(|durable| *durable >= after) => {}
+            () = self.peers.stopping.cancelled() => return Err(End::Stopping),
         }
+        self.stream.resume(&former.id, handled);
+        Ok(())
     }
 
     async fn run(
         &mut self,
         mut waits_for_management: bool,
     ) -> Result<std::convert::Infallible, End> {
-        if !waits_for_management {
-            self.forget_former();
+        match waits_for_management {
+            true => self.begin_management().await?,
+            false => self.forget_former(0),
         }
         let mut handled = 0;
         loop {
@@ -234,47 +276,36 @@ impl Connection {
             Action::Send(bytes) => self.conduit.say(bytes),
             Action::Stanza(stanza) => {
                 let remote = Remote {
-                    counts: self.is_managed,
+                    counts: self.managed.is_some(),
                     lang: self.stream.lang(),
                 };
                 let after = receive_remote(&self.peers.core, remote, &stanza);
-                self.handled = self.handled.wrapping_add(1);
-                self.handled_after = self.handled_after.max(after);
-                self.sending.link.handled(self.number, self.handled);
-            }
-            Action::SmRequest => self.owes = true,
-            Action::SmAck { h } => {
-                if let Err((h, sent)) = self.sending.acknowledged(h, &mut self.conduit) {
-                    self.stream.close_handled_count_too_high(h, sent);
+                self.has_moved = true;
+                self.sending.link.heard(self.number);
+                // The peer counts what it sends once it has said that it does.
+                if let Some(managed) = &mut self.managed {
+                    managed.tally.handle(after);
                 }
             }
+            Action::SmRequest => self.owes = true,
+            Action::SmAck { h } => self.acknowledged(h),
             Action::SmEnabled { id, .. } => {
-                self.forget_former();
-                self.is_managed = true;
-                self.handled = 0;
-                let resumption = id.map(|id| LinkResumption { id, handled: 0 });
-                self.sending.link.manage(self.number, resumption);
+                self.forget_former(0);
+                let tally = Tally::default();
+                self.managed = Some(Managed { id, tally });
                 return Ok(true);
             }
             Action::SmResumed { h } => {
-                self.is_managed = true;
-                if let Err((h, sent)) = self.sending.resumed(h) {
-                    self.stream.close_handled_count_too_high(h, sent);
-                }
-                tracing::info!("the stream is resumed");
+                self.resumed(h);
                 return Ok(true);
             }
             Action::SmFailed { h } => {
-                let had_former = self.sending.link.resumption().is_some();
-                let unknown = self.sending.link.not_resumed(h);
-                arrived(&self.peers.core, &unknown.done);
-                returned(&self.peers.core, unknown.lost, &unanswered());
+                let had_former = self.former.is_some();
+                self.forget_former(h.unwrap_or(0));
                 if had_former {
-                    self.handled = 0;
                     self.stream.enable();
-                    return Ok(false);
                 }
-                return Ok(true);
+                return Ok(!had_former);
             }
             Action::Closed(closed) => return Err(End::Stream(closed)),
             _ => {}
@@ -282,9 +313,41 @@ impl Connection {
         Ok(false)
     }
 
-    /// A new stream begins: what was unacknowledged on the old one is sent again or comes back.
-    fn forget_former(&self) {
-        let unknown = self.sending.link.not_resumed(None);
+    fn acknowledged(&mut self, h: u32) {
+        let Some(managed) = &mut self.managed else {
+            return;
+        };
+        match managed.tally.acknowledge(self.number, h) {
+            Ok(done) => arrived(&self.peers.core, &done),
+            Err(wrong) => self
+                .stream
+                .close_handled_count_too_high(wrong.h, wrong.sent),
+        }
+    }
+
+    fn resumed(&mut self, h: u32) {
+        // What nobody has asked for resumes nothing.
+        let Some(Former { id, mut tally }) = self.former.take() else {
+            let text = "no stream was to be resumed";
+            return self.refuse(StreamErrorCondition::InvalidXml, text);
+        };
+        match tally.resumed(self.number, h) {
+            Ok(done) => arrived(&self.peers.core, &done),
+            Err(wrong) => self
+                .stream
+                .close_handled_count_too_high(wrong.h, wrong.sent),
+        }
+        tracing::info!("the stream is resumed");
+        let id = Some(id);
+        self.managed = Some(Managed { id, tally });
+    }
+
+    /// A new stream begins. What was unacknowledged on the old one, of which the peer has `h`, is sent
+    /// again or comes back.
+    fn forget_former(&mut self, h: u32) {
+        let former = self.former.take();
+        let newly = former.and_then(|former| former.tally.newly(h).ok());
+        let unknown = self.sending.link.not_resumed(newly.unwrap_or(0) as usize);
         arrived(&self.peers.core, &unknown.done);
         returned(&self.peers.core, unknown.lost, &unanswered());
     }
@@ -293,9 +356,17 @@ impl Connection {
         self.peers.core.store.commit_soon();
         self.pay();
         if !waits_for_management {
-            if !self.sending.fill(&mut self.conduit) {
-                self.stream.finish();
-                return Ok(());
+            let mut tally = self.managed.as_mut().map(|managed| &mut managed.tally);
+            match self.sending.fill(&mut self.conduit, tally.as_deref_mut()) {
+                Filled::Some => self.has_moved = true,
+                Filled::Nothing => {}
+                Filled::Replaced => {
+                    self.stream.finish();
+                    return Ok(());
+                }
+            }
+            if tally.is_some_and(Tally::asks) {
+                self.conduit.say(sm::request());
             }
             if !self.conduit.out.is_empty() {
                 self.stream.moved(self.peers.now_ms());
@@ -314,8 +385,10 @@ impl Connection {
         let deadline_ms = self.stream.deadline();
         let now_ms = self.peers.now_ms();
         let wait_ms = deadline_ms.map_or(u64::MAX, |at| at.saturating_sub(now_ms));
-        let owes = self.owes;
-        let owed_after = self.handled_after;
+        let tally = self.managed.as_ref().map(|managed| &managed.tally);
+        let owed_after = tally.map(Tally::after);
+        let owes = self.owes && owed_after.is_some();
+        let is_unanswered = tally.is_some_and(Tally::is_unanswered);
         let mut durable = self.peers.durable.clone();
         let Connection {
             conduit,
@@ -334,11 +407,11 @@ impl Connection {
             }
             writable = transport.writable(), if blocked => writable?,
             () = outbox, if !blocked && !waits_for_management => {}
-            _ = durable.wait_for(|durable| *durable >= owed_after), if owes => {}
+            _ = durable.wait_for(|durable| Some(*durable) >= owed_after), if owes => {}
             () = peers.stopping.cancelled() => return Err(End::Stopping),
             () = tokio::time::sleep(Duration::from_millis(wait_ms)), if deadline_ms.is_some() => {
                 let now_ms = peers.now_ms();
-                let owes_us = waits_for_management || sending.is_unanswered();
+                let owes_us = waits_for_management || is_unanswered;
                 match sending.is_idle() || owes_us {
                     true => stream.timeout(now_ms),
                     // Something waits for the log: the stream is in use.
@@ -351,9 +424,12 @@ impl Connection {
 
     /// Tells the count that was asked for, once what it counts is durable.
     fn pay(&mut self) {
-        if self.owes && self.peers.core.store.durable() >= self.handled_after {
+        let Some(Managed { tally, .. }) = &self.managed else {
+            return;
+        };
+        if self.owes && self.peers.core.store.durable() >= tally.after() {
             self.owes = false;
-            self.conduit.say(sm::acknowledge(self.handled));
+            self.conduit.say(sm::acknowledge(tally.handled()));
         }
     }
 

@@ -1,17 +1,21 @@
 //! What is on its way from one of our domains to one of another server's, and how far the stream
 //! there has come. A state machine: who connects, writes and waits is the shell.
 
+mod unacknowledged;
+
 use std::collections::VecDeque;
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use crate::router::outbox::{HandledCountTooHigh, OutboxLimits, OutboxPool};
+use crate::router::outbox::{OutboxLimits, OutboxPool};
 use crate::stanza::StanzaError;
 use crate::store::Position;
 use crate::stream::s2s::Pair;
 
 use super::parcel::{Freight, Parcel};
+
+pub use unacknowledged::NotResumed;
 
 /// How long a stream that was lost is looked for again before what waits for it comes back.
 pub const PATIENCE_MS: u64 = 60_000;
@@ -19,6 +23,9 @@ pub const PATIENCE_MS: u64 = 60_000;
 /// Streams in a row that may be lost before anything was taken, as on a bad line; from then on
 /// patience is for all of them together.
 const FRUITLESS_MAX: u32 = 3;
+
+/// A peer that may have something for us is called again after so long.
+const OWED_PAUSE_MS: u64 = 500;
 
 /// The rest after a first failure; it doubles with each further one.
 const REST_MS: u64 = 5_000;
@@ -49,14 +56,12 @@ pub struct Link {
 struct Queue {
     phase: Phase,
     waiting: VecDeque<Parcel>,
-    /// Sent on a stream with XEP-0198 and not acknowledged.
+    /// Sent on a stream with XEP-0198 and not acknowledged. All of one stream, which counts them
+    /// among those of its other links ([`Tally`](super::Tally)).
     unacknowledged: VecDeque<Parcel>,
     bytes: usize,
-    managed: bool,
-    /// Of the stream's stanzas so many were acknowledged, modulo 2^32.
-    acknowledged: u32,
-    /// What resumes the stream, if it can be.
-    resumption: Option<Resumption>,
+    /// A connection is looked for although nothing waits here: the peer may have something.
+    is_owed: bool,
     /// Until when a stream that was lost is looked for again.
     patient_until_ms: Option<u64>,
     failures: u32,
@@ -64,15 +69,6 @@ struct Queue {
     fruitless: u32,
     waker: Option<Waker>,
     told_gate: Position,
-}
-
-/// What resumes a stream (XEP-0198 §5).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Resumption {
-    /// The peer's id for it.
-    pub id: String,
-    /// How many of the peer's stanzas were handled on it.
-    pub handled: u32,
 }
 
 #[derive(Debug, Clone)]
@@ -83,6 +79,9 @@ enum Phase {
     Connecting,
     /// A connection, by its number, takes what waits.
     Up(u64),
+    /// This connection was lost, and the peer may resume its stream: until then, or until that is
+    /// given up, nobody knows what of the unacknowledged it has.
+    Awaited(u64),
     /// The last attempt has failed: what comes now comes back at once.
     Resting { until_ms: u64, error: StanzaError },
 }
@@ -121,9 +120,7 @@ impl Link {
                 waiting: VecDeque::new(),
                 unacknowledged: VecDeque::new(),
                 bytes: 0,
-                managed: false,
-                acknowledged: 0,
-                resumption: None,
+                is_owed: false,
                 patient_until_ms: None,
                 failures: 0,
                 fruitless: 0,
@@ -170,19 +167,24 @@ impl Link {
         }
     }
 
-    /// A connection stands that may send. False when another one does so already.
+    /// A connection stands that may send. False when another one does so already, or a lost one may
+    /// be resumed.
     pub fn up(&self, reader: u64) -> bool {
         let mut queue = self.lock();
-        if matches!(queue.phase, Phase::Up(_)) {
-            return false;
+        match queue.phase {
+            Phase::Up(_) | Phase::Awaited(_) => false,
+            Phase::Idle | Phase::Connecting | Phase::Resting { .. } => {
+                queue.up(reader);
+                true
+            }
         }
-        queue.phase = Phase::Up(reader);
-        queue.failures = 0;
-        if queue.fruitless <= FRUITLESS_MAX {
-            queue.patient_until_ms = None;
-        }
-        queue.told_gate = Position(0);
-        true
+    }
+
+    /// The peer has come by itself, on a connection that may send too (XEP-0288). False also where
+    /// the stream on which something is unacknowledged is looked for: that one alone tells what the
+    /// peer has of it.
+    pub fn answer(&self, reader: u64) -> bool {
+        self.unacknowledged() == 0 && self.up(reader)
     }
 
     /// Whether this connection is the one that sends.
@@ -195,67 +197,22 @@ impl Link {
         matches!(self.lock().phase, Phase::Up(_))
     }
 
-    /// What resumes the stream that was lost, if it can be.
-    pub fn resumption(&self) -> Option<Resumption> {
-        self.lock().resumption.clone()
-    }
-
-    /// Stream management begins: what is sent from now on is kept until it is acknowledged.
-    pub fn manage(&self, reader: u64, resumption: Option<Resumption>) {
-        let mut queue = self.lock();
-        if queue.phase_is(reader) {
-            queue.managed = true;
-            queue.acknowledged = 0;
-            queue.resumption = resumption;
-        }
-    }
-
-    /// So many of the peer's stanzas are handled (on a stream that it sends on as well).
-    pub fn handled(&self, reader: u64, count: u32) {
-        let mut queue = self.lock();
-        if queue.phase_is(reader)
-            && let Some(resumption) = &mut queue.resumption
-        {
-            resumption.handled = count;
-        }
-    }
-
-    /// The stream is resumed: the peer has handled `h`, the rest is sent again in its order.
-    pub fn resumed(&self, reader: u64, h: u32) -> Result<Vec<Parcel>, HandledCountTooHigh> {
-        let done = self.acknowledge(reader, h)?;
-        let mut queue = self.lock();
-        queue.managed = true;
-        let again = mem::take(&mut queue.unacknowledged);
-        queue.put_in_front(again);
-        Ok(done)
-    }
-
-    /// The peer resumes nothing: nobody knows what of the old stream arrived behind `h`. Requests
-    /// come back, all else is sent again.
-    pub fn not_resumed(&self, h: Option<u32>) -> NotResumed {
-        let mut queue = self.lock();
-        let mut outcome = NotResumed::default();
-        if let Some(h) = h {
-            let count = queue.acknowledged_by(h).unwrap_or(0);
-            outcome.done = queue.unacknowledged.drain(..count).collect();
-        }
-        queue.managed = false;
-        queue.acknowledged = 0;
-        queue.resumption = None;
-        let (lost, again): (Vec<_>, Vec<_>) = mem::take(&mut queue.unacknowledged)
-            .into_iter()
-            .partition(|parcel| parcel.freight == Freight::Request);
-        outcome.lost = lost;
-        let weight = |parcels: &[Parcel]| parcels.iter().map(Parcel::weight).sum::<usize>();
-        let gone = weight(&outcome.done) + weight(&outcome.lost);
-        queue.bytes -= gone;
-        self.pool.give_back(gone);
-        queue.put_in_front(again.into());
-        outcome
-    }
-
     /// Takes what may be written now, at most about `bytes_max` bytes (one parcel at least).
     pub fn take(&self, reader: u64, durable: Position, bytes_max: usize) -> Taken {
+        self.take_some(reader, durable, bytes_max, false)
+    }
+
+    /// The same, and keeps it until it is settled: for [`Tally::take`](super::Tally::take).
+    pub(super) fn take_unacknowledged(
+        &self,
+        reader: u64,
+        durable: Position,
+        bytes_max: usize,
+    ) -> Taken {
+        self.take_some(reader, durable, bytes_max, true)
+    }
+
+    fn take_some(&self, reader: u64, durable: Position, bytes_max: usize, keep: bool) -> Taken {
         let mut queue = self.lock();
         let mut taken = Taken::default();
         if !queue.phase_is(reader) {
@@ -276,7 +233,7 @@ impl Link {
             let Some(parcel) = queue.waiting.pop_front() else {
                 break;
             };
-            if queue.managed {
+            if keep {
                 queue.unacknowledged.push_back(parcel.clone());
             } else {
                 queue.bytes -= parcel.weight();
@@ -284,7 +241,6 @@ impl Link {
             }
             taken.parcels.push(parcel);
         }
-        taken.is_managed = queue.managed;
         queue.give_back_memory();
         taken
     }
@@ -313,25 +269,6 @@ impl Link {
         Poll::Pending
     }
 
-    /// The peer has handled so many of the stream's stanzas. Returns those that it newly has.
-    pub fn acknowledge(&self, reader: u64, h: u32) -> Result<Vec<Parcel>, HandledCountTooHigh> {
-        let mut queue = self.lock();
-        if !queue.phase_is(reader) {
-            return Ok(Vec::new());
-        }
-        let count = queue.acknowledged_by(h)?;
-        let done: Vec<Parcel> = queue.unacknowledged.drain(..count).collect();
-        let weight: usize = done.iter().map(Parcel::weight).sum();
-        queue.bytes -= weight;
-        self.pool.give_back(weight);
-        queue.acknowledged = h;
-        if !done.is_empty() {
-            queue.moves_on();
-        }
-        queue.give_back_memory();
-        Ok(done)
-    }
-
     /// Something is with the peer, as far as anybody will ever know without XEP-0198.
     pub fn sent(&self, reader: u64) {
         let mut queue = self.lock();
@@ -347,8 +284,7 @@ impl Link {
 
     /// Whether nothing waits and nothing is unacknowledged.
     pub fn is_empty(&self) -> bool {
-        let queue = self.lock();
-        queue.waiting.is_empty() && queue.unacknowledged.is_empty()
+        self.lock().is_empty()
     }
 
     /// The connection is gone. What it had taken and not written (`in_hand`, without XEP-0198)
@@ -364,10 +300,8 @@ impl Link {
         queue.bytes += weight;
         self.pool.add(weight);
         queue.put_in_front(in_hand.into());
-        if queue.waiting.is_empty() && queue.unacknowledged.is_empty() {
+        if queue.is_empty() {
             queue.phase = Phase::Idle;
-            queue.managed = false;
-            queue.resumption = None;
             queue.moves_on();
             return Left::Nothing;
         }
@@ -380,11 +314,20 @@ impl Link {
 
     /// The stream has ended in order: what may not have been handled is sent on another one.
     pub fn ended(&self, reader: u64, in_hand: Vec<Parcel>, now_ms: u64) -> (Left, NotResumed) {
-        if !self.is_served_by(reader) {
+        if !self.lock().phase_is(reader) {
             return (self.give_back(in_hand), NotResumed::default());
         }
-        let unknown = self.not_resumed(None);
+        let unknown = self.not_resumed(0);
         (self.lost(reader, in_hand, now_ms), unknown)
+    }
+
+    /// What a connection had taken and not written stands in front again.
+    pub fn put_back(&self, in_hand: Vec<Parcel>) {
+        let mut queue = self.lock();
+        let weight: usize = in_hand.iter().map(Parcel::weight).sum();
+        queue.bytes += weight;
+        self.pool.add(weight);
+        queue.put_in_front(in_hand.into());
     }
 
     fn give_back(&self, in_hand: Vec<Parcel>) -> Left {
@@ -411,7 +354,7 @@ impl Link {
     pub fn reconnect_at(&self, now_ms: u64) -> Option<u64> {
         let queue = self.lock();
         if queue.fruitless <= 1 {
-            return Some(now_ms);
+            return Some(now_ms + if queue.is_owed { OWED_PAUSE_MS } else { 0 });
         }
         let patient = queue.patient_until_ms;
         let until_ms = patient.filter(|until_ms| *until_ms > now_ms)?;
@@ -423,6 +366,9 @@ impl Link {
     /// ago; `None` that it is over: see [`Link::give_up`].
     pub fn try_again_at(&self, now_ms: u64) -> Option<u64> {
         let mut queue = self.lock();
+        if queue.is_owed && !queue.waiting.is_empty() {
+            return None;
+        }
         let until_ms = queue
             .patient_until_ms
             .filter(|until_ms| *until_ms > now_ms)?;
@@ -435,7 +381,7 @@ impl Link {
     /// next while.
     pub fn give_up(&self, error: &StanzaError, now_ms: u64) -> Vec<Parcel> {
         let mut queue = self.lock();
-        if matches!(queue.phase, Phase::Up(_)) {
+        if matches!(queue.phase, Phase::Up(_) | Phase::Awaited(_)) {
             return Vec::new();
         }
         queue.failures = queue.failures.saturating_add(1);
@@ -446,9 +392,7 @@ impl Link {
         };
         queue.patient_until_ms = None;
         queue.fruitless = 0;
-        queue.managed = false;
-        queue.acknowledged = 0;
-        queue.resumption = None;
+        queue.is_owed = false;
         let mut back: Vec<Parcel> = mem::take(&mut queue.unacknowledged).into();
         back.extend(mem::take(&mut queue.waiting));
         self.pool.give_back(queue.bytes);
@@ -512,7 +456,7 @@ impl Link {
         match self.lock().phase {
             Phase::Idle => true,
             Phase::Resting { until_ms, .. } => until_ms <= now_ms,
-            Phase::Connecting | Phase::Up(_) => false,
+            Phase::Connecting | Phase::Up(_) | Phase::Awaited(_) => false,
         }
     }
 
@@ -531,26 +475,29 @@ impl Link {
 pub struct Taken {
     /// In their order.
     pub parcels: Vec<Parcel>,
-    /// The link keeps them until they are acknowledged.
-    pub is_managed: bool,
     /// The first one left waits for this position, and nobody was told so before.
     pub gate: Option<Position>,
     /// Another connection sends now.
     pub is_replaced: bool,
 }
 
-/// What a stream that was not resumed leaves.
-#[derive(Debug, Default)]
-pub struct NotResumed {
-    /// The peer had handled these after all.
-    pub done: Vec<Parcel>,
-    /// Nobody knows of these, and they are not sent twice.
-    pub lost: Vec<Parcel>,
-}
-
 impl Queue {
     fn phase_is(&self, reader: u64) -> bool {
-        matches!(self.phase, Phase::Up(current) if current == reader)
+        matches!(self.phase, Phase::Up(current) | Phase::Awaited(current) if current == reader)
+    }
+
+    fn up(&mut self, reader: u64) {
+        self.phase = Phase::Up(reader);
+        self.is_owed = false;
+        self.failures = 0;
+        if self.fruitless <= FRUITLESS_MAX {
+            self.patient_until_ms = None;
+        }
+        self.told_gate = Position(0);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.unacknowledged.is_empty()
     }
 
     /// The peer takes what is sent: a loss from now on is a new one.
@@ -558,18 +505,6 @@ impl Queue {
         self.failures = 0;
         self.fruitless = 0;
         self.patient_until_ms = None;
-    }
-
-    fn acknowledged_by(&self, h: u32) -> Result<usize, HandledCountTooHigh> {
-        let count = h.wrapping_sub(self.acknowledged) as usize;
-        match count <= self.unacknowledged.len() {
-            true => Ok(count),
-            false => {
-                let sent = u32::try_from(self.unacknowledged.len()).unwrap_or(u32::MAX);
-                let sent = self.acknowledged.wrapping_add(sent);
-                Err(HandledCountTooHigh { h, sent })
-            }
-        }
     }
 
     fn put_in_front(&mut self, mut parcels: VecDeque<Parcel>) {

@@ -5,7 +5,9 @@
 //! sender, until the other server has it (DESIGN §1).
 
 mod link;
+mod managed;
 mod parcel;
+mod tally;
 
 #[cfg(test)]
 mod tests;
@@ -23,8 +25,10 @@ use super::core::{Core, Cx};
 use super::message::{MessageType, is_recorded_for_others};
 use super::route::bounce;
 
-pub use link::{Left, Link, NotResumed, PATIENCE_MS, Posted, Resumption, Taken};
+pub use link::{Left, Link, NotResumed, PATIENCE_MS, Posted, Taken};
+pub use managed::{ManagedStream, TakenOver};
 pub use parcel::{Freight, Parcel};
+pub use tally::Tally;
 
 /// Links that are remembered at most: those in use, and those whose last attempt has failed.
 const LINKS_MAX: usize = if cfg!(test) { 8 } else { 20_000 };

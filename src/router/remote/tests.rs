@@ -160,47 +160,181 @@ fn rests_grow_and_end() {
     assert_eq!((rests[0], rests[11]), (5_000, 300_000));
 }
 
+/// Takes what may go on a stream that counts.
+fn take_counted(tally: &mut Tally, link: &Arc<Link>, reader: u64) -> Vec<String> {
+    ids(&tally.take(link, reader, Position(0), usize::MAX).parcels)
+}
+
 #[test]
 fn what_was_not_acknowledged_is_sent_again_on_a_resumed_stream_in_its_order() {
-    let link = link();
+    let link = Arc::new(link());
     for id in ["1", "2", "3"] {
         post(&link, id);
     }
     link.up(7);
-    let resumption = Resumption {
-        id: "stream".to_owned(),
-        handled: 0,
-    };
-    link.manage(7, Some(resumption.clone()));
-    assert_eq!(take(&link, 7), ["1", "2", "3"]);
-    let done = link.acknowledge(7, 1).expect("it was sent");
+    let mut tally = Tally::default();
+    assert_eq!(take_counted(&mut tally, &link, 7), ["1", "2", "3"]);
+    let done = tally.acknowledge(7, 1).expect("it was sent");
     assert_eq!(ids(&done), ["1"]);
     assert_eq!(link.lost(7, Vec::new(), 0), Left::Reconnect);
     post(&link, "4");
+    assert!(
+        !link.answer(8),
+        "the lost stream alone tells what the peer has"
+    );
     assert!(link.up(8));
-    assert_eq!(link.resumption(), Some(resumption));
-    let done = link.resumed(8, 2).expect("it was sent");
+    let done = tally.resumed(8, 2).expect("it was sent");
     assert_eq!(ids(&done), ["2"]);
-    assert_eq!(take(&link, 8), ["3", "4"]);
-    let too_high = link.acknowledge(8, 5).expect_err("four were sent");
+    assert_eq!(take_counted(&mut tally, &link, 8), ["3", "4"]);
+    let too_high = tally.acknowledge(8, 5).expect_err("four were sent");
     assert_eq!((too_high.h, too_high.sent), (5, 4));
 }
 
 #[test]
 fn where_nothing_is_resumed_requests_come_back_and_the_rest_goes_again() {
-    let link = link();
+    let link = Arc::new(link());
     post(&link, "1");
     link.post(parcel("ask", Freight::Request), Position(0), 0);
     post(&link, "2");
     link.up(7);
-    link.manage(7, None);
-    assert_eq!(take(&link, 7).len(), 3);
+    let mut tally = Tally::default();
+    assert_eq!(take_counted(&mut tally, &link, 7).len(), 3);
     assert_eq!(link.lost(7, Vec::new(), 0), Left::Reconnect);
     link.up(8);
-    let unknown = link.not_resumed(Some(1));
+    let newly = tally.newly(1).expect("it was sent");
+    let unknown = link.not_resumed(newly as usize);
     assert_eq!(ids(&unknown.done), ["1"]);
     assert_eq!(ids(&unknown.lost), ["ask"]);
     assert_eq!(take(&link, 8), ["2"]);
+}
+
+#[test]
+fn a_count_tells_of_all_links_of_a_stream_in_the_order_in_which_they_were_sent() {
+    let (one, other) = (Arc::new(link()), Arc::new(link()));
+    let mut tally = Tally::default();
+    for link in [&one, &other] {
+        link.up(7);
+    }
+    for (link, id) in [(&one, "1"), (&other, "2"), (&one, "3"), (&one, "4")] {
+        post(link, id);
+        assert_eq!(take_counted(&mut tally, link, 7), [id]);
+    }
+    assert!(tally.asks() && !tally.asks(), "once");
+    assert_eq!(ids(&tally.acknowledge(7, 0).expect("right")).len(), 0);
+    assert_eq!(
+        ids(&tally.acknowledge(7, 3).expect("right")),
+        ["1", "2", "3"]
+    );
+    assert_eq!((one.unacknowledged(), other.unacknowledged()), (1, 0));
+    let wrong = tally.acknowledge(7, 5).expect_err("four were sent");
+    assert_eq!((wrong.h, wrong.sent), (5, 4));
+    assert!(tally.acknowledge(7, 2).is_err(), "it had three");
+    assert_eq!(ids(&tally.acknowledge(7, 4).expect("right")), ["4"]);
+    assert!(one.is_empty() && other.is_empty());
+}
+
+/// Two links on the stream of connection 7, each with something unacknowledged.
+fn managed() -> (ManagedStream, Arc<Link>, Arc<Link>) {
+    let (one, other) = (Arc::new(link()), Arc::new(link()));
+    let stream = ManagedStream::new(pair(), Some([1; 16]), 7);
+    for (link, id) in [(&one, "1"), (&other, "2"), (&one, "3")] {
+        link.answer(7);
+        post(link, id);
+        let sent = stream.count(7, |tally| take_counted(tally, link, 7));
+        assert_eq!(sent.expect("it carries it"), [id]);
+    }
+    stream.serve(7, &one);
+    stream.serve(7, &other);
+    (stream, one, other)
+}
+
+/// What the second connection finds, when the peer has the first stanza.
+#[track_caller]
+fn taken_over_by_8(stream: &ManagedStream, one: &Arc<Link>, other: &Arc<Link>) {
+    assert!(stream.take_over(8, 4).is_err(), "three were sent");
+    assert!(stream.is_with(7), "nothing has changed");
+    let taken = stream.take_over(8, 1).expect("right");
+    assert_eq!(ids(&taken.done), ["1"]);
+    assert_eq!(taken.links.len(), 2);
+    assert_eq!(stream.count(7, |tally| tally.handle(Position(0))), None);
+    assert!(one.take(7, Position(0), usize::MAX).is_replaced);
+    let again = |link| stream.count(8, |tally| take_counted(tally, link, 8));
+    assert_eq!(again(one).expect("its own"), ["3"]);
+    assert_eq!(again(other).expect("its own"), ["2"]);
+    // In the order in which they are sent again.
+    let done = stream.count(8, |tally| tally.acknowledge(8, 2));
+    assert_eq!(ids(&done.expect("its own").expect("right")), ["3"]);
+}
+
+#[test]
+fn a_stream_whose_connection_is_believed_alive_goes_to_the_one_that_resumes_it() {
+    let (stream, one, other) = managed();
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(stream.poll_replaced(7, &mut context).is_pending());
+    taken_over_by_8(&stream, &one, &other);
+    assert!(stream.poll_replaced(7, &mut context).is_ready());
+    assert!(!stream.suspend(7), "it is not its any more");
+    assert!(one.is_served_by(8) && other.is_served_by(8));
+}
+
+#[test]
+fn what_is_unacknowledged_waits_for_the_peer_to_resume_its_stream() {
+    let (stream, one, other) = managed();
+    assert!(stream.suspend(7));
+    assert!(one.is_awaited(7) && other.is_awaited(7));
+    assert!(matches!(post(&one, "late"), Posted::Queued));
+    assert!(!one.answer(9) && !one.up(9), "not on another stream");
+    let error = StanzaError::remote_server_timeout("silent");
+    assert!(one.give_up(&error, 0).is_empty());
+    let taken = stream.take_over(8, 1).expect("right");
+    assert_eq!(taken.links.len(), 2);
+    let (released, _) = stream.release();
+    assert!(released.is_empty(), "it is not lost any more");
+    let sent = stream.count(8, |tally| take_counted(tally, &one, 8));
+    assert_eq!(sent.expect("its own"), ["3", "late"]);
+}
+
+#[test]
+fn what_waits_for_a_stream_in_vain_goes_another_way_and_still_counts() {
+    let (stream, one, other) = managed();
+    assert!(stream.suspend(7));
+    let (links, reader) = stream.release();
+    assert_eq!((links.len(), reader), (2, 7));
+    for link in [&one, &other] {
+        let (left, unknown) = link.ended(7, Vec::new(), 0);
+        assert_eq!((left, unknown.lost.len()), (Left::Reconnect, 0));
+    }
+    assert!(one.up(9));
+    assert_eq!(take(&one, 9), ["1", "3"]);
+    // The peer comes after all: it has two of the three, and what follows is the fourth.
+    assert!(stream.take_over(8, 4).is_err());
+    let taken = stream.take_over(8, 2).expect("right");
+    assert!(taken.done.is_empty() && taken.links.is_empty());
+    assert_eq!(stream.count(8, |tally| tally.unacknowledged()), Some(0));
+    assert!(one.is_served_by(9));
+}
+
+#[test]
+fn a_peer_that_begins_anew_is_not_waited_for() {
+    let (stream, one, _) = managed();
+    stream.supersede();
+    assert!(!stream.suspend(7));
+    assert_eq!(one.ended(7, Vec::new(), 0).0, Left::Reconnect);
+}
+
+#[test]
+fn a_peer_that_may_have_something_is_looked_for_and_holds_nobody_up() {
+    let link = link();
+    link.up(7);
+    link.heard(7);
+    assert_eq!(link.lost_owed(7, 1_000), Left::Reconnect);
+    let at_ms = link.reconnect_at(1_000).expect("it is looked for");
+    assert!(at_ms > 1_000 && at_ms < 3_000);
+    assert!(link.try_again_at(2_000).is_some());
+    assert!(matches!(post(&link, "1"), Posted::Queued));
+    assert_eq!(link.try_again_at(3_000), None, "it comes back at once");
+    let error = StanzaError::remote_server_timeout("silent");
+    assert_eq!(ids(&link.give_up(&error, 3_000)), ["1"]);
 }
 
 #[test]
@@ -232,7 +366,7 @@ fn a_lost_stream_is_looked_for_again_before_anything_comes_back() {
 
 #[test]
 fn a_peer_that_ends_every_stream_is_called_less_and_less_often_and_then_left() {
-    let link = link();
+    let link = Arc::new(link());
     post(&link, "1");
     let mut now_ms = 0;
     let mut pauses = Vec::new();
@@ -240,8 +374,7 @@ fn a_peer_that_ends_every_stream_is_called_less_and_less_often_and_then_left() {
     let over = loop {
         assert!(pauses.len() < 100, "for ever: {pauses:?}");
         link.up(7);
-        link.manage(7, None);
-        assert_eq!(take(&link, 7), ["1"]);
+        assert_eq!(take_counted(&mut Tally::default(), &link, 7), ["1"]);
         assert_eq!(link.ended(7, Vec::new(), now_ms).0, Left::Reconnect);
         let Some(at_ms) = link.reconnect_at(now_ms) else {
             break now_ms;
@@ -258,17 +391,15 @@ fn a_peer_that_ends_every_stream_is_called_less_and_less_often_and_then_left() {
 
 #[test]
 fn a_peer_that_has_taken_something_is_called_again_at_once() {
-    let link = link();
+    let link = Arc::new(link());
     post(&link, "1");
     post(&link, "2");
     for (number, id) in [(7, "1"), (8, "2")] {
         link.up(number);
-        link.manage(number, None);
-        assert_eq!(take(&link, number)[0], id);
-        assert_eq!(
-            ids(&link.acknowledge(number, 1).expect("it was sent")),
-            [id]
-        );
+        let mut tally = Tally::default();
+        assert_eq!(take_counted(&mut tally, &link, number)[0], id);
+        let done = tally.acknowledge(number, 1).expect("it was sent");
+        assert_eq!(ids(&done), [id]);
         post(&link, "3");
         assert_eq!(link.ended(number, Vec::new(), 0).0, Left::Reconnect);
         assert_eq!(link.reconnect_at(0), Some(0));

@@ -148,7 +148,7 @@ impl Connection {
             };
             match filled {
                 Filled::Some => {
-                    self.sendings.push_front(sending);
+                    self.sendings.push_back(sending);
                     break;
                 }
                 Filled::Nothing => self.sendings.push_back(sending),

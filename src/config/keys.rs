@@ -378,8 +378,9 @@ sections! { machine,
         session_queue_stanzas: usize = 4_000;
         /// Bytes of incomplete stanzas of all clients; derived.
         inbound_bytes: usize = Shares::of(machine).inbound_bytes;
-        /// Bytes that wait for all clients; beyond three quarters of it those are
-        /// cut off for whom most waits; derived.
+        /// Bytes that wait for all clients, and, where there are any, a quarter of
+        /// them for other servers and components. Beyond three quarters of the
+        /// clients' part those are cut off for whom most waits; derived.
         outbound_bytes: usize = Shares::of(machine).outbound_bytes;
 
         /// Accounts; derived.

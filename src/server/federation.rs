@@ -48,6 +48,7 @@ pub(super) fn peers(
         formers: Formers::default(),
         paces: Paces::new(core.config.limits.server_bytes_per_s),
         attempts: Peers::attempts(),
+        verifications: Peers::verifications(),
         core: core.clone(),
         alive: alive.clone(),
     });

@@ -1,11 +1,12 @@
 //! Peers that mean harm. Whatever they do, Cairn's own people and other servers do not notice.
 
 use std::io::ErrorKind;
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use super::scenario::chat;
 use super::world::{GROWTH_MAX, JULIET, OTHER, ROMEO, Stage, mercutio, romeo};
-use crate::peers::{Net, PATIENCE, Person};
+use crate::peers::{Net, PATIENCE, Person, Zone};
 use crate::support::{DOMAIN, Seen, Wire, ns};
 
 /// Cairn's people still reach each other, and its memory is what it was.
@@ -77,6 +78,40 @@ fn a_peer_that_stops_answering_under_tls_costs_an_error() {
         calm.check(&stage);
         assert_eq!(calm.romeo.bounce("silence"), "remote-server-timeout");
         drop(wire);
+    });
+}
+
+/// One account writes to hundreds of domains whose server takes connections and says nothing: what
+/// another sends goes its way meanwhile.
+#[test]
+fn domains_that_never_answer_hold_up_nobody_but_who_writes_to_them() {
+    Net::run(|net| {
+        let hole = net.place("hole");
+        let address = hole.socket(5269);
+        let _silent = hole.inside(|| TcpListener::bind(address).expect("nobody else is here"));
+        let mut stage = Stage::set_up(
+            net,
+            |ca| ca.leaf(OTHER),
+            |_, place| {
+                let zone = Zone::new().server(OTHER, place);
+                zone.record(&format!("*.test. A {}", hole.v4))
+            },
+        );
+        stage.cairn.set("limits.authentication_s", "60");
+        stage.cairn.run();
+        let (mut romeo, mut mercutio) = (romeo(&stage.cairn), mercutio(&stage.cairn));
+        for number in 0..150 {
+            let id = format!("lost{number}");
+            romeo.say(&format!("somebody@apart{number}.test"), &id, "Hello?");
+            romeo.say(&format!("somebody@x{number}.together.test"), &id, "Hello?");
+        }
+        romeo.settle();
+        mercutio.say(JULIET, "good", "Hear me");
+        let mut wire = stage.peer.accept_authenticated();
+        assert_eq!(wire.element().attr("id"), Some("good"));
+        // All of them still wait.
+        let told = romeo.settle();
+        assert!(told.is_empty(), "{told:?}");
     });
 }
 

@@ -366,10 +366,11 @@ impl Connection {
     fn dial_back(&mut self, challenge: Challenge) {
         let (peers, told) = (self.peers.clone(), self.told.clone());
         let challenges = self.challenges.clone();
+        let asker = self.peer.ip();
         let asking = async move {
             // Never closed.
             let _turn = challenges.acquire().await;
-            let verdict = verify(peers, &challenge).await;
+            let verdict = verify(peers, asker, &challenge).await;
             drop(told.send((challenge.pair, verdict)).await);
         };
         tokio::spawn(asking.instrument(Span::current()));

@@ -17,11 +17,15 @@ use crate::stream::{Closed, sm};
 
 use super::Peers;
 use super::conduit::Conduit;
-use super::connect::{Opened, open};
+use super::connect::{Opened, clock, open};
 use super::sending::{Sending, return_all, unanswered};
+use super::turns::Turn;
 
 /// Bytes that one connection handles before it lets others have their turn.
 const TURN_BYTES: usize = 64 * 1024;
+
+/// How long a link waits for its turn to be connected before what waits for it comes back.
+const TURN: Duration = Duration::from_secs(60);
 
 /// Sees to a link until nothing waits for it: connects, sends, connects again.
 pub(super) async fn serve(peers: Arc<Peers>, link: Arc<RemoteLink>) {
@@ -40,7 +44,20 @@ pub(super) async fn serve(peers: Arc<Peers>, link: Arc<RemoteLink>) {
 
 async fn see_to(peers: Arc<Peers>, link: Arc<RemoteLink>) {
     loop {
-        match open(&peers, &link.pair, &Purpose::Send).await {
+        clock(&peers).await;
+        let Some(turn) = turn(&peers, &link).await else {
+            if peers.stopping.is_cancelled() {
+                return;
+            }
+            tracing::info!("too many others are called at this moment");
+            let error = crowded(&link);
+            return return_all(&peers.core, link.put_off(), &error).await;
+        };
+        if link.is_up() {
+            // The peer has come by itself meanwhile.
+            return;
+        }
+        match open(&peers, &link.pair, &Purpose::Send, turn).await {
             Ok(Opened::Ready {
                 conduit,
                 stream,
@@ -98,6 +115,37 @@ async fn see_to(peers: Arc<Peers>, link: Arc<RemoteLink>) {
             }
         }
     }
+}
+
+/// The turn to connect; `None` when it does not come in time, or the server stops.
+async fn turn<'a>(peers: &'a Peers, link: &RemoteLink) -> Option<Turn<'a>> {
+    let family = peers
+        .core
+        .remotes
+        .askers
+        .family_of(link.pair.remote.domain());
+    let mut askers = link.askers();
+    if askers.is_empty() {
+        askers.push(family);
+    }
+    let place = peers.attempts.enter(family, &askers);
+    let mut over = pin!(tokio::time::sleep(TURN));
+    loop {
+        tokio::select! {
+            biased;
+            turn = place.turn() => return Some(turn),
+            () = link.more_askers() => place.add(&link.askers()),
+            () = &mut over => return None,
+            () = peers.stopping.cancelled() => return None,
+        }
+    }
+}
+
+fn crowded(link: &RemoteLink) -> StanzaError {
+    StanzaError::remote_server_timeout(format!(
+        "this server calls so many others that {} had to wait too long: try again later",
+        link.pair.remote
+    ))
 }
 
 /// Waits before a link is connected again; false when the peer has come by itself meanwhile.

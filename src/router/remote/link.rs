@@ -6,11 +6,14 @@ use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use crate::router::outbox::{HandledCountTooHigh, OutboxLimits, OutboxPool};
+use tokio::sync::Notify;
+
+use crate::router::outbox::HandledCountTooHigh;
 use crate::stanza::StanzaError;
 use crate::store::Position;
 use crate::stream::s2s::Pair;
 
+use super::asker::{Asker, Room};
 use super::parcel::{Freight, Parcel};
 
 /// How long a stream that was lost is looked for again before what waits for it comes back.
@@ -27,12 +30,16 @@ const REST_MS_MAX: u64 = 300_000;
 
 /// What may wait for one pair: many people here talk to many there, so it is more than for one
 /// session, and never more than a part of what all of them share.
-fn bytes_max(limits: &OutboxLimits) -> usize {
-    (limits.pool_bytes_max / 4).min(BYTES_MAX)
+fn bytes_max(room: &Room) -> usize {
+    (room.bytes_max() / 3).min(BYTES_MAX)
 }
 
 /// At the most.
 const BYTES_MAX: usize = 8 << 20;
+
+/// Who waits for a connection, as far as it is remembered: each may be let connect when the others
+/// may not.
+const ASKERS_MAX: usize = 8;
 
 /// The way between two domains.
 #[derive(Debug)]
@@ -41,8 +48,10 @@ pub struct Link {
     pub pair: Pair,
     /// For the order of those who wait for the log.
     pub number: u64,
-    pool: Arc<OutboxPool>,
+    room: Arc<Room>,
     queue: Mutex<Queue>,
+    /// Somebody else waits for a connection.
+    more_askers: Notify,
 }
 
 #[derive(Debug)]
@@ -62,6 +71,8 @@ struct Queue {
     failures: u32,
     /// Streams that were lost since the peer has last taken anything.
     fruitless: u32,
+    /// On whose behalf a connection is made.
+    askers: Vec<Asker>,
     waker: Option<Waker>,
     told_gate: Position,
 }
@@ -111,11 +122,12 @@ pub enum Left {
 
 impl Link {
     /// Nothing has been sent yet.
-    pub fn new(pair: Pair, number: u64, pool: Arc<OutboxPool>) -> Link {
+    pub fn new(pair: Pair, number: u64, room: Arc<Room>) -> Link {
         Link {
             pair,
             number,
-            pool,
+            room,
+            more_askers: Notify::new(),
             queue: Mutex::new(Queue {
                 phase: Phase::Idle,
                 waiting: VecDeque::new(),
@@ -127,6 +139,7 @@ impl Link {
                 patient_until_ms: None,
                 failures: 0,
                 fruitless: 0,
+                askers: Vec::new(),
                 waker: None,
                 told_gate: Position(0),
             }),
@@ -134,8 +147,7 @@ impl Link {
     }
 
     /// Takes a parcel, behind those that wait.
-    pub fn post(&self, parcel: Parcel, durable: Position, now_ms: u64) -> Posted {
-        let limits = &self.pool.limits;
+    pub fn post(&self, mut parcel: Parcel, durable: Position, now_ms: u64) -> Posted {
         let mut queue = self.lock();
         if let Phase::Resting { until_ms, error } = &queue.phase {
             match *until_ms > now_ms {
@@ -144,15 +156,24 @@ impl Link {
             }
         }
         let weight = parcel.weight();
-        let fits = queue.bytes + weight <= bytes_max(limits);
-        let is_served = matches!(queue.phase, Phase::Up(_));
-        if !fits || !self.pool.take(weight, queue.bytes, is_served) {
+        // One alone may be as big as it likes, as far as there is room at all.
+        let fits = queue.bytes == 0 || queue.bytes + weight <= bytes_max(&self.room);
+        if !fits {
             return Posted::Refused(StanzaError::resource_constraint(format!(
                 "too much waits for {} already: try again later",
                 self.pair.remote
             )));
         }
+        let Some(share) = self.room.take(parcel.asker, weight) else {
+            return Posted::Refused(StanzaError::resource_constraint(
+                "too much of what you send waits for other servers already: try again later",
+            ));
+        };
+        parcel.share = Some(Arc::new(share));
         queue.bytes += weight;
+        if !matches!(queue.phase, Phase::Up(_)) && queue.is_asked_by(parcel.asker) {
+            self.more_askers.notify_one();
+        }
         let gate = parcel.after;
         let is_first = queue.waiting.is_empty();
         queue.waiting.push_back(parcel);
@@ -177,6 +198,7 @@ impl Link {
             return false;
         }
         queue.phase = Phase::Up(reader);
+        queue.askers = Vec::new();
         queue.failures = 0;
         if queue.fruitless <= FRUITLESS_MAX {
             queue.patient_until_ms = None;
@@ -249,7 +271,6 @@ impl Link {
         let weight = |parcels: &[Parcel]| parcels.iter().map(Parcel::weight).sum::<usize>();
         let gone = weight(&outcome.done) + weight(&outcome.lost);
         queue.bytes -= gone;
-        self.pool.give_back(gone);
         queue.put_in_front(again.into());
         outcome
     }
@@ -280,7 +301,6 @@ impl Link {
                 queue.unacknowledged.push_back(parcel.clone());
             } else {
                 queue.bytes -= parcel.weight();
-                self.pool.give_back(parcel.weight());
             }
             taken.parcels.push(parcel);
         }
@@ -323,7 +343,6 @@ impl Link {
         let done: Vec<Parcel> = queue.unacknowledged.drain(..count).collect();
         let weight: usize = done.iter().map(Parcel::weight).sum();
         queue.bytes -= weight;
-        self.pool.give_back(weight);
         queue.acknowledged = h;
         if !done.is_empty() {
             queue.moves_on();
@@ -362,7 +381,6 @@ impl Link {
         }
         let weight: usize = in_hand.iter().map(Parcel::weight).sum();
         queue.bytes += weight;
-        self.pool.add(weight);
         queue.put_in_front(in_hand.into());
         if queue.waiting.is_empty() && queue.unacknowledged.is_empty() {
             queue.phase = Phase::Idle;
@@ -372,6 +390,7 @@ impl Link {
             return Left::Nothing;
         }
         queue.phase = Phase::Connecting;
+        queue.is_asked_by_all();
         queue.fruitless = queue.fruitless.saturating_add(1);
         let until_ms = now_ms.saturating_add(PATIENCE_MS);
         queue.patient_until_ms.get_or_insert(until_ms);
@@ -394,10 +413,10 @@ impl Link {
         let mut queue = self.lock();
         let weight: usize = in_hand.iter().map(Parcel::weight).sum();
         queue.bytes += weight;
-        self.pool.add(weight);
         queue.put_in_front(in_hand.into());
         if matches!(queue.phase, Phase::Idle | Phase::Resting { .. }) {
             queue.phase = Phase::Connecting;
+            queue.is_asked_by_all();
             return Left::Reconnect;
         }
         queue.wake();
@@ -444,21 +463,33 @@ impl Link {
             until_ms: now_ms.saturating_add(rest_ms.min(REST_MS_MAX)),
             error: error.clone(),
         };
-        queue.patient_until_ms = None;
-        queue.fruitless = 0;
-        queue.managed = false;
-        queue.acknowledged = 0;
-        queue.resumption = None;
-        let mut back: Vec<Parcel> = mem::take(&mut queue.unacknowledged).into();
-        back.extend(mem::take(&mut queue.waiting));
-        self.pool.give_back(queue.bytes);
-        queue.bytes = 0;
-        back
+        queue.empty()
+    }
+
+    /// This server has no turn for it: everything comes back, and what comes next may try anew.
+    /// That is no failure of the other server's.
+    pub fn put_off(&self) -> Vec<Parcel> {
+        let mut queue = self.lock();
+        if matches!(queue.phase, Phase::Up(_)) {
+            return Vec::new();
+        }
+        queue.phase = Phase::Idle;
+        queue.empty()
+    }
+
+    /// On whose behalf a connection is made.
+    pub fn askers(&self) -> Vec<Asker> {
+        self.lock().askers.clone()
+    }
+
+    /// Ready when there are others than when that was asked.
+    pub async fn more_askers(&self) {
+        self.more_askers.notified().await;
     }
 
     /// Whether so much waits that whoever is to take it does not: half of what may.
     pub fn is_heavy(&self) -> bool {
-        self.lock().bytes > bytes_max(&self.pool.limits) / 2
+        self.lock().bytes > bytes_max(&self.room) / 2
     }
 
     /// Takes the link from the connection that sends on it: it finds itself replaced, and gives up
@@ -494,7 +525,6 @@ impl Link {
         queue.waiting = recorded.into();
         let weight: usize = back.iter().map(Parcel::weight).sum();
         queue.bytes -= weight;
-        self.pool.give_back(weight);
         back
     }
 
@@ -560,6 +590,37 @@ impl Queue {
         self.patient_until_ms = None;
     }
 
+    /// Nothing waits any more, and nothing is known of a stream.
+    fn empty(&mut self) -> Vec<Parcel> {
+        self.patient_until_ms = None;
+        self.fruitless = 0;
+        self.managed = false;
+        self.acknowledged = 0;
+        self.resumption = None;
+        self.askers = Vec::new();
+        self.bytes = 0;
+        let mut back: Vec<Parcel> = mem::take(&mut self.unacknowledged).into();
+        back.extend(mem::take(&mut self.waiting));
+        back
+    }
+
+    /// True when that is news.
+    fn is_asked_by(&mut self, asker: Asker) -> bool {
+        let is_news = !self.askers.contains(&asker) && self.askers.len() < ASKERS_MAX;
+        if is_news {
+            self.askers.push(asker);
+        }
+        is_news
+    }
+
+    /// Whoever has something waiting.
+    fn is_asked_by_all(&mut self) {
+        let askers: Vec<Asker> = self.waiting.iter().map(|parcel| parcel.asker).collect();
+        for asker in askers {
+            self.is_asked_by(asker);
+        }
+    }
+
     fn acknowledged_by(&self, h: u32) -> Result<usize, HandledCountTooHigh> {
         let count = h.wrapping_sub(self.acknowledged) as usize;
         match count <= self.unacknowledged.len() {
@@ -606,12 +667,5 @@ impl Queue {
         if self.unacknowledged.is_empty() {
             self.unacknowledged = VecDeque::new();
         }
-    }
-}
-
-impl Drop for Link {
-    fn drop(&mut self) {
-        let bytes = self.lock().bytes;
-        self.pool.give_back(bytes);
     }
 }

@@ -361,7 +361,7 @@ sections! { machine,
         /// Seconds of silence before a client is asked whether it is there; 0:
         /// never.
         ping_s: u32 = 840;
-        /// Seconds to answer that.
+        /// Seconds to answer that, and for other servers to say what they have.
         ping_answer_s: u32 = 60;
         /// Seconds in which a lost session can be resumed (XEP-0198); 0: never.
         resume_s: u32 = 600;

@@ -137,6 +137,65 @@ fn a_peer_that_never_reads_fills_a_queue_that_is_bounded() {
     });
 }
 
+/// XEP-0198: what the peer does not say that it has goes on another stream, whatever it says
+/// besides.
+#[track_caller]
+fn left_when_it_does_not_answer(silent: impl FnOnce(&Stage) -> Wire) {
+    Net::run(|net| {
+        let mut stage = Stage::prepared(net);
+        stage.cairn.set("limits.ping_answer_s", "3");
+        stage.cairn.run();
+        let mut wire = silent(&stage);
+        let deadline = Instant::now() + PATIENCE;
+        while wire.try_send_bytes(b" ").is_ok() {
+            assert!(Instant::now() < deadline, "it is waited for for ever");
+            nix::poll::poll(&mut [], 100_u16).expect("nothing to wait on");
+        }
+        let mut wire = stage.peer.accept_authenticated();
+        assert_eq!(wire.element().attr("id"), Some("held"));
+    });
+}
+
+const SM_OFFER: &str = "<sm xmlns='urn:xmpp:sm:3'/>";
+
+#[test]
+fn a_peer_that_never_says_whether_it_counts_is_left() {
+    left_when_it_does_not_answer(|stage| {
+        romeo(&stage.cairn).say(JULIET, "held", "Do you hear me?");
+        let mut wire = stage.peer.accept_offering("", SM_OFFER);
+        let enable = wire.element();
+        assert!(enable.is("enable", ns::SM), "{enable}");
+        wire
+    });
+}
+
+#[test]
+fn a_peer_that_never_says_what_it_has_is_left() {
+    left_when_it_does_not_answer(|stage| {
+        romeo(&stage.cairn).say(JULIET, "held", "Do you hear me?");
+        let mut wire = stage.peer.accept_offering("", SM_OFFER);
+        wire.element();
+        wire.send(&format!("<enabled xmlns='{}'/>", ns::SM));
+        assert_eq!(wire.element().attr("id"), Some("held"));
+        wire
+    });
+}
+
+#[test]
+fn a_peer_that_has_called_and_never_says_what_it_has_is_left() {
+    left_when_it_does_not_answer(|stage| {
+        let (mut wire, features) = stage.peer.call_stream(stage.address(), DOMAIN);
+        wire.send("<bidi xmlns='urn:xmpp:bidi'/>");
+        let mut wire = stage.peer.authenticate(wire, &features, DOMAIN);
+        wire.send(&format!("<enable xmlns='{}'/>", ns::SM));
+        let enabled = wire.element();
+        assert!(enabled.is("enabled", ns::SM), "{enabled}");
+        romeo(&stage.cairn).say(JULIET, "held", "Do you hear me?");
+        assert_eq!(wire.element().attr("id"), Some("held"));
+        wire
+    });
+}
+
 #[test]
 fn a_peer_that_floods_is_slowed_or_cut_off() {
     Net::run(|net| {

@@ -29,6 +29,7 @@ use super::Peers;
 use super::conduit::Conduit;
 use super::former::{Former, RESUME_MS};
 use super::pace::Pace;
+use super::question::{Question, earlier};
 use super::sending::{Sending, unanswered};
 use super::verify::verify;
 
@@ -133,6 +134,7 @@ impl Came {
         let connection = Connection {
             number: peers.core.next_number(),
             conduit: Conduit::new(transport, &peers.inbound),
+            question: Question::none(peers.streams.answer_ms),
             peers,
             peer,
             slot,
@@ -184,6 +186,8 @@ struct Connection {
     counted: Option<Counted>,
     /// The peer has asked for the count.
     owes: bool,
+    /// What we have asked it.
+    question: Question,
     told: mpsc::Sender<(Pair, Verdict)>,
     heard: mpsc::Receiver<(Pair, Verdict)>,
     /// Keys that may be asked about at this moment; others wait for their turn.
@@ -420,8 +424,12 @@ impl Connection {
         match self.sendings.as_mut_slice() {
             [] if h == 0 => {}
             [only] => {
+                let before = only.link.unacknowledged();
                 if let Err((h, sent)) = only.acknowledged(h, &mut self.conduit) {
                     self.stream.close_handled_count_too_high(h, sent);
+                }
+                if only.link.unacknowledged() < before {
+                    self.question.is_answered();
                 }
             }
             _ => self.stream.close_handled_count_too_high(h, 0),
@@ -441,7 +449,14 @@ impl Connection {
         }
         let now_ms = self.peers.now_ms();
         self.take_pace(now_ms);
-        let deadline_ms = self.stream.deadline();
+        match self.sendings.iter().any(Sending::is_unanswered) {
+            true => self.question.stands(now_ms),
+            false => self.question.is_answered(),
+        }
+        if self.question.is_late(now_ms) {
+            return Err(End::Transport(io::ErrorKind::TimedOut.into()));
+        }
+        let deadline_ms = earlier(self.stream.deadline(), self.question.deadline());
         let wait_ms = deadline_ms.map_or(u64::MAX, |at| at.saturating_sub(now_ms));
         let pause_ms = self.read_again_ms.map_or(0, |at| at.saturating_sub(now_ms));
         let (owes, owed_after) = (

@@ -10,6 +10,7 @@ mod former;
 mod incoming;
 mod outgoing;
 mod pace;
+mod question;
 pub(super) mod sending;
 mod turns;
 mod verify;

@@ -18,6 +18,7 @@ use crate::stream::{Closed, sm};
 use super::Peers;
 use super::conduit::Conduit;
 use super::connect::{Opened, clock, open};
+use super::question::{Question, earlier};
 use super::sending::{Sending, return_all, unanswered};
 use super::turns::Turn;
 
@@ -82,6 +83,7 @@ async fn see_to(peers: Arc<Peers>, link: Arc<RemoteLink>) {
                     handled_after: Position(0),
                     is_managed: false,
                     owes: false,
+                    question: Question::none(peers.streams.answer_ms),
                 };
                 let left = Box::pin(connection.serve(may_manage)).await;
                 if left == Left::Nothing || peers.stopping.is_cancelled() {
@@ -182,6 +184,8 @@ struct Connection {
     is_managed: bool,
     /// The peer has asked for the count.
     owes: bool,
+    /// What we have asked it.
+    question: Question,
 }
 
 /// Why a connection ends.
@@ -259,7 +263,10 @@ impl Connection {
             self.stream.input(&mut self.conduit.input, now_ms);
             handled += before - self.conduit.input.len();
             if let Some(action) = self.stream.poll() {
-                waits_for_management &= !self.act(action)?;
+                if self.act(action)? {
+                    waits_for_management = false;
+                    self.question.is_answered();
+                }
                 if handled > TURN_BYTES {
                     handled = 0;
                     self.peers.core.store.commit_soon();
@@ -276,7 +283,7 @@ impl Connection {
         }
     }
 
-    /// True when it is settled whether there is stream management.
+    /// True when it is settled whether there is stream management, so that it has answered that.
     fn act(&mut self, action: Action) -> Result<bool, End> {
         match action {
             Action::Send(bytes) => self.conduit.say(bytes),
@@ -292,8 +299,13 @@ impl Connection {
             }
             Action::SmRequest => self.owes = true,
             Action::SmAck { h } => {
+                let before = self.sending.link.unacknowledged();
                 if let Err((h, sent)) = self.sending.acknowledged(h, &mut self.conduit) {
                     self.stream.close_handled_count_too_high(h, sent);
+                }
+                // That it has no more than before is no answer that anybody could wait for.
+                if self.sending.link.unacknowledged() < before {
+                    self.question.is_answered();
                 }
             }
             Action::SmEnabled { id, .. } => {
@@ -318,6 +330,7 @@ impl Connection {
                 arrived(&self.peers.core, &unknown.done);
                 returned(&self.peers.core, unknown.lost, &unanswered());
                 if had_former {
+                    self.question.is_answered();
                     self.handled = 0;
                     self.stream.enable();
                     return Ok(false);
@@ -359,8 +372,15 @@ impl Connection {
             self.refuse(StreamErrorCondition::PolicyViolation, text);
             return Ok(());
         }
-        let deadline_ms = self.stream.deadline();
         let now_ms = self.peers.now_ms();
+        match waits_for_management || self.sending.is_unanswered() {
+            true => self.question.stands(now_ms),
+            false => self.question.is_answered(),
+        }
+        if self.question.is_late(now_ms) {
+            return Err(End::Transport(io::ErrorKind::TimedOut.into()));
+        }
+        let deadline_ms = earlier(self.stream.deadline(), self.question.deadline());
         let wait_ms = deadline_ms.map_or(u64::MAX, |at| at.saturating_sub(now_ms));
         let owes = self.owes;
         let owed_after = self.handled_after;
@@ -386,8 +406,7 @@ impl Connection {
             () = peers.stopping.cancelled() => return Err(End::Stopping),
             () = tokio::time::sleep(Duration::from_millis(wait_ms)), if deadline_ms.is_some() => {
                 let now_ms = peers.now_ms();
-                let owes_us = waits_for_management || sending.is_unanswered();
-                match sending.is_idle() || owes_us {
+                match sending.is_idle() {
                     true => stream.timeout(now_ms),
                     // Something waits for the log: the stream is in use.
                     false => stream.moved(now_ms),

@@ -225,6 +225,9 @@ impl Connection {
             }
             End::Stream(closed) => {
                 tracing::info!(?closed, "the stream of another server has ended");
+                if *closed == Closed::PeerError {
+                    self.sendings.iter().for_each(Sending::blame);
+                }
                 false
             }
             End::Transport(error) => {

@@ -214,6 +214,9 @@ impl Connection {
         let in_order = match &end {
             End::Stream(closed) => {
                 tracing::info!(?closed, "the stream to the other server has ended");
+                if *closed == Closed::PeerError {
+                    self.sending.blame();
+                }
                 true
             }
             End::Transport(error) => {

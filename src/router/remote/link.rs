@@ -23,6 +23,9 @@ pub const PATIENCE_MS: u64 = 60_000;
 /// patience is for all of them together.
 const FRUITLESS_MAX: u32 = 3;
 
+/// Streams in a row that the peer ends with an error before what was on its way is sent one by one.
+const ERRORS_MAX: u32 = 2;
+
 /// The rest after a first failure; it doubles with each further one.
 const REST_MS: u64 = 5_000;
 /// The longest rest.
@@ -71,6 +74,10 @@ struct Queue {
     failures: u32,
     /// Streams that were lost since the peer has last taken anything.
     fruitless: u32,
+    /// Streams that the peer has ended with an error since then, while something was on its way.
+    errors: u32,
+    /// So many at the front may be what it ends them for: they go one by one.
+    suspects: usize,
     /// On whose behalf a connection is made.
     askers: Vec<Asker>,
     waker: Option<Waker>,
@@ -139,6 +146,8 @@ impl Link {
                 patient_until_ms: None,
                 failures: 0,
                 fruitless: 0,
+                errors: 0,
+                suspects: 0,
                 askers: Vec::new(),
                 waker: None,
                 told_gate: Position(0),
@@ -199,7 +208,6 @@ impl Link {
         }
         queue.phase = Phase::Up(reader);
         queue.askers = Vec::new();
-        queue.failures = 0;
         if queue.fruitless <= FRUITLESS_MAX {
             queue.patient_until_ms = None;
         }
@@ -285,6 +293,9 @@ impl Link {
         }
         let mut bytes = 0;
         while let Some(front) = queue.waiting.front() {
+            if queue.is_held_back(taken.parcels.len()) {
+                break;
+            }
             if front.after > durable {
                 let gate = front.after;
                 taken.gate = queue.tell(gate);
@@ -322,11 +333,8 @@ impl Link {
         }
         // Read under the lock: a gate that opens later finds the waker.
         let durable = durable();
-        if queue
-            .waiting
-            .front()
-            .is_some_and(|first| first.after <= durable)
-        {
+        let is_open = |first: &Parcel| first.after <= durable;
+        if queue.waiting.front().is_some_and(is_open) && !queue.is_held_back(0) {
             return Poll::Ready(());
         }
         queue.waker = Some(context.waker().clone());
@@ -344,11 +352,35 @@ impl Link {
         let weight: usize = done.iter().map(Parcel::weight).sum();
         queue.bytes -= weight;
         queue.acknowledged = h;
+        queue.suspects = queue.suspects.saturating_sub(done.len());
         if !done.is_empty() {
             queue.moves_on();
         }
         queue.give_back_memory();
         Ok(done)
+    }
+
+    /// The peer has ended the stream with an error. Once that has happened twice while something
+    /// was on its way, what was is sent again one by one; the one that was alone then is what the
+    /// peer ends its streams for: it goes no further, and holds up nobody else's.
+    pub fn blame(&self, reader: u64) -> Option<Parcel> {
+        let mut queue = self.lock();
+        if !queue.phase_is(reader) || queue.unacknowledged.is_empty() {
+            return None;
+        }
+        if queue.suspects > 0 && queue.unacknowledged.len() == 1 {
+            let culprit = queue.unacknowledged.pop_front()?;
+            queue.bytes -= culprit.weight();
+            // Others may be as bad: each of them has its own two streams.
+            queue.errors = 0;
+            queue.suspects = 0;
+            return Some(culprit);
+        }
+        queue.errors = queue.errors.saturating_add(1);
+        if queue.errors >= ERRORS_MAX {
+            queue.suspects = queue.unacknowledged.len();
+        }
+        None
     }
 
     /// Something is with the peer, as far as anybody will ever know without XEP-0198.
@@ -587,13 +619,21 @@ impl Queue {
     fn moves_on(&mut self) {
         self.failures = 0;
         self.fruitless = 0;
+        self.errors = 0;
         self.patient_until_ms = None;
+    }
+
+    /// Whether nothing may be taken besides what was taken and is not acknowledged.
+    fn is_held_back(&self, taken: usize) -> bool {
+        self.suspects > 0 && (taken > 0 || !self.unacknowledged.is_empty())
     }
 
     /// Nothing waits any more, and nothing is known of a stream.
     fn empty(&mut self) -> Vec<Parcel> {
         self.patient_until_ms = None;
         self.fruitless = 0;
+        self.errors = 0;
+        self.suspects = 0;
         self.managed = false;
         self.acknowledged = 0;
         self.resumption = None;

@@ -327,3 +327,55 @@ fn what_waits_for_other_servers_costs_no_session_here_its_room() {
     assert!(core.remotes.room.bytes() > 0, "nothing waits");
     assert_eq!((core.outboxes.bytes(), core.outboxes.excess()), (0, 0));
 }
+
+#[test]
+fn a_stanza_that_a_peer_ends_its_streams_for_comes_back_alone() {
+    let link = link();
+    for id in ["good", "bad", "later"] {
+        post(&link, id);
+    }
+    let mut blamed = Vec::new();
+    let mut sent = Vec::new();
+    for number in 7..12 {
+        link.up(number);
+        link.manage(number, None);
+        let mut h = 0;
+        loop {
+            let taken = take(&link, number);
+            sent.push(taken.join(" "));
+            if taken.is_empty() || taken.iter().any(|id| id == "bad") {
+                break;
+            }
+            h += u32::try_from(taken.len()).expect("they are few");
+            link.acknowledge(number, h).expect("it was sent");
+        }
+        if link.is_empty() {
+            break;
+        }
+        blamed.extend(link.blame(number));
+        assert_eq!(link.ended(number, Vec::new(), 0).0, Left::Reconnect);
+        assert!(link.reconnect_at(0).is_some());
+    }
+    assert_eq!(ids(&blamed), ["bad"]);
+    let all = "good bad later";
+    assert_eq!(sent, [all, all, "good", "bad", "later", ""]);
+}
+
+/// A stream that opens proves nothing: the peer has to take something.
+#[test]
+fn rests_grow_also_where_streams_open() {
+    let link = link();
+    let error = StanzaError::remote_server_timeout("it takes nothing");
+    link.give_up(&error, 0);
+    assert!(matches!(
+        link.post(parcel("1", Freight::Plain), Position(0), 5_000),
+        Posted::Connect
+    ));
+    link.up(7);
+    link.manage(7, None);
+    take(&link, 7);
+    link.ended(7, Vec::new(), 5_000);
+    link.give_up(&error, 5_000);
+    let early = link.post(parcel("2", Freight::Plain), Position(0), 14_999);
+    assert!(matches!(early, Posted::Refused(_)), "{early:?}");
+}

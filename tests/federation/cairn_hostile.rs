@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::scenario::chat;
 use super::world::{GROWTH_MAX, JULIET, OTHER, ROMEO, Stage, mercutio, romeo};
-use crate::peers::{Net, PATIENCE, Person, Zone};
+use crate::peers::{Net, PATIENCE, Person, RawPeer, Zone};
 use crate::support::{DOMAIN, Seen, Wire, ns};
 
 /// Cairn's people still reach each other, and its memory is what it was.
@@ -156,12 +156,19 @@ fn left_when_it_does_not_answer(silent: impl FnOnce(&Stage) -> Wire) {
     });
 }
 
+#[track_caller]
+fn say_held(stage: &Stage) {
+    let mut romeo = romeo(&stage.cairn);
+    romeo.say(JULIET, "held", "Do you hear me?");
+    romeo.settle();
+}
+
 const SM_OFFER: &str = "<sm xmlns='urn:xmpp:sm:3'/>";
 
 #[test]
 fn a_peer_that_never_says_whether_it_counts_is_left() {
     left_when_it_does_not_answer(|stage| {
-        romeo(&stage.cairn).say(JULIET, "held", "Do you hear me?");
+        say_held(stage);
         let mut wire = stage.peer.accept_offering("", SM_OFFER);
         let enable = wire.element();
         assert!(enable.is("enable", ns::SM), "{enable}");
@@ -172,7 +179,7 @@ fn a_peer_that_never_says_whether_it_counts_is_left() {
 #[test]
 fn a_peer_that_never_says_what_it_has_is_left() {
     left_when_it_does_not_answer(|stage| {
-        romeo(&stage.cairn).say(JULIET, "held", "Do you hear me?");
+        say_held(stage);
         let mut wire = stage.peer.accept_offering("", SM_OFFER);
         wire.element();
         wire.send(&format!("<enabled xmlns='{}'/>", ns::SM));
@@ -190,7 +197,7 @@ fn a_peer_that_has_called_and_never_says_what_it_has_is_left() {
         wire.send(&format!("<enable xmlns='{}'/>", ns::SM));
         let enabled = wire.element();
         assert!(enabled.is("enabled", ns::SM), "{enabled}");
-        romeo(&stage.cairn).say(JULIET, "held", "Do you hear me?");
+        say_held(stage);
         assert_eq!(wire.element().attr("id"), Some("held"));
         wire
     });
@@ -228,40 +235,60 @@ fn a_stanza_that_the_peer_ends_streams_for_comes_back_and_the_others_arrive() {
     });
 }
 
+/// Sends as much as is taken in ten seconds, and asserts that it is neither little nor much.
+#[track_caller]
+fn flood(wire: &mut Wire) {
+    let (body, to) = ("y".repeat(2_000), "nobody@cairn.example");
+    let message =
+        format!("<message from='{JULIET}' to='{to}' type='error'><body>{body}</body></message>");
+    let batch = message.repeat(50);
+    let patience = Some(Duration::from_secs(1));
+    wire.socket().set_write_timeout(patience).expect("a socket");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let mut sent = 0_u64;
+    while Instant::now() < deadline {
+        match wire.try_send_bytes(batch.as_bytes()) {
+            Ok(()) => sent += batch.len() as u64,
+            Err(error) => {
+                assert_eq!(
+                    error.kind(),
+                    ErrorKind::WouldBlock,
+                    "{sent} bytes were taken"
+                );
+                break;
+            }
+        }
+    }
+    // What may come at once is taken. 10 s of all that a peer can send would be hundreds of
+    // megabytes.
+    assert!(
+        (4 << 20..60 << 20).contains(&sent),
+        "{sent} bytes were taken"
+    );
+}
+
 #[test]
 fn a_peer_that_floods_is_slowed_or_cut_off() {
     Net::run(|net| {
         let stage = Stage::usual(net);
         let mut calm = Calm::before(&stage);
         let mut wire = stage.peer.call_authenticated(stage.address(), DOMAIN);
-        let (body, to) = ("y".repeat(2_000), "nobody@cairn.example");
-        let message =
-            format!("<message from='{JULIET}' to='{to}' type='chat'><body>{body}</body></message>");
-        let batch = message.repeat(50);
-        let socket = wire.socket();
-        let patience = Some(Duration::from_secs(1));
-        socket.set_write_timeout(patience).expect("a socket");
-        let deadline = Instant::now() + Duration::from_secs(10);
-        let mut sent = 0_u64;
-        while Instant::now() < deadline && sent < 500 << 20 {
-            match wire.try_send_bytes(batch.as_bytes()) {
-                Ok(()) => sent += batch.len() as u64,
-                Err(error) => {
-                    assert_eq!(
-                        error.kind(),
-                        ErrorKind::WouldBlock,
-                        "{sent} bytes were taken"
-                    );
-                    break;
-                }
-            }
-        }
-        // What may come at once is taken. 10 s of all that a peer can send would be hundreds of
-        // megabytes.
-        assert!(
-            (4 << 20..60 << 20).contains(&sent),
-            "{sent} bytes were taken"
-        );
+        flood(&mut wire);
+        calm.check(&stage);
+    });
+}
+
+/// XEP-0288: a peer that was called may send on that stream, and no faster.
+#[test]
+fn a_peer_that_floods_where_it_was_called_is_slowed_too() {
+    Net::run(|net| {
+        let stage = Stage::usual(net);
+        let mut calm = Calm::before(&stage);
+        calm.romeo.say(JULIET, "out", "Hello");
+        let offer = "<bidi xmlns='urn:xmpp:features:bidi'/>";
+        let mut wire = stage.peer.accept_offering(offer, "");
+        assert_eq!(wire.element().attr("id"), Some("out"));
+        flood(&mut wire);
         calm.check(&stage);
     });
 }
@@ -429,5 +456,28 @@ fn a_stranger_cannot_make_cairn_call_others() {
         }
         let spent = stage.cairn.place.counters().since(before);
         assert_eq!(spent.tcp_opened, 0, "{spent:?}");
+    });
+}
+
+/// With dialling back allowed a stranger has Cairn call others, but not after it has gone.
+#[test]
+fn a_stranger_that_hangs_up_has_nobody_called_any_more() {
+    Net::run(|net| {
+        let ca = crate::peers::Ca::new("Authority of nobody");
+        let mut stage = Stage::prepared(net);
+        stage.cairn.set("federation.dialback", "\"tls\"");
+        stage.cairn.set("limits.authentication_s", "60");
+        stage.cairn.run();
+        let place = net.place("stranger");
+        let stranger = RawPeer::listen(place, "stranger.test", &ca.leaf("stranger.test"));
+        let (mut wire, _) = stranger.call_stream(stage.address(), DOMAIN);
+        wire.send(&format!(
+            "<db:result from='{OTHER}' to='{DOMAIN}'>0a1b</db:result>"
+        ));
+        let mut asked = stage.peer.accept();
+        asked.header();
+        wire.cut();
+        // Cairn waits for an answer a minute and more, but for nobody now.
+        assert!(asked.until_end().is_empty());
     });
 }

@@ -9,6 +9,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{Instrument as _, Span};
 
@@ -28,7 +29,7 @@ use crate::stream::{Closed, sm};
 use super::Peers;
 use super::conduit::Conduit;
 use super::former::{Former, RESUME_MS};
-use super::pace::Pace;
+use super::pace::Meter;
 use super::question::{Question, earlier};
 use super::sending::{Sending, unanswered};
 use super::verify::verify;
@@ -140,13 +141,13 @@ impl Came {
             slot,
             stream,
             sendings: Vec::new(),
-            pace: None,
-            read_again_ms: None,
+            meter: Meter::default(),
             counted: None,
             owes: false,
             told,
             heard,
             challenges: Arc::new(Semaphore::new(CHALLENGES_MAX)),
+            asking: JoinSet::new(),
         };
         Box::pin(connection.serve()).await;
     }
@@ -178,10 +179,8 @@ struct Connection {
     stream: Incoming,
     /// The links that are served on it.
     sendings: Vec<Sending>,
-    /// How fast the peer may send, once it is authorised.
-    pace: Option<Arc<Pace>>,
-    /// Nothing is read before.
-    read_again_ms: Option<u64>,
+    /// How fast the domains may send that are authorised on it.
+    meter: Meter,
     /// What is counted of the peer's stanzas, with XEP-0198.
     counted: Option<Counted>,
     /// The peer has asked for the count.
@@ -192,6 +191,8 @@ struct Connection {
     heard: mpsc::Receiver<(Pair, Verdict)>,
     /// Keys that may be asked about at this moment; others wait for their turn.
     challenges: Arc<Semaphore>,
+    /// Those who ask: nobody wants to know any more once the connection has gone.
+    asking: JoinSet<()>,
 }
 
 struct Counted {
@@ -235,6 +236,7 @@ impl Connection {
                 true
             }
         };
+        self.asking.abort_all();
         if was_lost {
             self.keep_former();
         } else {
@@ -277,8 +279,15 @@ impl Connection {
             let before = self.conduit.input.len();
             let now_ms = self.peers.now_ms();
             self.stream.input(&mut self.conduit.input, now_ms);
-            handled += before - self.conduit.input.len();
-            if let Some(action) = self.stream.poll() {
+            let came = before - self.conduit.input.len();
+            handled += came;
+            let action = self.stream.poll();
+            let from = match &action {
+                Some(Action::Stanza(stanza)) => stanza.from(),
+                _ => None,
+            };
+            self.meter.came(came, from.as_deref(), now_ms);
+            if let Some(action) = action {
                 self.act(action).await?;
                 if handled > TURN_BYTES {
                     handled = 0;
@@ -351,10 +360,11 @@ impl Connection {
     fn authorized(&mut self, pair: &Pair, proof: Proof, may_answer: bool) {
         tracing::info!(remote = %pair.remote, local = %pair.local, ?proof, may_answer, "authorised");
         self.slot.authenticated();
-        if self.pace.is_none() {
+        if self.meter.is_empty() {
             Span::current().record("remote", pair.remote.as_str());
-            self.pace = Some(self.peers.paces.of(&pair.remote, self.peers.now_ms()));
         }
+        let now_ms = self.peers.now_ms();
+        self.meter.add(&pair.remote, &self.peers.paces, now_ms);
         if let Some(link) = self.peers.core.remotes.find(pair) {
             link.end_rest();
         }
@@ -380,7 +390,8 @@ impl Connection {
             let verdict = verify(peers, asker, &challenge).await;
             drop(told.send((challenge.pair, verdict)).await);
         };
-        tokio::spawn(asking.instrument(Span::current()));
+        while self.asking.try_join_next().is_some() {}
+        self.asking.spawn(asking.instrument(Span::current()));
     }
 
     /// XEP-0198 §3. A stream that serves both ways is not resumed: what was sent back on it and
@@ -451,7 +462,6 @@ impl Connection {
             return Ok(());
         }
         let now_ms = self.peers.now_ms();
-        self.take_pace(now_ms);
         match self.sendings.iter().any(Sending::is_unanswered) {
             true => self.question.stands(now_ms),
             false => self.question.is_answered(),
@@ -461,7 +471,7 @@ impl Connection {
         }
         let deadline_ms = earlier(self.stream.deadline(), self.question.deadline());
         let wait_ms = deadline_ms.map_or(u64::MAX, |at| at.saturating_sub(now_ms));
-        let pause_ms = self.read_again_ms.map_or(0, |at| at.saturating_sub(now_ms));
+        let pause_ms = self.meter.pause_ms(now_ms);
         let (owes, owed_after) = (
             self.owes,
             self.counted
@@ -507,17 +517,6 @@ impl Connection {
             }
         }
         Ok(())
-    }
-
-    /// What has come since the last time is counted against the domain's pace.
-    fn take_pace(&mut self, now_ms: u64) {
-        let came = std::mem::take(&mut self.conduit.received);
-        if self.read_again_ms.is_some_and(|at| at <= now_ms) {
-            self.read_again_ms = None;
-        }
-        if let Some(until_ms) = self.pace.as_ref().and_then(|pace| pace.came(came, now_ms)) {
-            self.read_again_ms = Some(until_ms);
-        }
     }
 
     fn fill(&mut self) {

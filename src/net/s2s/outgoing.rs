@@ -18,6 +18,7 @@ use crate::stream::{Closed, sm};
 use super::Peers;
 use super::conduit::Conduit;
 use super::connect::{Opened, clock, open};
+use super::pace::Meter;
 use super::question::{Question, earlier};
 use super::sending::{Sending, return_all, unanswered};
 use super::turns::Turn;
@@ -73,6 +74,8 @@ async fn see_to(peers: Arc<Peers>, link: Arc<RemoteLink>) {
                     return conduit.close().await;
                 };
                 tracing::info!(is_bidirectional, "connected");
+                let mut meter = Meter::default();
+                meter.add(&link.pair.remote, &peers.paces, peers.now_ms());
                 let connection = Connection {
                     peers: peers.clone(),
                     number,
@@ -84,6 +87,7 @@ async fn see_to(peers: Arc<Peers>, link: Arc<RemoteLink>) {
                     is_managed: false,
                     owes: false,
                     question: Question::none(peers.streams.answer_ms),
+                    meter,
                 };
                 let left = Box::pin(connection.serve(may_manage)).await;
                 if left == Left::Nothing || peers.stopping.is_cancelled() {
@@ -186,6 +190,8 @@ struct Connection {
     owes: bool,
     /// What we have asked it.
     question: Question,
+    /// How fast it may send, where it does (XEP-0288).
+    meter: Meter,
 }
 
 /// Why a connection ends.
@@ -264,7 +270,9 @@ impl Connection {
             let before = self.conduit.input.len();
             let now_ms = self.peers.now_ms();
             self.stream.input(&mut self.conduit.input, now_ms);
-            handled += before - self.conduit.input.len();
+            let came = before - self.conduit.input.len();
+            handled += came;
+            self.meter.came(came, None, now_ms);
             if let Some(action) = self.stream.poll() {
                 if self.act(action)? {
                     waits_for_management = false;
@@ -385,6 +393,7 @@ impl Connection {
         }
         let deadline_ms = earlier(self.stream.deadline(), self.question.deadline());
         let wait_ms = deadline_ms.map_or(u64::MAX, |at| at.saturating_sub(now_ms));
+        let pause_ms = self.meter.pause_ms(now_ms);
         let owes = self.owes;
         let owed_after = self.handled_after;
         let mut durable = self.peers.durable.clone();
@@ -399,10 +408,11 @@ impl Connection {
         let transport = conduit.transport.as_ref().ok_or_else(gone)?;
         let outbox = std::future::poll_fn(|context| sending.poll_ready(context));
         tokio::select! {
-            readable = transport.readable() => {
+            readable = transport.readable(), if pause_ms == 0 => {
                 readable?;
                 conduit.read()?;
             }
+            () = tokio::time::sleep(Duration::from_millis(pause_ms)), if pause_ms > 0 => {}
             writable = transport.writable(), if blocked => writable?,
             () = outbox, if !blocked && !waits_for_management => {}
             _ = durable.wait_for(|durable| *durable >= owed_after), if owes => {}

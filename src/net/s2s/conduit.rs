@@ -35,8 +35,6 @@ pub(in crate::net) struct Conduit {
     pub input: BytesMut,
     pub out: OutgoingQueue,
     share: Share,
-    /// Bytes that have come.
-    pub received: usize,
 }
 
 impl Conduit {
@@ -48,7 +46,6 @@ impl Conduit {
             input: BytesMut::new(),
             out: OutgoingQueue::default(),
             share: Share::new(inbound.clone()),
-            received: 0,
         }
     }
 
@@ -102,8 +99,7 @@ impl Conduit {
         let gone = || io::Error::from(io::ErrorKind::NotConnected);
         let transport = self.transport.as_mut().ok_or_else(gone)?;
         match transport.try_read(&mut self.input)? {
-            Read::Bytes(bytes) => self.received += bytes,
-            Read::Blocked => {}
+            Read::Bytes(_) | Read::Blocked => {}
             Read::Closed => return Err(io::ErrorKind::UnexpectedEof.into()),
         }
         Ok(())

@@ -12,6 +12,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{Instrument as _, Span};
 
@@ -28,7 +29,8 @@ use crate::stream::s2s::{Action, Challenge, Identity, Incoming, Pair, Proof, Ver
 
 use super::Peers;
 use super::conduit::Conduit;
-use super::pace::Pace;
+use super::pace::Meter;
+use super::question::{Question, earlier};
 use super::sending::Sending;
 use super::verify::verify;
 
@@ -139,6 +141,7 @@ impl Came {
         let connection = Connection {
             number: peers.core.next_number(),
             conduit,
+            question: Question::none(peers.streams.answer_ms),
             peers,
             peer,
             slot,
@@ -146,14 +149,14 @@ impl Came {
             pairs: Vec::new(),
             sendings: VecDeque::new(),
             answers_from_ms: None,
-            pace: None,
-            read_again_ms: None,
+            meter: Meter::default(),
             managed: None,
             resumes: false,
             owes: false,
             told,
             heard,
             challenges: Arc::new(Semaphore::new(CHALLENGES_MAX)),
+            asking: JoinSet::new(),
         };
         Box::pin(connection.serve()).await;
     }
@@ -189,20 +192,22 @@ struct Connection {
     sendings: VecDeque<Sending>,
     /// Nothing is sent back before: the peer may be about to resume a stream.
     answers_from_ms: Option<u64>,
-    /// How fast the peer may send, once it is authorised.
-    pace: Option<Arc<Pace>>,
-    /// Nothing is read before.
-    read_again_ms: Option<u64>,
+    /// How fast the domains may send that are authorised on it.
+    meter: Meter,
     /// What is counted, with XEP-0198.
     managed: Option<Arc<ManagedStream>>,
     /// The answer to `<resume/>` waits for the log.
     resumes: bool,
     /// The peer has asked for the count.
     owes: bool,
+    /// What we have asked it.
+    question: Question,
     told: mpsc::Sender<(Pair, Verdict)>,
     heard: mpsc::Receiver<(Pair, Verdict)>,
     /// Keys that may be asked about at this moment; others wait for their turn.
     challenges: Arc<Semaphore>,
+    /// Those who ask: nobody wants to know any more once the connection has gone.
+    asking: JoinSet<()>,
 }
 
 /// Why a connection ends.
@@ -230,6 +235,9 @@ impl Connection {
             }
             End::Stream(closed) => {
                 tracing::info!(?closed, "the stream of another server has ended");
+                if *closed == Closed::PeerError {
+                    self.sendings.iter().for_each(Sending::blame);
+                }
                 false
             }
             End::Transport(error) => {
@@ -237,6 +245,7 @@ impl Connection {
                 true
             }
         };
+        self.asking.abort_all();
         self.leave(was_lost).await;
     }
 
@@ -246,8 +255,15 @@ impl Connection {
             let before = self.conduit.input.len();
             let now_ms = self.peers.now_ms();
             self.stream.input(&mut self.conduit.input, now_ms);
-            handled += before - self.conduit.input.len();
-            if let Some(action) = self.stream.poll() {
+            let came = before - self.conduit.input.len();
+            handled += came;
+            let action = self.stream.poll();
+            let from = match &action {
+                Some(Action::Stanza(stanza)) => stanza.from(),
+                _ => None,
+            };
+            self.meter.came(came, from.as_deref(), now_ms);
+            if let Some(action) = action {
                 self.act(action).await?;
                 if handled > TURN_BYTES {
                     handled = 0;
@@ -328,10 +344,11 @@ impl Connection {
     fn authorized(&mut self, pair: &Pair, proof: Proof, may_answer: bool) {
         tracing::info!(remote = %pair.remote, local = %pair.local, ?proof, may_answer, "authorised");
         self.slot.authenticated();
-        if self.pace.is_none() {
+        if self.meter.is_empty() {
             Span::current().record("remote", pair.remote.as_str());
-            self.pace = Some(self.peers.paces.of(&pair.remote, self.peers.now_ms()));
         }
+        let now_ms = self.peers.now_ms();
+        self.meter.add(&pair.remote, &self.peers.paces, now_ms);
         if let Some(link) = self.peers.core.remotes.find(pair) {
             link.end_rest();
         }
@@ -345,13 +362,15 @@ impl Connection {
     fn dial_back(&mut self, challenge: Challenge) {
         let (peers, told) = (self.peers.clone(), self.told.clone());
         let challenges = self.challenges.clone();
+        let asker = self.peer.ip();
         let asking = async move {
             // Never closed.
             let _turn = challenges.acquire().await;
-            let verdict = verify(peers, &challenge).await;
+            let verdict = verify(peers, asker, &challenge).await;
             drop(told.send((challenge.pair, verdict)).await);
         };
-        tokio::spawn(asking.instrument(Span::current()));
+        while self.asking.try_join_next().is_some() {}
+        self.asking.spawn(asking.instrument(Span::current()));
     }
 
     async fn exchange(&mut self) -> Result<(), End> {
@@ -368,10 +387,16 @@ impl Connection {
             self.refuse(StreamErrorCondition::PolicyViolation, text);
             return Ok(());
         }
-        self.take_pace(now_ms);
-        let deadline_ms = self.stream.deadline();
+        match self.is_unanswered() {
+            true => self.question.stands(now_ms),
+            false => self.question.is_answered(),
+        }
+        if self.question.is_late(now_ms) {
+            return Err(End::Transport(io::ErrorKind::TimedOut.into()));
+        }
+        let deadline_ms = earlier(self.stream.deadline(), self.question.deadline());
         let wait_ms = deadline_ms.map_or(u64::MAX, |at| at.saturating_sub(now_ms));
-        let pause_ms = self.read_again_ms.map_or(0, |at| at.saturating_sub(now_ms));
+        let pause_ms = self.meter.pause_ms(now_ms);
         let hold_ms = self.answers_from_ms.map(|at| at.saturating_sub(now_ms));
         let answers = hold_ms.is_none() && !self.resumes;
         let (owes, owed_after) = self.owed();
@@ -422,17 +447,6 @@ impl Connection {
             }
         }
         Ok(())
-    }
-
-    /// What has come since the last time is counted against the domain's pace.
-    fn take_pace(&mut self, now_ms: u64) {
-        let came = std::mem::take(&mut self.conduit.received);
-        if self.read_again_ms.is_some_and(|at| at <= now_ms) {
-            self.read_again_ms = None;
-        }
-        if let Some(until_ms) = self.pace.as_ref().and_then(|pace| pace.came(came, now_ms)) {
-            self.read_again_ms = Some(until_ms);
-        }
     }
 
     /// XEP-0198 §4: the peer is told what was handled, lest it send it again.

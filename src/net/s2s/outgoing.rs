@@ -16,11 +16,17 @@ use crate::stream::{Closed, sm};
 
 use super::Peers;
 use super::conduit::Conduit;
-use super::connect::{Opened, open};
+use super::connect::{Opened, clock, open};
+use super::pace::Meter;
+use super::question::{Question, earlier};
 use super::sending::{Filled, Sending, return_all, unanswered};
+use super::turns::Turn;
 
 /// Bytes that one connection handles before it lets others have their turn.
 const TURN_BYTES: usize = 64 * 1024;
+
+/// How long a link waits for its turn to be connected before what waits for it comes back.
+const TURN: Duration = Duration::from_secs(60);
 
 /// Sees to a link until nothing waits for it: connects, sends, connects again.
 pub(super) async fn serve(peers: Arc<Peers>, link: Arc<RemoteLink>) {
@@ -40,7 +46,20 @@ pub(super) async fn serve(peers: Arc<Peers>, link: Arc<RemoteLink>) {
 async fn see_to(peers: Arc<Peers>, link: Arc<RemoteLink>) {
     let mut former = None;
     loop {
-        match open(&peers, &link.pair, &Purpose::Send).await {
+        clock(&peers).await;
+        let Some(turn) = turn(&peers, &link).await else {
+            if peers.stopping.is_cancelled() {
+                return;
+            }
+            tracing::info!("too many others are called at this moment");
+            let error = crowded(&link);
+            return return_all(&peers.core, link.put_off(), &error).await;
+        };
+        if link.is_up() {
+            // The peer has come by itself meanwhile.
+            return;
+        }
+        match open(&peers, &link.pair, &Purpose::Send, turn).await {
             Ok(Opened::Ready {
                 conduit,
                 stream,
@@ -55,6 +74,8 @@ async fn see_to(peers: Arc<Peers>, link: Arc<RemoteLink>) {
                     return conduit.close().await;
                 };
                 tracing::info!(is_bidirectional, "connected");
+                let mut meter = Meter::default();
+                meter.add(&link.pair.remote, &peers.paces, peers.now_ms());
                 let connection = Connection {
                     peers: peers.clone(),
                     number,
@@ -66,6 +87,8 @@ async fn see_to(peers: Arc<Peers>, link: Arc<RemoteLink>) {
                     managed: None,
                     has_moved: false,
                     owes: false,
+                    question: Question::none(peers.streams.answer_ms),
+                    meter,
                 };
                 let left;
                 (left, former) = Box::pin(connection.serve(may_manage)).await;
@@ -100,6 +123,37 @@ async fn see_to(peers: Arc<Peers>, link: Arc<RemoteLink>) {
             }
         }
     }
+}
+
+/// The turn to connect; `None` when it does not come in time, or the server stops.
+async fn turn<'a>(peers: &'a Peers, link: &RemoteLink) -> Option<Turn<'a>> {
+    let family = peers
+        .core
+        .remotes
+        .askers
+        .family_of(link.pair.remote.domain());
+    let mut askers = link.askers();
+    if askers.is_empty() {
+        askers.push(family);
+    }
+    let place = peers.attempts.enter(family, &askers);
+    let mut over = pin!(tokio::time::sleep(TURN));
+    loop {
+        tokio::select! {
+            biased;
+            turn = place.turn() => return Some(turn),
+            () = link.more_askers() => place.add(&link.askers()),
+            () = &mut over => return None,
+            () = peers.stopping.cancelled() => return None,
+        }
+    }
+}
+
+fn crowded(link: &RemoteLink) -> StanzaError {
+    StanzaError::remote_server_timeout(format!(
+        "this server calls so many others that {} had to wait too long: try again later",
+        link.pair.remote
+    ))
 }
 
 /// Waits before a link is connected again; false when the peer has come by itself meanwhile.
@@ -139,6 +193,10 @@ struct Connection {
     has_moved: bool,
     /// The peer has asked for the count.
     owes: bool,
+    /// What we have asked it.
+    question: Question,
+    /// How fast it may send, where it does (XEP-0288).
+    meter: Meter,
 }
 
 /// A stream that is managed: what it counts, and what resumes it, if it can be (XEP-0198 §5).
@@ -176,6 +234,9 @@ impl Connection {
         let in_order = match &end {
             End::Stream(closed) => {
                 tracing::info!(?closed, "the stream to the other server has ended");
+                if *closed == Closed::PeerError {
+                    self.sending.blame();
+                }
                 true
             }
             End::Transport(error) => {
@@ -251,9 +312,14 @@ impl Connection {
             let before = self.conduit.input.len();
             let now_ms = self.peers.now_ms();
             self.stream.input(&mut self.conduit.input, now_ms);
-            handled += before - self.conduit.input.len();
+            let came = before - self.conduit.input.len();
+            handled += came;
+            self.meter.came(came, None, now_ms);
             if let Some(action) = self.stream.poll() {
-                waits_for_management &= !self.act(action)?;
+                if self.act(action)? {
+                    waits_for_management = false;
+                    self.question.is_answered();
+                }
                 if handled > TURN_BYTES {
                     handled = 0;
                     self.peers.core.store.commit_soon();
@@ -270,7 +336,7 @@ impl Connection {
         }
     }
 
-    /// True when it is settled whether there is stream management.
+    /// True when it is settled whether there is stream management, so that it has answered that.
     fn act(&mut self, action: Action) -> Result<bool, End> {
         match action {
             Action::Send(bytes) => self.conduit.say(bytes),
@@ -303,6 +369,7 @@ impl Connection {
                 let had_former = self.former.is_some();
                 self.forget_former(h.unwrap_or(0));
                 if had_former {
+                    self.question.is_answered();
                     self.stream.enable();
                 }
                 return Ok(!had_former);
@@ -318,7 +385,13 @@ impl Connection {
             return;
         };
         match managed.tally.acknowledge(self.number, h) {
-            Ok(done) => arrived(&self.peers.core, &done),
+            Ok(done) => {
+                // That it has no more than before is no answer that anybody could wait for.
+                if !done.is_empty() {
+                    self.question.is_answered();
+                }
+                arrived(&self.peers.core, &done);
+            }
             Err(wrong) => self
                 .stream
                 .close_handled_count_too_high(wrong.h, wrong.sent),
@@ -382,13 +455,20 @@ impl Connection {
             self.refuse(StreamErrorCondition::PolicyViolation, text);
             return Ok(());
         }
-        let deadline_ms = self.stream.deadline();
         let now_ms = self.peers.now_ms();
-        let wait_ms = deadline_ms.map_or(u64::MAX, |at| at.saturating_sub(now_ms));
         let tally = self.managed.as_ref().map(|managed| &managed.tally);
         let owed_after = tally.map(Tally::after);
         let owes = self.owes && owed_after.is_some();
-        let is_unanswered = tally.is_some_and(Tally::is_unanswered);
+        match waits_for_management || tally.is_some_and(Tally::is_unanswered) {
+            true => self.question.stands(now_ms),
+            false => self.question.is_answered(),
+        }
+        if self.question.is_late(now_ms) {
+            return Err(End::Transport(io::ErrorKind::TimedOut.into()));
+        }
+        let deadline_ms = earlier(self.stream.deadline(), self.question.deadline());
+        let wait_ms = deadline_ms.map_or(u64::MAX, |at| at.saturating_sub(now_ms));
+        let pause_ms = self.meter.pause_ms(now_ms);
         let mut durable = self.peers.durable.clone();
         let Connection {
             conduit,
@@ -401,18 +481,18 @@ impl Connection {
         let transport = conduit.transport.as_ref().ok_or_else(gone)?;
         let outbox = std::future::poll_fn(|context| sending.poll_ready(context));
         tokio::select! {
-            readable = transport.readable() => {
+            readable = transport.readable(), if pause_ms == 0 => {
                 readable?;
                 conduit.read()?;
             }
+            () = tokio::time::sleep(Duration::from_millis(pause_ms)), if pause_ms > 0 => {}
             writable = transport.writable(), if blocked => writable?,
             () = outbox, if !blocked && !waits_for_management => {}
             _ = durable.wait_for(|durable| Some(*durable) >= owed_after), if owes => {}
             () = peers.stopping.cancelled() => return Err(End::Stopping),
             () = tokio::time::sleep(Duration::from_millis(wait_ms)), if deadline_ms.is_some() => {
                 let now_ms = peers.now_ms();
-                let owes_us = waits_for_management || is_unanswered;
-                match sending.is_idle() || owes_us {
+                match sending.is_idle() {
                     true => stream.timeout(now_ms),
                     // Something waits for the log: the stream is in use.
                     false => stream.moved(now_ms),

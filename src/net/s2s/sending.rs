@@ -118,6 +118,18 @@ impl Sending {
         self.link.put_back(std::mem::take(&mut self.in_hand).into());
     }
 
+    /// The peer has ended the stream with an error: what it does so for comes back, if that is
+    /// known.
+    pub fn blame(&self) {
+        if let Some(culprit) = self.link.blame(self.reader) {
+            let error = StanzaError::policy_violation(format!(
+                "{} ends its streams when it is sent this",
+                self.link.pair.remote
+            ));
+            returned(&self.core, vec![culprit], &error);
+        }
+    }
+
     /// The connection is gone, or its stream has ended: what becomes of the rest.
     pub fn end(mut self, in_order: bool, now_ms: u64) -> Left {
         let in_hand = std::mem::take(&mut self.in_hand).into();

@@ -8,11 +8,13 @@ use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use crate::router::outbox::{OutboxLimits, OutboxPool};
+use tokio::sync::Notify;
+
 use crate::stanza::StanzaError;
 use crate::store::Position;
 use crate::stream::s2s::Pair;
 
+use super::asker::{Asker, Room};
 use super::parcel::{Freight, Parcel};
 
 pub use unacknowledged::NotResumed;
@@ -27,6 +29,9 @@ const FRUITLESS_MAX: u32 = 3;
 /// A peer that may have something for us is called again after so long.
 const OWED_PAUSE_MS: u64 = 500;
 
+/// Streams in a row that the peer ends with an error before what was on its way is sent one by one.
+const ERRORS_MAX: u32 = 2;
+
 /// The rest after a first failure; it doubles with each further one.
 const REST_MS: u64 = 5_000;
 /// The longest rest.
@@ -34,12 +39,16 @@ const REST_MS_MAX: u64 = 300_000;
 
 /// What may wait for one pair: many people here talk to many there, so it is more than for one
 /// session, and never more than a part of what all of them share.
-fn bytes_max(limits: &OutboxLimits) -> usize {
-    (limits.pool_bytes_max / 4).min(BYTES_MAX)
+fn bytes_max(room: &Room) -> usize {
+    (room.bytes_max() / 3).min(BYTES_MAX)
 }
 
 /// At the most.
 const BYTES_MAX: usize = 8 << 20;
+
+/// Who waits for a connection, as far as it is remembered: each may be let connect when the others
+/// may not.
+const ASKERS_MAX: usize = 8;
 
 /// The way between two domains.
 #[derive(Debug)]
@@ -48,8 +57,10 @@ pub struct Link {
     pub pair: Pair,
     /// For the order of those who wait for the log.
     pub number: u64,
-    pool: Arc<OutboxPool>,
+    room: Arc<Room>,
     queue: Mutex<Queue>,
+    /// Somebody else waits for a connection.
+    more_askers: Notify,
 }
 
 #[derive(Debug)]
@@ -67,6 +78,12 @@ struct Queue {
     failures: u32,
     /// Streams that were lost since the peer has last taken anything.
     fruitless: u32,
+    /// Streams that the peer has ended with an error since then, while something was on its way.
+    errors: u32,
+    /// So many at the front may be what it ends them for: they go one by one.
+    suspects: usize,
+    /// On whose behalf a connection is made.
+    askers: Vec<Asker>,
     waker: Option<Waker>,
     told_gate: Position,
 }
@@ -110,11 +127,12 @@ pub enum Left {
 
 impl Link {
     /// Nothing has been sent yet.
-    pub fn new(pair: Pair, number: u64, pool: Arc<OutboxPool>) -> Link {
+    pub fn new(pair: Pair, number: u64, room: Arc<Room>) -> Link {
         Link {
             pair,
             number,
-            pool,
+            room,
+            more_askers: Notify::new(),
             queue: Mutex::new(Queue {
                 phase: Phase::Idle,
                 waiting: VecDeque::new(),
@@ -124,6 +142,9 @@ impl Link {
                 patient_until_ms: None,
                 failures: 0,
                 fruitless: 0,
+                errors: 0,
+                suspects: 0,
+                askers: Vec::new(),
                 waker: None,
                 told_gate: Position(0),
             }),
@@ -131,8 +152,7 @@ impl Link {
     }
 
     /// Takes a parcel, behind those that wait.
-    pub fn post(&self, parcel: Parcel, durable: Position, now_ms: u64) -> Posted {
-        let limits = &self.pool.limits;
+    pub fn post(&self, mut parcel: Parcel, durable: Position, now_ms: u64) -> Posted {
         let mut queue = self.lock();
         if let Phase::Resting { until_ms, error } = &queue.phase {
             match *until_ms > now_ms {
@@ -141,15 +161,24 @@ impl Link {
             }
         }
         let weight = parcel.weight();
-        let fits = queue.bytes + weight <= bytes_max(limits);
-        let is_served = matches!(queue.phase, Phase::Up(_));
-        if !fits || !self.pool.take(weight, queue.bytes, is_served) {
+        // One alone may be as big as it likes, as far as there is room at all.
+        let fits = queue.bytes == 0 || queue.bytes + weight <= bytes_max(&self.room);
+        if !fits {
             return Posted::Refused(StanzaError::resource_constraint(format!(
                 "too much waits for {} already: try again later",
                 self.pair.remote
             )));
         }
+        let Some(share) = self.room.take(parcel.asker, weight) else {
+            return Posted::Refused(StanzaError::resource_constraint(
+                "too much of what you send waits for other servers already: try again later",
+            ));
+        };
+        parcel.share = Some(Arc::new(share));
         queue.bytes += weight;
+        if !matches!(queue.phase, Phase::Up(_)) && queue.is_asked_by(parcel.asker) {
+            self.more_askers.notify_one();
+        }
         let gate = parcel.after;
         let is_first = queue.waiting.is_empty();
         queue.waiting.push_back(parcel);
@@ -221,6 +250,9 @@ impl Link {
         }
         let mut bytes = 0;
         while let Some(front) = queue.waiting.front() {
+            if queue.is_held_back(taken.parcels.len()) {
+                break;
+            }
             if front.after > durable {
                 let gate = front.after;
                 taken.gate = queue.tell(gate);
@@ -237,7 +269,6 @@ impl Link {
                 queue.unacknowledged.push_back(parcel.clone());
             } else {
                 queue.bytes -= parcel.weight();
-                self.pool.give_back(parcel.weight());
             }
             taken.parcels.push(parcel);
         }
@@ -258,11 +289,8 @@ impl Link {
         }
         // Read under the lock: a gate that opens later finds the waker.
         let durable = durable();
-        if queue
-            .waiting
-            .front()
-            .is_some_and(|first| first.after <= durable)
-        {
+        let is_open = |first: &Parcel| first.after <= durable;
+        if queue.waiting.front().is_some_and(is_open) && !queue.is_held_back(0) {
             return Poll::Ready(());
         }
         queue.waker = Some(context.waker().clone());
@@ -298,7 +326,6 @@ impl Link {
         }
         let weight: usize = in_hand.iter().map(Parcel::weight).sum();
         queue.bytes += weight;
-        self.pool.add(weight);
         queue.put_in_front(in_hand.into());
         if queue.is_empty() {
             queue.phase = Phase::Idle;
@@ -306,6 +333,7 @@ impl Link {
             return Left::Nothing;
         }
         queue.phase = Phase::Connecting;
+        queue.is_asked_by_all();
         queue.fruitless = queue.fruitless.saturating_add(1);
         let until_ms = now_ms.saturating_add(PATIENCE_MS);
         queue.patient_until_ms.get_or_insert(until_ms);
@@ -326,7 +354,6 @@ impl Link {
         let mut queue = self.lock();
         let weight: usize = in_hand.iter().map(Parcel::weight).sum();
         queue.bytes += weight;
-        self.pool.add(weight);
         queue.put_in_front(in_hand.into());
     }
 
@@ -337,10 +364,10 @@ impl Link {
         let mut queue = self.lock();
         let weight: usize = in_hand.iter().map(Parcel::weight).sum();
         queue.bytes += weight;
-        self.pool.add(weight);
         queue.put_in_front(in_hand.into());
         if matches!(queue.phase, Phase::Idle | Phase::Resting { .. }) {
             queue.phase = Phase::Connecting;
+            queue.is_asked_by_all();
             return Left::Reconnect;
         }
         queue.wake();
@@ -390,19 +417,33 @@ impl Link {
             until_ms: now_ms.saturating_add(rest_ms.min(REST_MS_MAX)),
             error: error.clone(),
         };
-        queue.patient_until_ms = None;
-        queue.fruitless = 0;
-        queue.is_owed = false;
-        let mut back: Vec<Parcel> = mem::take(&mut queue.unacknowledged).into();
-        back.extend(mem::take(&mut queue.waiting));
-        self.pool.give_back(queue.bytes);
-        queue.bytes = 0;
-        back
+        queue.empty()
+    }
+
+    /// This server has no turn for it: everything comes back, and what comes next may try anew.
+    /// That is no failure of the other server's.
+    pub fn put_off(&self) -> Vec<Parcel> {
+        let mut queue = self.lock();
+        if matches!(queue.phase, Phase::Up(_) | Phase::Awaited(_)) {
+            return Vec::new();
+        }
+        queue.phase = Phase::Idle;
+        queue.empty()
+    }
+
+    /// On whose behalf a connection is made.
+    pub fn askers(&self) -> Vec<Asker> {
+        self.lock().askers.clone()
+    }
+
+    /// Ready when there are others than when that was asked.
+    pub async fn more_askers(&self) {
+        self.more_askers.notified().await;
     }
 
     /// Whether so much waits that whoever is to take it does not: half of what may.
     pub fn is_heavy(&self) -> bool {
-        self.lock().bytes > bytes_max(&self.pool.limits) / 2
+        self.lock().bytes > bytes_max(&self.room) / 2
     }
 
     /// Takes the link from the connection that sends on it: it finds itself replaced, and gives up
@@ -438,7 +479,6 @@ impl Link {
         queue.waiting = recorded.into();
         let weight: usize = back.iter().map(Parcel::weight).sum();
         queue.bytes -= weight;
-        self.pool.give_back(weight);
         back
     }
 
@@ -489,7 +529,7 @@ impl Queue {
     fn up(&mut self, reader: u64) {
         self.phase = Phase::Up(reader);
         self.is_owed = false;
-        self.failures = 0;
+        self.askers = Vec::new();
         if self.fruitless <= FRUITLESS_MAX {
             self.patient_until_ms = None;
         }
@@ -504,7 +544,44 @@ impl Queue {
     fn moves_on(&mut self) {
         self.failures = 0;
         self.fruitless = 0;
+        self.errors = 0;
         self.patient_until_ms = None;
+    }
+
+    /// Whether nothing may be taken besides what was taken and is not acknowledged.
+    fn is_held_back(&self, taken: usize) -> bool {
+        self.suspects > 0 && (taken > 0 || !self.unacknowledged.is_empty())
+    }
+
+    /// Nothing waits any more, and nothing is known of a stream.
+    fn empty(&mut self) -> Vec<Parcel> {
+        self.patient_until_ms = None;
+        self.fruitless = 0;
+        self.errors = 0;
+        self.suspects = 0;
+        self.is_owed = false;
+        self.askers = Vec::new();
+        self.bytes = 0;
+        let mut back: Vec<Parcel> = mem::take(&mut self.unacknowledged).into();
+        back.extend(mem::take(&mut self.waiting));
+        back
+    }
+
+    /// True when that is news.
+    fn is_asked_by(&mut self, asker: Asker) -> bool {
+        let is_news = !self.askers.contains(&asker) && self.askers.len() < ASKERS_MAX;
+        if is_news {
+            self.askers.push(asker);
+        }
+        is_news
+    }
+
+    /// Whoever has something waiting.
+    fn is_asked_by_all(&mut self) {
+        let askers: Vec<Asker> = self.waiting.iter().map(|parcel| parcel.asker).collect();
+        for asker in askers {
+            self.is_asked_by(asker);
+        }
     }
 
     fn put_in_front(&mut self, mut parcels: VecDeque<Parcel>) {
@@ -541,12 +618,5 @@ impl Queue {
         if self.unacknowledged.is_empty() {
             self.unacknowledged = VecDeque::new();
         }
-    }
-}
-
-impl Drop for Link {
-    fn drop(&mut self) {
-        let bytes = self.lock().bytes;
-        self.pool.give_back(bytes);
     }
 }

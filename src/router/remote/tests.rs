@@ -1,13 +1,13 @@
 //! A link by itself, and two servers on a network that loses connections, on simulated time.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Waker};
 
 use super::*;
-use crate::router::OutboxLimits;
-use crate::router::outbox::OutboxPool;
 
 mod simulation;
+
+static ASKERS: LazyLock<Askers> = LazyLock::new(Askers::default);
 
 fn jid(text: &str) -> Jid {
     Jid::parse(text).expect("an address")
@@ -21,16 +21,13 @@ fn pair() -> Pair {
 }
 
 fn link() -> Link {
-    Link::new(pair(), 1, OutboxPool::unbounded())
+    Link::new(pair(), 1, Room::new(usize::MAX / 4))
 }
 
 fn parcel(id: &str, freight: Freight) -> Parcel {
     let text = format!("<message id='{id}' from='x@a.example' to='y@b.example'/>");
-    Parcel {
-        outgoing: bytes::Bytes::from(text).into(),
-        after: Position(0),
-        freight,
-    }
+    let asker = ASKERS.named("x@a.example");
+    Parcel::new(bytes::Bytes::from(text).into(), Position(0), freight, asker)
 }
 
 fn ids(parcels: &[Parcel]) -> Vec<String> {
@@ -116,18 +113,14 @@ fn a_reader_that_is_cut_off_finds_itself_replaced_and_what_waited_comes_back() {
 
 #[test]
 fn half_of_what_may_wait_is_heavy() {
-    let limits = OutboxLimits {
-        pool_bytes_max: 40_000,
-        ..OutboxPool::unbounded().limits
-    };
-    let link = Link::new(pair(), 1, Arc::new(OutboxPool::new(limits)));
+    let link = Link::new(pair(), 1, Room::new(40_000));
     link.up(7);
     let heavy_at = (0..).find(|_| {
         assert!(!matches!(post(&link, "1"), Posted::Refused(_)));
         link.is_heavy()
     });
     let weight = parcel("1", Freight::Plain).weight();
-    assert_eq!(heavy_at, Some(5_000 / weight));
+    assert_eq!(heavy_at, Some(40_000 / 3 / 2 / weight));
 }
 
 #[test]
@@ -408,20 +401,111 @@ fn a_peer_that_has_taken_something_is_called_again_at_once() {
 
 #[test]
 fn the_room_is_bounded_and_given_back() {
-    let pool = Arc::new(OutboxPool::new(OutboxLimits {
-        bytes_max: 1_000,
-        entries_max: 100,
-        pool_bytes_max: 4_000,
-    }));
-    let link = Link::new(pair(), 1, pool.clone());
+    let room = Room::new(4_000);
+    let link = Link::new(pair(), 1, room.clone());
     let mut count = 0;
     while !matches!(post(&link, "1"), Posted::Refused(_)) {
         count += 1;
     }
-    assert!(count > 0 && pool.bytes() <= 1_000);
+    assert!(count > 0 && room.bytes() <= 2_000);
     let error = StanzaError::remote_server_timeout("silent");
-    assert_eq!(link.give_up(&error, 0).len(), count);
-    assert_eq!(pool.bytes(), 0);
+    let back = link.give_up(&error, 0);
+    assert_eq!(back.len(), count);
+    assert!(room.bytes() > 0, "what comes back is not gone yet");
+    drop(back);
+    assert_eq!(room.bytes(), 0);
+    post(&link, "2");
     drop(link);
-    assert_eq!(pool.bytes(), 0);
+    assert_eq!(room.bytes(), 0);
+}
+
+/// What one sends to many domains is bounded as a whole, and costs those who wait nothing.
+#[test]
+fn who_writes_to_many_domains_leaves_room_for_others() {
+    let room = Room::new(100_000);
+    let to = |number: u32| {
+        let remote = jid(&format!("b{number}.example"));
+        Link::new(Pair { remote, ..pair() }, u64::from(number), room.clone())
+    };
+    let links: Vec<Link> = (0..10).map(to).collect();
+    let mut is_full = false;
+    for link in &links {
+        for _ in 0..100 {
+            is_full |= matches!(post(link, "1"), Posted::Refused(_));
+        }
+    }
+    assert!(is_full && room.bytes() < 30_000, "{}", room.bytes());
+    let other = Parcel {
+        asker: ASKERS.named("z@a.example"),
+        ..parcel("2", Freight::Plain)
+    };
+    let posted = links[9].post(other, Position(0), 0);
+    assert!(!matches!(posted, Posted::Refused(_)), "{posted:?}");
+}
+
+#[test]
+fn what_waits_for_other_servers_costs_no_session_here_its_room() {
+    let server = crate::router::tests::Server::new();
+    let core = &server.core;
+    core.remotes.connect_with(Box::new(|_| ()));
+    let (from, body) = (jid("x@example.org"), "x".repeat(10_000));
+    let mut cx = core.cx();
+    for number in 0..2_000 {
+        let to = jid(&format!("y@b{number}.example"));
+        let text = format!("<message from='{from}' to='{to}'><body>{body}</body></message>");
+        send_own(&mut cx, &from, &to, bytes::Bytes::from(text).into());
+    }
+    assert!(core.remotes.room.bytes() > 0, "nothing waits");
+    assert_eq!((core.outboxes.bytes(), core.outboxes.excess()), (0, 0));
+}
+
+#[test]
+fn a_stanza_that_a_peer_ends_its_streams_for_comes_back_alone() {
+    let link = Arc::new(link());
+    for id in ["good", "bad", "later"] {
+        post(&link, id);
+    }
+    let mut blamed = Vec::new();
+    let mut sent = Vec::new();
+    for number in 7..12 {
+        link.up(number);
+        let mut tally = Tally::default();
+        let mut h = 0;
+        loop {
+            let taken = take_counted(&mut tally, &link, number);
+            sent.push(taken.join(" "));
+            if taken.is_empty() || taken.iter().any(|id| id == "bad") {
+                break;
+            }
+            h += u32::try_from(taken.len()).expect("they are few");
+            tally.acknowledge(number, h).expect("it was sent");
+        }
+        if link.is_empty() {
+            break;
+        }
+        blamed.extend(link.blame(number));
+        assert_eq!(link.ended(number, Vec::new(), 0).0, Left::Reconnect);
+        assert!(link.reconnect_at(0).is_some());
+    }
+    assert_eq!(ids(&blamed), ["bad"]);
+    let all = "good bad later";
+    assert_eq!(sent, [all, all, "good", "bad", "later", ""]);
+}
+
+/// A stream that opens proves nothing: the peer has to take something.
+#[test]
+fn rests_grow_also_where_streams_open() {
+    let link = Arc::new(link());
+    let error = StanzaError::remote_server_timeout("it takes nothing");
+    link.give_up(&error, 0);
+    assert!(matches!(
+        link.post(parcel("1", Freight::Plain), Position(0), 5_000),
+        Posted::Connect
+    ));
+    link.up(7);
+    take_counted(&mut Tally::default(), &link, 7);
+    link.ended(7, Vec::new(), 5_000);
+    link.give_up(&error, 5_000);
+    let early = link.post(parcel("2", Freight::Plain), Position(0), 14_999);
+    assert!(matches!(early, Posted::Refused(_)), "{early:?}");
 }

@@ -119,7 +119,13 @@ impl Connection {
             return;
         };
         match managed.count(self.number, |tally| tally.acknowledge(self.number, h)) {
-            Some(Ok(done)) => arrived(&self.peers.core, &done),
+            Some(Ok(done)) => {
+                // That it has no more than before is no answer that anybody could wait for.
+                if !done.is_empty() {
+                    self.question.is_answered();
+                }
+                arrived(&self.peers.core, &done);
+            }
             Some(Err(wrong)) => self
                 .stream
                 .close_handled_count_too_high(wrong.h, wrong.sent),
@@ -171,6 +177,14 @@ impl Connection {
         {
             sending.written(written);
         }
+    }
+
+    /// Whether the peer has not said how many stanzas it has, although it was asked.
+    pub(super) fn is_unanswered(&self) -> bool {
+        let asked = |managed: &Arc<ManagedStream>| {
+            managed.count(self.number, |tally| tally.is_unanswered())
+        };
+        self.managed.as_ref().and_then(asked).unwrap_or(false)
     }
 
     /// Whether the peer is to be told a count, and what must be durable before.

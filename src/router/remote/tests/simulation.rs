@@ -60,7 +60,7 @@ impl Server {
     fn new(name: &'static str, pair: Pair) -> Server {
         Server {
             name,
-            link: Arc::new(Link::new(pair, 1, OutboxPool::unbounded())),
+            link: Arc::new(Link::new(pair, 1, Room::new(usize::MAX / 4))),
             sent: 0,
             handled: Vec::new(),
             returned: Vec::new(),
@@ -73,11 +73,8 @@ impl Server {
         let (name, number) = (self.name, self.sent);
         let Pair { local, remote } = &self.link.pair;
         let text = format!("<message id='{name}{number}' from='x@{local}' to='y@{remote}'/>");
-        let parcel = Parcel {
-            outgoing: bytes::Bytes::from(text).into(),
-            after: Position(0),
-            freight,
-        };
+        let outgoing = bytes::Bytes::from(text).into();
+        let parcel = Parcel::new(outgoing, Position(0), freight, ASKERS.named(name));
         match self.link.post(parcel, Position(0), now_ms) {
             Posted::Connect => return true,
             Posted::Refused(_) => self.returned.push(format!("{name}{number}")),

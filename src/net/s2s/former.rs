@@ -118,3 +118,71 @@ impl Former {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addr::Jid;
+
+    fn pair(remote: &str) -> Pair {
+        let jid = |text| Jid::parse(text).expect("an address");
+        Pair {
+            local: jid("here.example"),
+            remote: jid(remote),
+        }
+    }
+
+    fn stream(number: u16, reader: u64) -> Arc<ManagedStream> {
+        let mut id = [0; 16];
+        id[..2].copy_from_slice(&number.to_le_bytes());
+        let pair = pair("there.example");
+        Arc::new(ManagedStream::new(pair, Some(id), reader))
+    }
+
+    fn is_found(formers: &Formers, stream: &ManagedStream, now_ms: u64) -> bool {
+        let id = stream.id.expect("it has one");
+        formers.find(&id, &stream.pair, now_ms).is_some()
+    }
+
+    #[test]
+    fn a_stream_is_found_while_it_stands_and_for_a_while_after_its_loss() {
+        let (formers, stream) = (Formers::default(), stream(1, 7));
+        formers.alive(&stream);
+        assert!(is_found(&formers, &stream, 0));
+        let id = stream.id.expect("it has one");
+        let other = pair("other.example");
+        assert!(formers.find(&id, &other, 0).is_none(), "not theirs");
+        formers.lost(&stream, 7, 1_000);
+        assert!(is_found(&formers, &stream, RESUME_MS + 999));
+        assert!(!is_found(&formers, &stream, RESUME_MS + 1_000));
+    }
+
+    #[test]
+    fn a_connection_that_was_replaced_loses_and_ends_nothing() {
+        let (formers, stream) = (Formers::default(), stream(1, 7));
+        formers.alive(&stream);
+        stream.take_over(8, 0).expect("nothing was sent");
+        formers.lost(&stream, 7, 0);
+        assert!(is_found(&formers, &stream, RESUME_MS), "it stands");
+        formers.ended(&stream, 7);
+        assert!(is_found(&formers, &stream, 0));
+        formers.ended(&stream, 8);
+        assert!(!is_found(&formers, &stream, 0));
+    }
+
+    #[test]
+    fn the_room_for_lost_streams_is_bounded_and_those_that_stand_keep_theirs() {
+        let formers = Formers::default();
+        let standing = stream(0, 7);
+        formers.alive(&standing);
+        let lost: Vec<_> = (1..5_000).map(|number| stream(number, 7)).collect();
+        for (now_ms, stream) in (0..).zip(&lost) {
+            formers.lost(stream, 7, now_ms);
+        }
+        let left = formers.all_of(&standing.pair, 5_000).len();
+        assert!(left <= LOST_MAX + 1, "{left}");
+        assert!(is_found(&formers, &standing, 5_000));
+        assert!(is_found(&formers, &lost[4_998], 5_000));
+        assert!(!is_found(&formers, &lost[0], 5_000), "the first one");
+    }
+}

@@ -24,7 +24,7 @@ pub const PATIENCE_MS: u64 = 60_000;
 
 /// Streams in a row that may be lost before anything was taken, as on a bad line; from then on
 /// patience is for all of them together.
-const FRUITLESS_MAX: u32 = 3;
+pub(super) const FRUITLESS_MAX: u32 = 3;
 
 /// A peer that may have something for us is called again after so long.
 const OWED_PAUSE_MS: u64 = 500;

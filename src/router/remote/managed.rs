@@ -8,7 +8,7 @@ use crate::router::outbox::HandledCountTooHigh;
 use crate::router::session::ResumptionId;
 use crate::stream::s2s::Pair;
 
-use super::link::Link;
+use super::link::{FRUITLESS_MAX, Link};
 use super::parcel::Parcel;
 use super::tally::Tally;
 
@@ -33,6 +33,9 @@ struct Course {
     is_lost: bool,
     /// The peer has begun another stream in its place.
     is_superseded: bool,
+    /// What was acknowledged when it was lost last, and how often it was since that has changed.
+    acknowledged: u32,
+    fruitless: u32,
     waker: Option<Waker>,
 }
 
@@ -57,6 +60,8 @@ impl ManagedStream {
                 links: Vec::new(),
                 is_lost: false,
                 is_superseded: false,
+                acknowledged: 0,
+                fruitless: 0,
                 waker: None,
             }),
         }
@@ -96,6 +101,18 @@ impl ManagedStream {
             return false;
         }
         course.is_lost = true;
+        // A peer that comes again and again and takes nothing is not to hold it for ever.
+        let acknowledged = course.tally.acknowledged();
+        course.fruitless = match course.acknowledged == acknowledged {
+            true => course.fruitless.saturating_add(1),
+            false => 1,
+        };
+        course.acknowledged = acknowledged;
+        if course.fruitless > FRUITLESS_MAX {
+            course.tally.forget_links();
+            course.links = Vec::new();
+            return false;
+        }
         course.links.retain(|link| link.suspend(reader));
         !course.links.is_empty()
     }

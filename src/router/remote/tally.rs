@@ -60,6 +60,11 @@ impl Tally {
         self.after
     }
 
+    /// How many of ours were acknowledged, modulo 2^32.
+    pub fn acknowledged(&self) -> u32 {
+        self.acknowledged
+    }
+
     /// Takes what may be written now of one link, as [`Link::take`]; the link keeps it.
     pub fn take(
         &mut self,

@@ -308,6 +308,24 @@ fn what_waits_for_a_stream_in_vain_goes_another_way_and_still_counts() {
 }
 
 #[test]
+fn a_peer_that_resumes_its_stream_again_and_again_and_takes_nothing_is_not_waited_for() {
+    let (stream, one, other) = managed();
+    let mut reader = 7;
+    while stream.suspend(reader) {
+        assert!(reader < 20, "for ever");
+        let taken = stream.take_over(reader + 1, 0).expect("right");
+        assert_eq!(taken.links.len(), 2);
+        reader += 1;
+        for link in [&one, &other] {
+            stream.count(reader, |tally| take_counted(tally, link, reader));
+        }
+    }
+    assert_eq!(reader, 10);
+    assert_eq!(one.ended(reader, Vec::new(), 0).0, Left::Reconnect);
+    assert!(stream.release().0.is_empty());
+}
+
+#[test]
 fn a_peer_that_begins_anew_is_not_waited_for() {
     let (stream, one, _) = managed();
     stream.supersede();

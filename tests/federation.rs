@@ -27,6 +27,8 @@ mod cairn_hosts;
 mod cairn_links;
 #[path = "federation/cairn_policy.rs"]
 mod cairn_policy;
+#[path = "federation/cairn_resumption.rs"]
+mod cairn_resumption;
 #[path = "federation/cairn_shared_port.rs"]
 mod cairn_shared_port;
 #[path = "federation/harness.rs"]

@@ -361,7 +361,7 @@ sections! { machine,
         /// Seconds of silence before a client is asked whether it is there; 0:
         /// never.
         ping_s: u32 = 840;
-        /// Seconds to answer that.
+        /// Seconds to answer that, and for other servers to say what they have.
         ping_answer_s: u32 = 60;
         /// Seconds in which a lost session can be resumed (XEP-0198); 0: never.
         resume_s: u32 = 600;
@@ -378,8 +378,9 @@ sections! { machine,
         session_queue_stanzas: usize = 4_000;
         /// Bytes of incomplete stanzas of all clients; derived.
         inbound_bytes: usize = Shares::of(machine).inbound_bytes;
-        /// Bytes that wait for all clients; beyond three quarters of it those are
-        /// cut off for whom most waits; derived.
+        /// Bytes that wait for all clients, and, where there are any, a quarter of
+        /// them for other servers and components. Beyond three quarters of the
+        /// clients' part those are cut off for whom most waits; derived.
         outbound_bytes: usize = Shares::of(machine).outbound_bytes;
 
         /// Accounts; derived.

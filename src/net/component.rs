@@ -21,7 +21,7 @@ use tracing::{Instrument as _, Span};
 use super::conn::{Front, guarded};
 use super::listen::Arrival;
 use super::s2s::conduit::Conduit;
-use super::s2s::sending::{Sending, return_all};
+use super::s2s::sending::{Filled, Sending, return_all};
 use super::transport::Transport;
 use crate::addr::Jid;
 use crate::router::{absent, receive_component, too_slow};
@@ -258,7 +258,7 @@ impl Connection {
     async fn exchange(&mut self) -> Result<(), End> {
         self.door.front.core.store.commit_soon();
         if let Some(sending) = &mut self.sending
-            && !sending.fill(&mut self.conduit)
+            && sending.fill(&mut self.conduit, None) == Filled::Replaced
         {
             self.stream.close(too_slow());
             return Ok(());

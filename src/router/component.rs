@@ -21,10 +21,9 @@ use crate::store::Position;
 use crate::stream::s2s::Pair;
 
 use super::core::Core;
-use super::outbox::OutboxPool;
 #[cfg(doc)]
 use super::remote::PATIENCE_MS;
-use super::remote::{Link, Parcel, Posted, returned};
+use super::remote::{Link, Parcel, Posted, Room, returned};
 use super::route::{self, Remote};
 
 /// The configured components.
@@ -36,15 +35,11 @@ pub struct Components {
 
 impl Components {
     /// One for each domain; none is connected. `own` is the server's domain.
-    pub(super) fn new(
-        own: &Jid,
-        domains: impl Iterator<Item = Jid>,
-        pool: &Arc<OutboxPool>,
-    ) -> Self {
+    pub(super) fn new(own: &Jid, domains: impl Iterator<Item = Jid>, room: &Arc<Room>) -> Self {
         let link = |(number, remote): (usize, Jid)| {
             let local = own.clone();
             let pair = Pair { local, remote };
-            Arc::new(Link::new(pair, number as u64, pool.clone()))
+            Arc::new(Link::new(pair, number as u64, room.clone()))
         };
         Components {
             links: domains.enumerate().map(link).collect(),

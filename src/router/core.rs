@@ -11,7 +11,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::watch;
 
 use crate::addr::Jid;
-use crate::config::Config;
+use crate::config::{Config, FederationMode};
 use crate::crypto::Argon2Pool;
 use crate::stanza::StanzaError;
 use crate::store::{Position, State, Store, StoreError, Tx};
@@ -22,7 +22,7 @@ use super::gates::Gates;
 use super::hosts::Hosts;
 use super::module::Registry;
 use super::outbox::{Entry, OutboxLimits, OutboxPool, Pushed};
-use super::remote::Remotes;
+use super::remote::{Remotes, Room};
 use super::session::Session;
 use super::table::Table;
 
@@ -140,18 +140,30 @@ pub fn ticks_ms() -> u64 {
     u64::try_from(START.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
+/// What of the bytes that are on their way may wait for other servers and components.
+fn for_links(config: &Config, limits: &OutboxLimits) -> usize {
+    let is_alone = config.federation.mode == FederationMode::Off && config.component.is_empty();
+    match is_alone {
+        true => 0,
+        false => limits.pool_bytes_max / 4,
+    }
+}
+
 impl Core {
     /// Puts the parts together; nobody is here yet.
     pub fn new(parts: Parts) -> Core {
-        let outboxes = Arc::new(OutboxPool::new(parts.outbox_limits));
+        let mut limits = parts.outbox_limits;
+        let room = Room::new(for_links(&parts.config, &limits));
+        limits.pool_bytes_max -= room.bytes_max();
+        let outboxes = Arc::new(OutboxPool::new(limits));
         let domains = parts.config.component.iter().map(|c| c.domain.clone());
         Core {
-            components: Components::new(&parts.domain, domains, &outboxes),
+            components: Components::new(&parts.domain, domains, &room),
             started_at_ms: (parts.ticks)(),
             presences: Budget::new(parts.config.limits.presence_bytes),
             argon2: Argon2Pool::new(parts.config.limits.argon2_concurrent),
             hosts: Hosts::new(&parts.domain, &parts.config),
-            remotes: Remotes::new(Arc::new(parts.config.federation.policy())),
+            remotes: Remotes::new(Arc::new(parts.config.federation.policy()), room),
             config: parts.config,
             domain: parts.domain,
             store: parts.store,

@@ -44,8 +44,9 @@ pub use outbox::{
     Pushed, Wire, Wrapped, too_slow,
 };
 pub use remote::{
-    Freight, Left, Link as RemoteLink, NotResumed, PATIENCE_MS, Parcel, Posted, Remotes,
-    Resumption as LinkResumption, Taken, arrived, may_return, returned, send_recorded,
+    Asker, Askers, Freight, Left, Link as RemoteLink, ManagedStream, NotResumed, PATIENCE_MS,
+    Parcel, Posted, Remotes, Room, Taken, TakenOver, Tally, arrived, may_return, returned,
+    send_recorded,
 };
 pub use route::{Remote, bounce, presence, reachable, receive, receive_remote, refill, to_session};
 pub use session::{

@@ -48,6 +48,7 @@ pub(super) fn peers(
         formers: Formers::default(),
         paces: Paces::new(core.config.limits.server_bytes_per_s),
         attempts: Peers::attempts(),
+        verifications: Peers::verifications(),
         core: core.clone(),
         alive: alive.clone(),
     });
@@ -92,5 +93,6 @@ fn streams(config: &Config, front: &Front, secret: &[u8; 32]) -> S2sConfig {
     // What a client may say comes here with its full addresses.
     streams.limits_after.stanza_bytes_max += ADDRESSES_BYTES;
     streams.negotiation_ms = u64::from(limits.authentication_s) * 1_000;
+    streams.answer_ms = u64::from(limits.ping_answer_s) * 1_000;
     streams
 }

@@ -1,11 +1,12 @@
 //! Peers that mean harm. Whatever they do, Cairn's own people and other servers do not notice.
 
 use std::io::ErrorKind;
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use super::scenario::chat;
 use super::world::{GROWTH_MAX, JULIET, OTHER, ROMEO, Stage, mercutio, romeo};
-use crate::peers::{Net, PATIENCE, Person};
+use crate::peers::{Net, PATIENCE, Person, RawPeer, Zone};
 use crate::support::{DOMAIN, Seen, Wire, ns};
 
 /// Cairn's people still reach each other, and its memory is what it was.
@@ -80,6 +81,40 @@ fn a_peer_that_stops_answering_under_tls_costs_an_error() {
     });
 }
 
+/// One account writes to hundreds of domains whose server takes connections and says nothing: what
+/// another sends goes its way meanwhile.
+#[test]
+fn domains_that_never_answer_hold_up_nobody_but_who_writes_to_them() {
+    Net::run(|net| {
+        let hole = net.place("hole");
+        let address = hole.socket(5269);
+        let _silent = hole.inside(|| TcpListener::bind(address).expect("nobody else is here"));
+        let mut stage = Stage::set_up(
+            net,
+            |ca| ca.leaf(OTHER),
+            |_, place| {
+                let zone = Zone::new().server(OTHER, place);
+                zone.record(&format!("*.test. A {}", hole.v4))
+            },
+        );
+        stage.cairn.set("limits.authentication_s", "60");
+        stage.cairn.run();
+        let (mut romeo, mut mercutio) = (romeo(&stage.cairn), mercutio(&stage.cairn));
+        for number in 0..150 {
+            let id = format!("lost{number}");
+            romeo.say(&format!("somebody@apart{number}.test"), &id, "Hello?");
+            romeo.say(&format!("somebody@x{number}.together.test"), &id, "Hello?");
+        }
+        romeo.settle();
+        mercutio.say(JULIET, "good", "Hear me");
+        let mut wire = stage.peer.accept_authenticated();
+        assert_eq!(wire.element().attr("id"), Some("good"));
+        // All of them still wait.
+        let told = romeo.settle();
+        assert!(told.is_empty(), "{told:?}");
+    });
+}
+
 /// Much is sent to a peer that reads nothing: the queue to it is bounded, and what does not fit
 /// comes back.
 #[test]
@@ -102,30 +137,158 @@ fn a_peer_that_never_reads_fills_a_queue_that_is_bounded() {
     });
 }
 
+/// XEP-0198: what the peer does not say that it has goes on another stream, whatever it says
+/// besides.
+#[track_caller]
+fn left_when_it_does_not_answer(silent: impl FnOnce(&Stage) -> Wire) {
+    Net::run(|net| {
+        let mut stage = Stage::prepared(net);
+        stage.cairn.set("limits.ping_answer_s", "3");
+        stage.cairn.run();
+        let mut wire = silent(&stage);
+        let deadline = Instant::now() + PATIENCE;
+        while wire.try_send_bytes(b" ").is_ok() {
+            assert!(Instant::now() < deadline, "it is waited for for ever");
+            nix::poll::poll(&mut [], 100_u16).expect("nothing to wait on");
+        }
+        let mut wire = stage.peer.accept_authenticated();
+        assert_eq!(wire.element().attr("id"), Some("held"));
+    });
+}
+
+#[track_caller]
+fn say_held(stage: &Stage) {
+    let mut romeo = romeo(&stage.cairn);
+    romeo.say(JULIET, "held", "Do you hear me?");
+    romeo.settle();
+}
+
+const SM_OFFER: &str = "<sm xmlns='urn:xmpp:sm:3'/>";
+
+#[test]
+fn a_peer_that_never_says_whether_it_counts_is_left() {
+    left_when_it_does_not_answer(|stage| {
+        say_held(stage);
+        let mut wire = stage.peer.accept_offering("", SM_OFFER);
+        let enable = wire.element();
+        assert!(enable.is("enable", ns::SM), "{enable}");
+        wire
+    });
+}
+
+#[test]
+fn a_peer_that_never_says_what_it_has_is_left() {
+    left_when_it_does_not_answer(|stage| {
+        say_held(stage);
+        let mut wire = stage.peer.accept_offering("", SM_OFFER);
+        wire.element();
+        wire.send(&format!("<enabled xmlns='{}'/>", ns::SM));
+        assert_eq!(wire.element().attr("id"), Some("held"));
+        wire
+    });
+}
+
+#[test]
+fn a_peer_that_has_called_and_never_says_what_it_has_is_left() {
+    left_when_it_does_not_answer(|stage| {
+        let (mut wire, features) = stage.peer.call_stream(stage.address(), DOMAIN);
+        wire.send("<bidi xmlns='urn:xmpp:bidi'/>");
+        let mut wire = stage.peer.authenticate(wire, &features, DOMAIN);
+        wire.send(&format!("<enable xmlns='{}'/>", ns::SM));
+        let enabled = wire.element();
+        assert!(enabled.is("enabled", ns::SM), "{enabled}");
+        say_held(stage);
+        assert_eq!(wire.element().attr("id"), Some("held"));
+        wire
+    });
+}
+
+/// One stanza that the peer ends every stream for costs its sender an error, and nobody else
+/// anything.
+#[test]
+fn a_stanza_that_the_peer_ends_streams_for_comes_back_and_the_others_arrive() {
+    Net::run(|net| {
+        let stage = Stage::usual(net);
+        let (mut romeo, mut mercutio) = (romeo(&stage.cairn), mercutio(&stage.cairn));
+        romeo.say(JULIET, "bad", "Poison");
+        mercutio.say(JULIET, "good", "Hello");
+        let mut streams = 0;
+        loop {
+            let mut wire = stage.peer.accept_offering("", SM_OFFER);
+            streams += 1;
+            let enable = wire.element();
+            assert!(enable.is("enable", ns::SM), "{enable}");
+            wire.send(&format!("<enabled xmlns='{}'/>", ns::SM));
+            if wire.element().attr("id") == Some("good") {
+                break;
+            }
+            wire.send(&format!(
+                "<stream:error><policy-violation xmlns='{}'/></stream:error></stream:stream>",
+                ns::STREAM_ERROR
+            ));
+            wire.until_end();
+            assert!(streams < 5, "it is sent again and again");
+        }
+        assert_eq!(romeo.bounce("bad"), "policy-violation");
+        assert!(mercutio.settle().is_empty());
+        assert!(romeo.settle().is_empty());
+    });
+}
+
+/// Sends as much as is taken in ten seconds, and asserts that it is neither little nor much.
+#[track_caller]
+fn flood(wire: &mut Wire) {
+    let (body, to) = ("y".repeat(2_000), "nobody@cairn.example");
+    let message =
+        format!("<message from='{JULIET}' to='{to}' type='error'><body>{body}</body></message>");
+    let batch = message.repeat(50);
+    let patience = Some(Duration::from_secs(1));
+    wire.socket().set_write_timeout(patience).expect("a socket");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let mut sent = 0_u64;
+    while Instant::now() < deadline {
+        match wire.try_send_bytes(batch.as_bytes()) {
+            Ok(()) => sent += batch.len() as u64,
+            Err(error) => {
+                assert_eq!(
+                    error.kind(),
+                    ErrorKind::WouldBlock,
+                    "{sent} bytes were taken"
+                );
+                break;
+            }
+        }
+    }
+    // What may come at once is taken. 10 s of all that a peer can send would be hundreds of
+    // megabytes.
+    assert!(
+        (4 << 20..60 << 20).contains(&sent),
+        "{sent} bytes were taken"
+    );
+}
+
 #[test]
 fn a_peer_that_floods_is_slowed_or_cut_off() {
     Net::run(|net| {
         let stage = Stage::usual(net);
         let mut calm = Calm::before(&stage);
         let mut wire = stage.peer.call_authenticated(stage.address(), DOMAIN);
-        let (body, to) = ("y".repeat(2_000), "nobody@cairn.example");
-        let message =
-            format!("<message from='{JULIET}' to='{to}' type='chat'><body>{body}</body></message>");
-        let batch = message.repeat(50);
-        let socket = wire.socket();
-        let patience = Some(Duration::from_secs(1));
-        socket.set_write_timeout(patience).expect("a socket");
-        let deadline = Instant::now() + Duration::from_secs(10);
-        let mut sent = 0_u64;
-        while Instant::now() < deadline && sent < 500 << 20 {
-            match wire.try_send_bytes(batch.as_bytes()) {
-                Ok(()) => sent += batch.len() as u64,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(_) => break,
-            }
-        }
-        // 10 s of all that a peer can send would be hundreds of megabytes.
-        assert!(sent < 500 << 20, "{sent} bytes were taken");
+        flood(&mut wire);
+        calm.check(&stage);
+    });
+}
+
+/// XEP-0288: a peer that was called may send on that stream, and no faster.
+#[test]
+fn a_peer_that_floods_where_it_was_called_is_slowed_too() {
+    Net::run(|net| {
+        let stage = Stage::usual(net);
+        let mut calm = Calm::before(&stage);
+        calm.romeo.say(JULIET, "out", "Hello");
+        let offer = "<bidi xmlns='urn:xmpp:features:bidi'/>";
+        let mut wire = stage.peer.accept_offering(offer, "");
+        assert_eq!(wire.element().attr("id"), Some("out"));
+        flood(&mut wire);
         calm.check(&stage);
     });
 }
@@ -293,5 +456,28 @@ fn a_stranger_cannot_make_cairn_call_others() {
         }
         let spent = stage.cairn.place.counters().since(before);
         assert_eq!(spent.tcp_opened, 0, "{spent:?}");
+    });
+}
+
+/// With dialling back allowed a stranger has Cairn call others, but not after it has gone.
+#[test]
+fn a_stranger_that_hangs_up_has_nobody_called_any_more() {
+    Net::run(|net| {
+        let ca = crate::peers::Ca::new("Authority of nobody");
+        let mut stage = Stage::prepared(net);
+        stage.cairn.set("federation.dialback", "\"tls\"");
+        stage.cairn.set("limits.authentication_s", "60");
+        stage.cairn.run();
+        let place = net.place("stranger");
+        let stranger = RawPeer::listen(place, "stranger.test", &ca.leaf("stranger.test"));
+        let (mut wire, _) = stranger.call_stream(stage.address(), DOMAIN);
+        wire.send(&format!(
+            "<db:result from='{OTHER}' to='{DOMAIN}'>0a1b</db:result>"
+        ));
+        let mut asked = stage.peer.accept();
+        asked.header();
+        wire.cut();
+        // Cairn waits for an answer a minute and more, but for nobody now.
+        assert!(asked.until_end().is_empty());
     });
 }

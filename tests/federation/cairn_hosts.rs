@@ -6,7 +6,7 @@ use crate::peers::{Ca, CairnPeer, Leaf, Net, Person, Zone};
 use crate::support::{DOMAIN, Seen, Wire};
 
 /// What Cairn serves beside its first domain.
-const SECOND: &str = "second.example";
+pub const SECOND: &str = "second.example";
 /// Who somebody there is.
 const ROSALINE: &str = "rosaline@second.example";
 
@@ -20,7 +20,7 @@ fn serve_both(cairn: &mut CairnPeer, ca: &Ca) -> Leaf {
 }
 
 #[track_caller]
-fn rosaline(cairn: &CairnPeer) -> Person {
+pub fn rosaline(cairn: &CairnPeer) -> Person {
     Person::online(&cairn.place, ROSALINE, cairn.place.v4.into())
 }
 
@@ -30,7 +30,7 @@ fn message(from: &str, to: &str, body: &str) -> String {
 
 /// A peer that the test plays, and Cairn with both domains, which runs.
 #[track_caller]
-fn stage(net: &Net) -> (Stage, Leaf) {
+pub fn stage(net: &Net) -> (Stage, Leaf) {
     let mut stage = Stage::prepared(net);
     let zone = Zone::new()
         .server(OTHER, &stage.peer.place)
@@ -40,6 +40,36 @@ fn stage(net: &Net) -> (Stage, Leaf) {
     let leaf = serve_both(&mut stage.cairn, &stage.ca);
     stage.cairn.run();
     (stage, leaf)
+}
+
+/// Two domains share a stream of the peer's (XEP-0288): one that always has something to send does not
+/// keep the other waiting.
+#[test]
+fn each_domain_that_sends_back_on_one_stream_has_its_turn() {
+    Net::run(|net| {
+        let (stage, _) = stage(net);
+        let (mut romeo, mut rosaline) = (romeo(&stage.cairn), rosaline(&stage.cairn));
+        let (mut wire, features) = stage.peer.call_stream(stage.address(), DOMAIN);
+        // What the peer does not read waits at Cairn, but for a little.
+        let socket = socket2::SockRef::from(wire.socket());
+        socket.set_recv_buffer_size(16 * 1024).expect("a socket");
+        wire.send("<bidi xmlns='urn:xmpp:bidi'/>");
+        let mut wire = stage.peer.authenticate(wire, &features, DOMAIN);
+        wire.send(&format!(
+            "<db:result from='{OTHER}' to='{SECOND}'>0a1b</db:result>"
+        ));
+        let result = wire.element();
+        assert_eq!(result.attr("type"), Some("valid"), "{result}");
+        wire.send(&message(JULIET, ROMEO, "Go on"));
+        romeo.hear("Go on");
+        romeo.say_often(JULIET, "many", &"x".repeat(8_000), 300);
+        romeo.settle();
+        rosaline.say(JULIET, "one", "Let me speak");
+        rosaline.settle();
+        let mut ids = (0..301).map(|_| wire.element().attr("id").unwrap_or_default().to_owned());
+        let at = ids.position(|id| id == "one").expect("it comes");
+        assert!(at < 200, "behind {at} of the other domain");
+    });
 }
 
 /// People of both domains and of another server: each sees and hears the other.

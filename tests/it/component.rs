@@ -355,8 +355,8 @@ fn a_component_that_does_not_read_is_cut_off_and_what_waited_comes_back() {
     ]);
     let wire = gateway(&server);
     let mut alice = server.login("alice", "a");
-    let body = "x".repeat(100_000);
-    for number in 0..60 {
+    let body = "x".repeat(20_000);
+    for number in 0..400 {
         alice.send(&format!(
             "<message id='m{number}' type='chat' to='x@gateway.cairn.example'><body>{body}</body></message>"
         ));

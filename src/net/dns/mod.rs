@@ -14,6 +14,7 @@ mod secure;
 mod servers;
 mod target;
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -44,6 +45,12 @@ const PATIENCE: Duration = Duration::from_secs(12);
 /// How often the machine's own servers are looked up again.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
+/// How long a name is not asked about whose TLSA records nobody has answered for.
+const MUTE: Duration = Duration::from_secs(60);
+
+/// Such names that are remembered.
+const MUTE_MAX: usize = 1_024;
+
 /// Addresses of one target that are tried at most.
 const ADDRESSES_MAX: usize = 8;
 
@@ -70,6 +77,8 @@ struct Current {
     /// `None` where no server is known.
     upstream: Option<Arc<Upstream>>,
     cache: Cache,
+    /// Names whose TLSA records nobody answers for, and until when nobody is asked about them.
+    mute: HashMap<String, Instant>,
 }
 
 /// What is known of a question.
@@ -140,16 +149,48 @@ impl Resolver {
     }
 
     /// What the signed zone of a target says of its certificate (DANE, RFC 7673); mostly nothing.
+    /// Whoever connects waits for it: some name servers, and what stands before them, swallow such
+    /// questions, and then nothing is what it says for a minute.
     pub async fn associations(&self, domain: &str, target: &Target) -> Vec<Association> {
         if is_address(&target.host) {
             return Vec::new();
         }
-        // Most have none: that is a quick answer, and nothing has to be checked.
         let name = secure::name(target);
-        if self.records(&name, RecordType::TLSA).await.is_err() {
+        if self.is_mute(&name) {
             return Vec::new();
         }
-        secure::associations(self, domain, target).await
+        let asking = async {
+            // Most have none: that is a quick answer, and nothing has to be checked.
+            match self.records(&name, RecordType::TLSA).await {
+                Ok(_) => Ok(secure::associations(self, domain, target).await),
+                Err(Nowhere::NotFound(_)) => Ok(Vec::new()),
+                Err(unknown) => Err(unknown),
+            }
+        };
+        match tokio::time::timeout(secure::PATIENCE, asking).await {
+            Ok(Ok(associations)) => associations,
+            Ok(Err(_)) | Err(_) => {
+                self.keep_mute(name);
+                Vec::new()
+            }
+        }
+    }
+
+    fn is_mute(&self, name: &str) -> bool {
+        let current = self.current();
+        current
+            .mute
+            .get(name)
+            .is_some_and(|until| Instant::now() < *until)
+    }
+
+    fn keep_mute(&self, name: String) {
+        let now = Instant::now();
+        let mute = &mut self.current().mute;
+        mute.retain(|_, until| now < *until);
+        if mute.len() < MUTE_MAX {
+            mute.insert(name, now + MUTE);
+        }
     }
 
     async fn services(&self, domain: &str, service: &str, tls: Tls) -> Result<Services, Nowhere> {

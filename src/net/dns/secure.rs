@@ -21,8 +21,8 @@ use super::dane::{Association, Matching, Selector, Usage};
 use super::target::{Target, Tls};
 use super::{PORT, Resolver};
 
-/// How long the question for signed answers may take: who connects waits for it.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long all questions about a target's certificate may take: who connects waits for them.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Bytes of the file with the root's keys.
 const ANCHOR_BYTES_MAX: usize = 64 * 1024;
@@ -100,26 +100,22 @@ pub(super) async fn associations(
     domain: &str,
     target: &Target,
 ) -> Vec<Association> {
-    let asking = async {
-        // Where there are no service records the domain is its own target: nobody else has named it.
-        let is_itself = target.host == domain && target.port == PORT;
-        let name = name(target);
-        let (is_led_to, has_addresses, records) = tokio::join!(
-            async { is_itself || leads_to(resolver, domain, target).await },
-            has_signed_addresses(resolver, target),
-            signed(resolver, &name, RecordType::TLSA),
-        );
-        match is_led_to && has_addresses {
-            true => records
-                .iter()
-                .filter_map(association)
-                .take(RECORDS_MAX)
-                .collect(),
-            false => Vec::new(),
-        }
-    };
-    let answered = tokio::time::timeout(PATIENCE, asking).await;
-    answered.unwrap_or_default()
+    // Where there are no service records the domain is its own target: nobody else has named it.
+    let is_itself = target.host == domain && target.port == PORT;
+    let name = name(target);
+    let (is_led_to, has_addresses, records) = tokio::join!(
+        async { is_itself || leads_to(resolver, domain, target).await },
+        has_signed_addresses(resolver, target),
+        signed(resolver, &name, RecordType::TLSA),
+    );
+    match is_led_to && has_addresses {
+        true => records
+            .iter()
+            .filter_map(association)
+            .take(RECORDS_MAX)
+            .collect(),
+        false => Vec::new(),
+    }
 }
 
 /// Whether a signed service record leads to the target (RFC 7673 §3.1).

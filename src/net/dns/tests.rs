@@ -125,3 +125,22 @@ async fn without_servers_nothing_is_asked() {
     let nowhere = resolver.targets("a.example", |_| 0).await;
     assert!(matches!(nowhere, Err(Nowhere::Unknown(_))), "{nowhere:?}");
 }
+
+/// Some name servers, and what stands before them, swallow questions for what they do not know.
+#[tokio::test]
+async fn a_question_about_certificates_that_nobody_answers_is_not_asked_again_at_once() {
+    let silent = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let address = silent.local_addr().expect("bound");
+    let resolver = Resolver::new(vec![address], Anchor::public());
+    let target = Target::itself("a.example");
+    let asking = resolver.associations("a.example", &target);
+    let found = tokio::time::timeout(secure::PATIENCE * 2, asking).await;
+    assert_eq!(found.map(|found| found.len()), Ok(0), "in time");
+    // Nobody is waited for at all.
+    let asking = resolver.associations("a.example", &target);
+    let found = tokio::time::timeout(Duration::from_secs(1), asking).await;
+    assert_eq!(found.map(|found| found.len()), Ok(0), "at once");
+    silent.set_nonblocking(true).expect("a socket");
+    let asked = silent.recv(&mut [0; 512]);
+    assert!(asked.is_ok(), "nobody was asked: {asked:?}");
+}

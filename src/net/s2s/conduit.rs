@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
 use crate::net::conn::Inbound;
@@ -16,6 +17,11 @@ use crate::net::transport::{Read, Transport};
 /// How long a server that can't be reached may keep what was written to it waiting, before the
 /// kernel gives its connection up.
 const UNREACHABLE: Duration = Duration::from_secs(60);
+
+/// A peer that says nothing is probed after so long, and as often: a connection that is dead is found
+/// so even where nobody has anything to say, at both ends at about the same time.
+const PROBE_AFTER: Duration = Duration::from_secs(30);
+const PROBE_EVERY: Duration = Duration::from_secs(10);
 
 /// How long last words may take.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -29,20 +35,28 @@ pub(in crate::net) struct Conduit {
     pub input: BytesMut,
     pub out: OutgoingQueue,
     share: Share,
-    /// Bytes that have come.
-    pub received: usize,
 }
 
 impl Conduit {
     pub fn new(transport: Transport, inbound: &Arc<Inbound>) -> Conduit {
-        let socket = socket2::SockRef::from(transport.tcp());
+        let socket = SockRef::from(transport.tcp());
         drop(socket.set_tcp_user_timeout(Some(UNREACHABLE)));
         Conduit {
             transport: Some(transport),
             input: BytesMut::new(),
             out: OutgoingQueue::default(),
             share: Share::new(inbound.clone()),
-            received: 0,
+        }
+    }
+
+    /// Has the kernel look whether the peer is there.
+    pub fn probe(&self) {
+        let probes = TcpKeepalive::new()
+            .with_time(PROBE_AFTER)
+            .with_interval(PROBE_EVERY);
+        if let Some(transport) = &self.transport {
+            // It can only fail for a connection that is gone already.
+            drop(SockRef::from(transport.tcp()).set_tcp_keepalive(&probes));
         }
     }
 
@@ -85,8 +99,7 @@ impl Conduit {
         let gone = || io::Error::from(io::ErrorKind::NotConnected);
         let transport = self.transport.as_mut().ok_or_else(gone)?;
         match transport.try_read(&mut self.input)? {
-            Read::Bytes(bytes) => self.received += bytes,
-            Read::Blocked => {}
+            Read::Bytes(_) | Read::Blocked => {}
             Read::Closed => return Err(io::ErrorKind::UnexpectedEof.into()),
         }
         Ok(())

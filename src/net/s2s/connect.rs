@@ -15,6 +15,7 @@ use crate::stream::s2s::{Action, Failure, Identity, Outgoing, Pair, Purpose, Ver
 use super::Peers;
 use super::conduit::Conduit;
 use super::find::Dialed;
+use super::turns::Turn;
 
 /// How long one attempt may take, with all targets.
 const ATTEMPT: Duration = Duration::from_secs(90);
@@ -32,16 +33,17 @@ pub(super) enum Opened {
     Verified(Verdict),
 }
 
-/// Opens a stream for a purpose; the error is what senders are told.
+/// Opens a stream for a purpose, by whoever has a turn; the error is what senders are told.
 pub(super) async fn open(
     peers: &Arc<Peers>,
     pair: &Pair,
     purpose: &Purpose,
+    turn: Turn<'_>,
 ) -> Result<Opened, StanzaError> {
-    clock(peers).await;
-    let _permit = peers.attempts.acquire().await;
     let attempt = Box::pin(try_targets(peers, pair, purpose));
-    match timeout(ATTEMPT, attempt).await {
+    let outcome = timeout(ATTEMPT, attempt).await;
+    drop(turn);
+    match outcome {
         Ok(outcome) => outcome.map_err(|failure| error_of(&pair.remote, &failure)),
         Err(_) => Err(StanzaError::remote_server_timeout(format!(
             "{} does not answer in time",
@@ -52,7 +54,7 @@ pub(super) async fn open(
 
 /// Waits a while for a machine to learn the time: by a clock that is known to be wrong no
 /// certificate is judged, and no server found good.
-async fn clock(peers: &Peers) {
+pub(super) async fn clock(peers: &Peers) {
     let mut is_wrong = peers.core.clock_is_wrong.subscribe();
     let limit = Duration::from_millis(peers.streams.negotiation_ms);
     let is_right = timeout(limit, is_wrong.wait_for(|is_wrong| !is_wrong));
@@ -109,6 +111,7 @@ async fn try_one(
         identity = Some(peer);
     }
     let mut conduit = Conduit::new(transport, &peers.inbound);
+    conduit.probe();
     let seed = peers.core.random();
     let now_ms = peers.now_ms();
     let streams = peers.streams.clone();

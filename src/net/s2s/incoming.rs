@@ -1,6 +1,9 @@
 //! A connection that another server has made: its stanzas to the router, and, where the stream
 //! serves both ways (XEP-0288), what waits for it back.
 
+mod management;
+
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -9,6 +12,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{Instrument as _, Span};
 
@@ -18,22 +22,24 @@ use crate::net::listen::Arrival;
 use crate::net::shared::Secured;
 use crate::net::tls::Entry;
 use crate::net::transport::Transport;
-use crate::router::{Left, Remote, ResumptionId, arrived, receive_remote, resumption_id, returned};
-use crate::stanza::{Condition, StreamError, StreamErrorCondition, id};
-use crate::store::Position;
+use crate::router::{ManagedStream, Remote, receive_remote};
+use crate::stanza::{StreamError, StreamErrorCondition};
+use crate::stream::Closed;
 use crate::stream::s2s::{Action, Challenge, Identity, Incoming, Pair, Proof, Verdict};
-use crate::stream::sm::SmEnabled;
-use crate::stream::{Closed, sm};
 
 use super::Peers;
 use super::conduit::Conduit;
-use super::former::{Former, RESUME_MS};
-use super::pace::Pace;
-use super::sending::{Sending, unanswered};
+use super::pace::Meter;
+use super::question::{Question, earlier};
+use super::sending::Sending;
 use super::verify::verify;
 
 /// Bytes that one connection handles before it lets others have their turn.
 const TURN_BYTES: usize = 64 * 1024;
+
+/// A peer that has authenticated for both ways is given so long to resume a stream, or to say that it
+/// counts, before anything is sent to it.
+const ANSWERS_AFTER_MS: u64 = 2_000;
 
 /// Dialback keys of one connection that are asked about at once.
 const CHALLENGES_MAX: usize = 4;
@@ -130,21 +136,27 @@ impl Came {
         let seed = peers.core.random();
         let stream = Incoming::new(peers.streams.clone(), seed, identity, accepted_ms);
         let (told, heard) = mpsc::channel(CHALLENGES_MAX);
+        let conduit = Conduit::new(transport, &peers.inbound);
+        conduit.probe();
         let connection = Connection {
             number: peers.core.next_number(),
-            conduit: Conduit::new(transport, &peers.inbound),
+            conduit,
+            question: Question::none(peers.streams.answer_ms),
             peers,
             peer,
             slot,
             stream,
-            sendings: Vec::new(),
-            pace: None,
-            read_again_ms: None,
-            counted: None,
+            pairs: Vec::new(),
+            sendings: VecDeque::new(),
+            answers_from_ms: None,
+            meter: Meter::default(),
+            managed: None,
+            resumes: false,
             owes: false,
             told,
             heard,
             challenges: Arc::new(Semaphore::new(CHALLENGES_MAX)),
+            asking: JoinSet::new(),
         };
         Box::pin(connection.serve()).await;
     }
@@ -174,26 +186,28 @@ struct Connection {
     slot: Slot,
     conduit: Conduit,
     stream: Incoming,
-    /// The links that are served on it.
-    sendings: Vec<Sending>,
-    /// How fast the peer may send, once it is authorised.
-    pace: Option<Arc<Pace>>,
-    /// Nothing is read before.
-    read_again_ms: Option<u64>,
-    /// What is counted of the peer's stanzas, with XEP-0198.
-    counted: Option<Counted>,
+    /// The pairs that are authorised, and whether stanzas may be sent back.
+    pairs: Vec<(Pair, bool)>,
+    /// The links that are served on it, the next one in front.
+    sendings: VecDeque<Sending>,
+    /// Nothing is sent back before: the peer may be about to resume a stream.
+    answers_from_ms: Option<u64>,
+    /// How fast the domains may send that are authorised on it.
+    meter: Meter,
+    /// What is counted, with XEP-0198.
+    managed: Option<Arc<ManagedStream>>,
+    /// The answer to `<resume/>` waits for the log.
+    resumes: bool,
     /// The peer has asked for the count.
     owes: bool,
+    /// What we have asked it.
+    question: Question,
     told: mpsc::Sender<(Pair, Verdict)>,
     heard: mpsc::Receiver<(Pair, Verdict)>,
     /// Keys that may be asked about at this moment; others wait for their turn.
     challenges: Arc<Semaphore>,
-}
-
-struct Counted {
-    id: Option<ResumptionId>,
-    handled: u32,
-    after: Position,
+    /// Those who ask: nobody wants to know any more once the connection has gone.
+    asking: JoinSet<()>,
 }
 
 /// Why a connection ends.
@@ -221,6 +235,9 @@ impl Connection {
             }
             End::Stream(closed) => {
                 tracing::info!(?closed, "the stream of another server has ended");
+                if *closed == Closed::PeerError {
+                    self.sendings.iter().for_each(Sending::blame);
+                }
                 false
             }
             End::Transport(error) => {
@@ -228,40 +245,8 @@ impl Connection {
                 true
             }
         };
-        if was_lost {
-            self.keep_former();
-        } else {
-            self.conduit.close().await;
-        }
-        let now_ms = self.peers.now_ms();
-        for sending in self.sendings {
-            let link = sending.link.clone();
-            if sending.end(true, now_ms) == Left::Reconnect {
-                self.peers.core.remotes.dial(&link);
-            }
-        }
-    }
-
-    /// A stream that was lost may come back.
-    fn keep_former(&mut self) {
-        let Some(Counted {
-            id: Some(id),
-            handled,
-            after,
-        }) = self.counted.take()
-        else {
-            return;
-        };
-        if let Some(pair) = self.stream.header_pair().cloned() {
-            let now_ms = self.peers.now_ms();
-            let former = Former {
-                pair,
-                handled,
-                after,
-                until_ms: now_ms + RESUME_MS,
-            };
-            self.peers.formers.keep(id, former, now_ms);
-        }
+        self.asking.abort_all();
+        self.leave(was_lost).await;
     }
 
     async fn run(&mut self) -> Result<std::convert::Infallible, End> {
@@ -270,8 +255,15 @@ impl Connection {
             let before = self.conduit.input.len();
             let now_ms = self.peers.now_ms();
             self.stream.input(&mut self.conduit.input, now_ms);
-            handled += before - self.conduit.input.len();
-            if let Some(action) = self.stream.poll() {
+            let came = before - self.conduit.input.len();
+            handled += came;
+            let action = self.stream.poll();
+            let from = match &action {
+                Some(Action::Stanza(stanza)) => stanza.from(),
+                _ => None,
+            };
+            self.meter.came(came, from.as_deref(), now_ms);
+            if let Some(action) = action {
                 self.act(action).await?;
                 if handled > TURN_BYTES {
                     handled = 0;
@@ -293,14 +285,22 @@ impl Connection {
     async fn act(&mut self, action: Action) -> Result<(), End> {
         match action {
             Action::Stanza(stanza) => {
+                let core = &self.peers.core;
                 let remote = Remote {
-                    counts: self.counted.is_some(),
+                    counts: self.managed.is_some(),
                     lang: self.stream.lang(),
                 };
-                let after = receive_remote(&self.peers.core, remote, &stanza);
-                if let Some(counted) = &mut self.counted {
-                    counted.handled = counted.handled.wrapping_add(1);
-                    counted.after = counted.after.max(after);
+                self.answers_from_ms = None;
+                let Some(managed) = &self.managed else {
+                    receive_remote(core, remote, &stanza);
+                    return Ok(());
+                };
+                // Whoever resumes the stream at this moment counts it or has it come again.
+                let counted = managed.count(self.number, |tally| {
+                    tally.handle(receive_remote(core, remote, &stanza));
+                });
+                if counted.is_none() {
+                    self.replaced();
                 }
             }
             Action::Send(bytes) => self.conduit.say(bytes),
@@ -344,93 +344,42 @@ impl Connection {
     fn authorized(&mut self, pair: &Pair, proof: Proof, may_answer: bool) {
         tracing::info!(remote = %pair.remote, local = %pair.local, ?proof, may_answer, "authorised");
         self.slot.authenticated();
-        if self.pace.is_none() {
+        if self.meter.is_empty() {
             Span::current().record("remote", pair.remote.as_str());
-            self.pace = Some(self.peers.paces.of(&pair.remote, self.peers.now_ms()));
         }
+        let now_ms = self.peers.now_ms();
+        self.meter.add(&pair.remote, &self.peers.paces, now_ms);
         if let Some(link) = self.peers.core.remotes.find(pair) {
             link.end_rest();
         }
-        if may_answer
-            && let Some(link) = self.peers.core.remotes.link(&self.peers.core, pair)
-            && let Some(sending) = Sending::begin(&self.peers.core, link, self.number)
-        {
-            // What an earlier stream did not bring over goes on this one.
-            let unknown = sending.link.not_resumed(None);
-            arrived(&self.peers.core, &unknown.done);
-            returned(&self.peers.core, unknown.lost, &unanswered());
-            self.sendings.push(sending);
+        self.pairs.push((pair.clone(), may_answer));
+        if may_answer && proof == Proof::External && self.peers.streams.stream_management {
+            self.answers_from_ms = Some(self.peers.now_ms() + ANSWERS_AFTER_MS);
         }
+        self.attach(pair);
     }
 
     fn dial_back(&mut self, challenge: Challenge) {
         let (peers, told) = (self.peers.clone(), self.told.clone());
         let challenges = self.challenges.clone();
+        let asker = self.peer.ip();
         let asking = async move {
             // Never closed.
             let _turn = challenges.acquire().await;
-            let verdict = verify(peers, &challenge).await;
+            let verdict = verify(peers, asker, &challenge).await;
             drop(told.send((challenge.pair, verdict)).await);
         };
-        tokio::spawn(asking.instrument(Span::current()));
-    }
-
-    /// XEP-0198 §3. A stream that serves both ways is not resumed: what was sent back on it and
-    /// not acknowledged goes on another one.
-    fn enable(&mut self, resume: bool) {
-        let id: Option<ResumptionId> =
-            (resume && self.sendings.is_empty()).then(|| self.peers.core.random());
-        self.counted = Some(Counted {
-            id,
-            handled: 0,
-            after: Position(0),
-        });
-        for sending in &self.sendings {
-            sending.link.manage(self.number, None);
-        }
-        self.stream.sm_enabled(&SmEnabled {
-            id: id.map(|id| id::hex(&id)),
-            max_seconds: id.and(u32::try_from(RESUME_MS / 1_000).ok()),
-        });
-    }
-
-    fn resume(&mut self, previd: &str, h: u32) {
-        let now_ms = self.peers.now_ms();
-        let former = resumption_id(previd)
-            .zip(self.stream.header_pair().cloned())
-            .and_then(|(id, pair)| Some((id, self.peers.formers.take(&id, &pair, now_ms)?)));
-        match former {
-            // We have sent nothing on it.
-            Some(_) if h != 0 => self.stream.close_handled_count_too_high(h, 0),
-            Some((id, former)) => {
-                // The count is told with the answer: nothing more may be lost of it.
-                self.counted = Some(Counted {
-                    id: Some(id),
-                    handled: former.handled,
-                    after: former.after,
-                });
-                self.stream.resumed(former.handled);
-            }
-            None => self.stream.sm_failed(Condition::ItemNotFound, None),
-        }
-    }
-
-    fn acknowledged(&mut self, h: u32) {
-        match self.sendings.as_mut_slice() {
-            [] if h == 0 => {}
-            [only] => {
-                if let Err((h, sent)) = only.acknowledged(h, &mut self.conduit) {
-                    self.stream.close_handled_count_too_high(h, sent);
-                }
-            }
-            _ => self.stream.close_handled_count_too_high(h, 0),
-        }
+        while self.asking.try_join_next().is_some() {}
+        self.asking.spawn(asking.instrument(Span::current()));
     }
 
     async fn exchange(&mut self) -> Result<(), End> {
         self.peers.core.store.commit_soon();
-        self.pay();
-        self.fill();
+        if self.pay() {
+            return Ok(());
+        }
+        let now_ms = self.peers.now_ms();
+        self.fill(now_ms);
         let blocked = !self.conduit.write()?;
         self.written();
         if blocked && self.conduit.is_ignored() {
@@ -438,17 +387,19 @@ impl Connection {
             self.refuse(StreamErrorCondition::PolicyViolation, text);
             return Ok(());
         }
-        let now_ms = self.peers.now_ms();
-        self.take_pace(now_ms);
-        let deadline_ms = self.stream.deadline();
+        match self.is_unanswered() {
+            true => self.question.stands(now_ms),
+            false => self.question.is_answered(),
+        }
+        if self.question.is_late(now_ms) {
+            return Err(End::Transport(io::ErrorKind::TimedOut.into()));
+        }
+        let deadline_ms = earlier(self.stream.deadline(), self.question.deadline());
         let wait_ms = deadline_ms.map_or(u64::MAX, |at| at.saturating_sub(now_ms));
-        let pause_ms = self.read_again_ms.map_or(0, |at| at.saturating_sub(now_ms));
-        let (owes, owed_after) = (
-            self.owes,
-            self.counted
-                .as_ref()
-                .map_or(Position(0), |counted| counted.after),
-        );
+        let pause_ms = self.meter.pause_ms(now_ms);
+        let hold_ms = self.answers_from_ms.map(|at| at.saturating_sub(now_ms));
+        let answers = hold_ms.is_none() && !self.resumes;
+        let (owes, owed_after) = self.owed();
         let mut durable = self.peers.durable.clone();
         let Connection {
             conduit,
@@ -456,6 +407,8 @@ impl Connection {
             stream,
             peers,
             heard,
+            managed,
+            number,
             ..
         } = self;
         let gone = || io::Error::from(io::ErrorKind::NotConnected);
@@ -467,22 +420,28 @@ impl Connection {
                 false => Poll::Pending,
             }
         });
+        let replaced = std::future::poll_fn(|context| match managed {
+            Some(managed) => managed.poll_replaced(*number, context),
+            None => Poll::Pending,
+        });
         tokio::select! {
+            () = replaced => {
+                let condition = StreamErrorCondition::Conflict;
+                stream.close(StreamError::new(condition, "the stream was resumed"));
+            }
             readable = transport.readable(), if pause_ms == 0 => {
                 readable?;
                 conduit.read()?;
             }
             () = tokio::time::sleep(Duration::from_millis(pause_ms)), if pause_ms > 0 => {}
             writable = transport.writable(), if blocked => writable?,
-            () = outbox, if !blocked && !sendings.is_empty() => {}
+            () = outbox, if !blocked && answers && !sendings.is_empty() => {}
+            () = tokio::time::sleep(Duration::from_millis(hold_ms.unwrap_or(0))), if hold_ms.is_some() => {}
             Some((pair, verdict)) = heard.recv() => {
                 stream.dialled_back(&pair, &verdict, peers.now_ms());
             }
             _ = durable.wait_for(|durable| *durable >= owed_after), if owes => {}
-            () = peers.stopping.cancelled() => {
-                let condition = StreamErrorCondition::SystemShutdown;
-                stream.close(StreamError::new(condition, "the server stops"));
-            }
+            () = peers.stopping.cancelled() => self.stop(),
             () = tokio::time::sleep(Duration::from_millis(wait_ms)), if deadline_ms.is_some() => {
                 stream.timeout(peers.now_ms());
             }
@@ -490,42 +449,13 @@ impl Connection {
         Ok(())
     }
 
-    /// What has come since the last time is counted against the domain's pace.
-    fn take_pace(&mut self, now_ms: u64) {
-        let came = std::mem::take(&mut self.conduit.received);
-        if self.read_again_ms.is_some_and(|at| at <= now_ms) {
-            self.read_again_ms = None;
-        }
-        if let Some(until_ms) = self.pace.as_ref().and_then(|pace| pace.came(came, now_ms)) {
-            self.read_again_ms = Some(until_ms);
-        }
-    }
-
-    fn fill(&mut self) {
-        let conduit = &mut self.conduit;
-        self.sendings.retain_mut(|sending| sending.fill(conduit));
-    }
-
-    /// The entries of all links stand in one row: those of the first that has any come first.
-    fn written(&mut self) {
-        let written = self.conduit.out.take_written();
-        if written > 0
-            && let Some(sending) = self.sendings.iter_mut().find(|s| s.has_in_hand())
-        {
-            sending.written(written);
-        }
-    }
-
-    /// Tells the count that was asked for, once what it counts is durable.
-    fn pay(&mut self) {
-        let Some(counted) = &self.counted else {
-            self.owes = false;
-            return;
-        };
-        if self.owes && self.peers.core.store.durable() >= counted.after {
-            self.owes = false;
-            self.conduit.say(sm::acknowledge(counted.handled));
-        }
+    /// XEP-0198 §4: the peer is told what was handled, lest it send it again.
+    fn stop(&mut self) {
+        self.owes = true;
+        self.pay();
+        let condition = StreamErrorCondition::SystemShutdown;
+        self.stream
+            .close(StreamError::new(condition, "the server stops"));
     }
 
     fn refuse(&mut self, condition: StreamErrorCondition, text: &'static str) {

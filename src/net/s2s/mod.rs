@@ -10,12 +10,14 @@ mod former;
 mod incoming;
 mod outgoing;
 mod pace;
+mod question;
 pub(super) mod sending;
+mod turns;
 mod verify;
 
 use std::sync::{Arc, Weak};
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::router::{Core, RemoteLink};
@@ -29,9 +31,14 @@ pub use find::Finder;
 pub use former::Formers;
 pub use incoming::{serve, serve_secured};
 pub use pace::Paces;
+pub use turns::Turns;
 
 /// Attempts to connect that are under way at once; others wait for their turn.
 const ATTEMPTS_MAX: usize = 128;
+
+/// Dialback keys that are asked about at once: others bring that about, so it takes nothing of the
+/// attempts that people here wait for.
+const VERIFICATIONS_MAX: usize = 32;
 
 /// What all connections with other servers share.
 pub struct Peers {
@@ -56,7 +63,9 @@ pub struct Peers {
     /// How fast each domain may send.
     pub paces: Paces,
     /// Attempts to connect.
-    pub attempts: Semaphore,
+    pub attempts: Turns,
+    /// Attempts to ask about dialback keys.
+    pub verifications: Turns,
     /// Each task holds a receiver: the server waits for them when it stops.
     pub alive: Arc<watch::Sender<()>>,
 }
@@ -64,8 +73,14 @@ pub struct Peers {
 impl Peers {
     /// For [`Peers::attempts`].
     #[must_use]
-    pub fn attempts() -> Semaphore {
-        Semaphore::new(ATTEMPTS_MAX)
+    pub fn attempts() -> Turns {
+        Turns::new(ATTEMPTS_MAX)
+    }
+
+    /// For [`Peers::verifications`].
+    #[must_use]
+    pub fn verifications() -> Turns {
+        Turns::new(VERIFICATIONS_MAX)
     }
 
     /// Has this connect the links. Called once, within the runtime.

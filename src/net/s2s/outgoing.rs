@@ -9,19 +9,24 @@ use std::time::Duration;
 use tracing::Instrument as _;
 
 use crate::net::conn::guarded;
-use crate::router::{Left, LinkResumption, Remote, RemoteLink, arrived, receive_remote, returned};
+use crate::router::{Left, Remote, RemoteLink, Tally, arrived, receive_remote, returned};
 use crate::stanza::{StanzaError, StreamError, StreamErrorCondition};
-use crate::store::Position;
 use crate::stream::s2s::{Action, Outgoing, Purpose};
 use crate::stream::{Closed, sm};
 
 use super::Peers;
 use super::conduit::Conduit;
-use super::connect::{Opened, open};
-use super::sending::{Sending, return_all, unanswered};
+use super::connect::{Opened, clock, open};
+use super::pace::Meter;
+use super::question::{Question, earlier};
+use super::sending::{Filled, Sending, return_all, unanswered};
+use super::turns::Turn;
 
 /// Bytes that one connection handles before it lets others have their turn.
 const TURN_BYTES: usize = 64 * 1024;
+
+/// How long a link waits for its turn to be connected before what waits for it comes back.
+const TURN: Duration = Duration::from_secs(60);
 
 /// Sees to a link until nothing waits for it: connects, sends, connects again.
 pub(super) async fn serve(peers: Arc<Peers>, link: Arc<RemoteLink>) {
@@ -39,8 +44,22 @@ pub(super) async fn serve(peers: Arc<Peers>, link: Arc<RemoteLink>) {
 }
 
 async fn see_to(peers: Arc<Peers>, link: Arc<RemoteLink>) {
+    let mut former = None;
     loop {
-        match open(&peers, &link.pair, &Purpose::Send).await {
+        clock(&peers).await;
+        let Some(turn) = turn(&peers, &link).await else {
+            if peers.stopping.is_cancelled() {
+                return;
+            }
+            tracing::info!("too many others are called at this moment");
+            let error = crowded(&link);
+            return return_all(&peers.core, link.put_off(), &error).await;
+        };
+        if link.is_up() {
+            // The peer has come by itself meanwhile.
+            return;
+        }
+        match open(&peers, &link.pair, &Purpose::Send, turn).await {
             Ok(Opened::Ready {
                 conduit,
                 stream,
@@ -55,18 +74,24 @@ async fn see_to(peers: Arc<Peers>, link: Arc<RemoteLink>) {
                     return conduit.close().await;
                 };
                 tracing::info!(is_bidirectional, "connected");
+                let mut meter = Meter::default();
+                meter.add(&link.pair.remote, &peers.paces, peers.now_ms());
                 let connection = Connection {
                     peers: peers.clone(),
                     number,
                     conduit,
                     stream,
                     sending,
-                    handled: 0,
-                    handled_after: Position(0),
-                    is_managed: false,
+                    is_bidirectional,
+                    former: former.take(),
+                    managed: None,
+                    has_moved: false,
                     owes: false,
+                    question: Question::none(peers.streams.answer_ms),
+                    meter,
                 };
-                let left = Box::pin(connection.serve(may_manage)).await;
+                let left;
+                (left, former) = Box::pin(connection.serve(may_manage)).await;
                 if left == Left::Nothing || peers.stopping.is_cancelled() {
                     return;
                 }
@@ -100,6 +125,37 @@ async fn see_to(peers: Arc<Peers>, link: Arc<RemoteLink>) {
     }
 }
 
+/// The turn to connect; `None` when it does not come in time, or the server stops.
+async fn turn<'a>(peers: &'a Peers, link: &RemoteLink) -> Option<Turn<'a>> {
+    let family = peers
+        .core
+        .remotes
+        .askers
+        .family_of(link.pair.remote.domain());
+    let mut askers = link.askers();
+    if askers.is_empty() {
+        askers.push(family);
+    }
+    let place = peers.attempts.enter(family, &askers);
+    let mut over = pin!(tokio::time::sleep(TURN));
+    loop {
+        tokio::select! {
+            biased;
+            turn = place.turn() => return Some(turn),
+            () = link.more_askers() => place.add(&link.askers()),
+            () = &mut over => return None,
+            () = peers.stopping.cancelled() => return None,
+        }
+    }
+}
+
+fn crowded(link: &RemoteLink) -> StanzaError {
+    StanzaError::remote_server_timeout(format!(
+        "this server calls so many others that {} had to wait too long: try again later",
+        link.pair.remote
+    ))
+}
+
 /// Waits before a link is connected again; false when the peer has come by itself meanwhile.
 async fn waits_until(peers: &Peers, link: &RemoteLink, at_ms: u64) -> bool {
     let pause = Duration::from_millis(at_ms.saturating_sub(peers.now_ms()));
@@ -128,12 +184,31 @@ struct Connection {
     conduit: Box<Conduit>,
     stream: Box<Outgoing>,
     sending: Sending,
-    /// Stanzas of the peer that were handled, and what must be durable before that is told.
-    handled: u32,
-    handled_after: Position,
-    is_managed: bool,
+    is_bidirectional: bool,
+    /// The stream that was lost, until it is known whether it is resumed.
+    former: Option<Former>,
+    /// What is counted, with XEP-0198.
+    managed: Option<Managed>,
+    /// A stanza has gone or come on this connection.
+    has_moved: bool,
     /// The peer has asked for the count.
     owes: bool,
+    /// What we have asked it.
+    question: Question,
+    /// How fast it may send, where it does (XEP-0288).
+    meter: Meter,
+}
+
+/// A stream that is managed: what it counts, and what resumes it, if it can be (XEP-0198 §5).
+struct Managed {
+    id: Option<String>,
+    tally: Tally,
+}
+
+/// A stream that was lost and can be resumed.
+struct Former {
+    id: String,
+    tally: Tally,
 }
 
 /// Why a connection ends.
@@ -151,10 +226,7 @@ impl From<io::Error> for End {
 }
 
 impl Connection {
-    async fn serve(mut self, may_manage: bool) -> Left {
-        if may_manage {
-            self.begin_management();
-        }
+    async fn serve(mut self, may_manage: bool) -> (Left, Option<Former>) {
         let end = match self.run(may_manage).await {
             Err(end) => end,
             Ok(never) => match never {},
@@ -162,6 +234,9 @@ impl Connection {
         let in_order = match &end {
             End::Stream(closed) => {
                 tracing::info!(?closed, "the stream to the other server has ended");
+                if *closed == Closed::PeerError {
+                    self.sending.blame();
+                }
                 true
             }
             End::Transport(error) => {
@@ -169,6 +244,9 @@ impl Connection {
                 false
             }
             End::Stopping => {
+                // XEP-0198 §4: the peer is told what was handled, lest it send it again.
+                self.owes = true;
+                self.pay();
                 let condition = StreamErrorCondition::SystemShutdown;
                 self.stream
                     .close(StreamError::new(condition, "the server stops"));
@@ -183,35 +261,65 @@ impl Connection {
         if !matches!(end, End::Transport(_)) {
             self.conduit.close().await;
         }
-        self.sending.end(in_order, self.peers.now_ms())
+        let now_ms = self.peers.now_ms();
+        if in_order {
+            return (self.sending.end(true, now_ms), None);
+        }
+        let has_begun = self.managed.is_some();
+        let former = match self.managed {
+            Some(Managed { id, tally }) => id.map(|id| Former { id, tally }),
+            None => self.former,
+        };
+        let can_resume = former.is_some();
+        let may_miss = self.has_moved || !has_begun;
+        let is_owed = can_resume && self.is_bidirectional && may_miss;
+        let left = match self.sending.is_idle() && is_owed {
+            true => self.sending.link.lost_owed(self.number, now_ms),
+            // What can't be resumed is over.
+            false => self.sending.end(!can_resume, now_ms),
+        };
+        (left, former)
     }
 
-    /// A stream that was lost is resumed, or management begins anew (XEP-0198).
-    fn begin_management(&mut self) {
-        match self.sending.link.resumption() {
-            Some(former) => {
-                self.handled = former.handled;
-                self.stream.resume(&former.id, former.handled);
-            }
-            None => self.stream.enable(),
+    /// A stream that was lost is resumed, or management begins anew (XEP-0198). The count that is told
+    /// is durable.
+    async fn begin_management(&mut self) -> Result<(), End> {
+        let Some(former) = &self.former else {
+            self.stream.enable();
+            return Ok(());
+        };
+        let (after, handled) = (former.tally.after(), former.tally.handled());
+        self.peers.core.store.commit_soon();
+        let mut durable = self.peers.durable.clone();
+        tokio::select! {
+            _ = durable.wait_for(|durable| *durable >= after) => {}
+            () = self.peers.stopping.cancelled() => return Err(End::Stopping),
         }
+        self.stream.resume(&former.id, handled);
+        Ok(())
     }
 
     async fn run(
         &mut self,
         mut waits_for_management: bool,
     ) -> Result<std::convert::Infallible, End> {
-        if !waits_for_management {
-            self.forget_former();
+        match waits_for_management {
+            true => self.begin_management().await?,
+            false => self.forget_former(0),
         }
         let mut handled = 0;
         loop {
             let before = self.conduit.input.len();
             let now_ms = self.peers.now_ms();
             self.stream.input(&mut self.conduit.input, now_ms);
-            handled += before - self.conduit.input.len();
+            let came = before - self.conduit.input.len();
+            handled += came;
+            self.meter.came(came, None, now_ms);
             if let Some(action) = self.stream.poll() {
-                waits_for_management &= !self.act(action)?;
+                if self.act(action)? {
+                    waits_for_management = false;
+                    self.question.is_answered();
+                }
                 if handled > TURN_BYTES {
                     handled = 0;
                     self.peers.core.store.commit_soon();
@@ -228,53 +336,43 @@ impl Connection {
         }
     }
 
-    /// True when it is settled whether there is stream management.
+    /// True when it is settled whether there is stream management, so that it has answered that.
     fn act(&mut self, action: Action) -> Result<bool, End> {
         match action {
             Action::Send(bytes) => self.conduit.say(bytes),
             Action::Stanza(stanza) => {
                 let remote = Remote {
-                    counts: self.is_managed,
+                    counts: self.managed.is_some(),
                     lang: self.stream.lang(),
                 };
                 let after = receive_remote(&self.peers.core, remote, &stanza);
-                self.handled = self.handled.wrapping_add(1);
-                self.handled_after = self.handled_after.max(after);
-                self.sending.link.handled(self.number, self.handled);
-            }
-            Action::SmRequest => self.owes = true,
-            Action::SmAck { h } => {
-                if let Err((h, sent)) = self.sending.acknowledged(h, &mut self.conduit) {
-                    self.stream.close_handled_count_too_high(h, sent);
+                self.has_moved = true;
+                self.sending.link.heard(self.number);
+                // The peer counts what it sends once it has said that it does.
+                if let Some(managed) = &mut self.managed {
+                    managed.tally.handle(after);
                 }
             }
+            Action::SmRequest => self.owes = true,
+            Action::SmAck { h } => self.acknowledged(h),
             Action::SmEnabled { id, .. } => {
-                self.forget_former();
-                self.is_managed = true;
-                self.handled = 0;
-                let resumption = id.map(|id| LinkResumption { id, handled: 0 });
-                self.sending.link.manage(self.number, resumption);
+                self.forget_former(0);
+                let tally = Tally::default();
+                self.managed = Some(Managed { id, tally });
                 return Ok(true);
             }
             Action::SmResumed { h } => {
-                self.is_managed = true;
-                if let Err((h, sent)) = self.sending.resumed(h) {
-                    self.stream.close_handled_count_too_high(h, sent);
-                }
-                tracing::info!("the stream is resumed");
+                self.resumed(h);
                 return Ok(true);
             }
             Action::SmFailed { h } => {
-                let had_former = self.sending.link.resumption().is_some();
-                let unknown = self.sending.link.not_resumed(h);
-                arrived(&self.peers.core, &unknown.done);
-                returned(&self.peers.core, unknown.lost, &unanswered());
+                let had_former = self.former.is_some();
+                self.forget_former(h.unwrap_or(0));
                 if had_former {
-                    self.handled = 0;
+                    self.question.is_answered();
                     self.stream.enable();
-                    return Ok(false);
                 }
-                return Ok(true);
+                return Ok(!had_former);
             }
             Action::Closed(closed) => return Err(End::Stream(closed)),
             _ => {}
@@ -282,9 +380,47 @@ impl Connection {
         Ok(false)
     }
 
-    /// A new stream begins: what was unacknowledged on the old one is sent again or comes back.
-    fn forget_former(&self) {
-        let unknown = self.sending.link.not_resumed(None);
+    fn acknowledged(&mut self, h: u32) {
+        let Some(managed) = &mut self.managed else {
+            return;
+        };
+        match managed.tally.acknowledge(self.number, h) {
+            Ok(done) => {
+                // That it has no more than before is no answer that anybody could wait for.
+                if !done.is_empty() {
+                    self.question.is_answered();
+                }
+                arrived(&self.peers.core, &done);
+            }
+            Err(wrong) => self
+                .stream
+                .close_handled_count_too_high(wrong.h, wrong.sent),
+        }
+    }
+
+    fn resumed(&mut self, h: u32) {
+        // What nobody has asked for resumes nothing.
+        let Some(Former { id, mut tally }) = self.former.take() else {
+            let text = "no stream was to be resumed";
+            return self.refuse(StreamErrorCondition::InvalidXml, text);
+        };
+        match tally.resumed(self.number, h) {
+            Ok(done) => arrived(&self.peers.core, &done),
+            Err(wrong) => self
+                .stream
+                .close_handled_count_too_high(wrong.h, wrong.sent),
+        }
+        tracing::info!("the stream is resumed");
+        let id = Some(id);
+        self.managed = Some(Managed { id, tally });
+    }
+
+    /// A new stream begins. What was unacknowledged on the old one, of which the peer has `h`, is sent
+    /// again or comes back.
+    fn forget_former(&mut self, h: u32) {
+        let former = self.former.take();
+        let newly = former.and_then(|former| former.tally.newly(h).ok());
+        let unknown = self.sending.link.not_resumed(newly.unwrap_or(0) as usize);
         arrived(&self.peers.core, &unknown.done);
         returned(&self.peers.core, unknown.lost, &unanswered());
     }
@@ -293,9 +429,17 @@ impl Connection {
         self.peers.core.store.commit_soon();
         self.pay();
         if !waits_for_management {
-            if !self.sending.fill(&mut self.conduit) {
-                self.stream.finish();
-                return Ok(());
+            let mut tally = self.managed.as_mut().map(|managed| &mut managed.tally);
+            match self.sending.fill(&mut self.conduit, tally.as_deref_mut()) {
+                Filled::Some => self.has_moved = true,
+                Filled::Nothing => {}
+                Filled::Replaced => {
+                    self.stream.finish();
+                    return Ok(());
+                }
+            }
+            if tally.is_some_and(Tally::asks) {
+                self.conduit.say(sm::request());
             }
             if !self.conduit.out.is_empty() {
                 self.stream.moved(self.peers.now_ms());
@@ -311,11 +455,20 @@ impl Connection {
             self.refuse(StreamErrorCondition::PolicyViolation, text);
             return Ok(());
         }
-        let deadline_ms = self.stream.deadline();
         let now_ms = self.peers.now_ms();
+        let tally = self.managed.as_ref().map(|managed| &managed.tally);
+        let owed_after = tally.map(Tally::after);
+        let owes = self.owes && owed_after.is_some();
+        match waits_for_management || tally.is_some_and(Tally::is_unanswered) {
+            true => self.question.stands(now_ms),
+            false => self.question.is_answered(),
+        }
+        if self.question.is_late(now_ms) {
+            return Err(End::Transport(io::ErrorKind::TimedOut.into()));
+        }
+        let deadline_ms = earlier(self.stream.deadline(), self.question.deadline());
         let wait_ms = deadline_ms.map_or(u64::MAX, |at| at.saturating_sub(now_ms));
-        let owes = self.owes;
-        let owed_after = self.handled_after;
+        let pause_ms = self.meter.pause_ms(now_ms);
         let mut durable = self.peers.durable.clone();
         let Connection {
             conduit,
@@ -328,18 +481,18 @@ impl Connection {
         let transport = conduit.transport.as_ref().ok_or_else(gone)?;
         let outbox = std::future::poll_fn(|context| sending.poll_ready(context));
         tokio::select! {
-            readable = transport.readable() => {
+            readable = transport.readable(), if pause_ms == 0 => {
                 readable?;
                 conduit.read()?;
             }
+            () = tokio::time::sleep(Duration::from_millis(pause_ms)), if pause_ms > 0 => {}
             writable = transport.writable(), if blocked => writable?,
             () = outbox, if !blocked && !waits_for_management => {}
-            _ = durable.wait_for(|durable| *durable >= owed_after), if owes => {}
+            _ = durable.wait_for(|durable| Some(*durable) >= owed_after), if owes => {}
             () = peers.stopping.cancelled() => return Err(End::Stopping),
             () = tokio::time::sleep(Duration::from_millis(wait_ms)), if deadline_ms.is_some() => {
                 let now_ms = peers.now_ms();
-                let owes_us = waits_for_management || sending.is_unanswered();
-                match sending.is_idle() || owes_us {
+                match sending.is_idle() {
                     true => stream.timeout(now_ms),
                     // Something waits for the log: the stream is in use.
                     false => stream.moved(now_ms),
@@ -351,9 +504,12 @@ impl Connection {
 
     /// Tells the count that was asked for, once what it counts is durable.
     fn pay(&mut self) {
-        if self.owes && self.peers.core.store.durable() >= self.handled_after {
+        let Some(Managed { tally, .. }) = &self.managed else {
+            return;
+        };
+        if self.owes && self.peers.core.store.durable() >= tally.after() {
             self.owes = false;
-            self.conduit.say(sm::acknowledge(self.handled));
+            self.conduit.say(sm::acknowledge(tally.handled()));
         }
     }
 

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use crate::router::{Core, Left, Parcel, RemoteLink, arrived, may_return, returned};
+use crate::router::{Core, Left, Parcel, RemoteLink, Tally, arrived, may_return, returned};
 use crate::stanza::StanzaError;
-use crate::stream::sm;
 
 use super::conduit::Conduit;
 
@@ -21,22 +20,38 @@ pub(in crate::net) struct Sending {
     reader: u64,
     /// Taken and not written, where no acknowledgement will tell of it.
     in_hand: VecDeque<Parcel>,
-    is_managed: bool,
-    /// `<r/>` was sent and not answered.
-    has_asked: bool,
+}
+
+/// What a sender found to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::net) enum Filled {
+    /// Something.
+    Some,
+    /// Nothing, or the last batch is not written yet.
+    Nothing,
+    /// Another connection sends.
+    Replaced,
 }
 
 impl Sending {
     /// From now on this connection sends; `None` when another one does.
     pub fn begin(core: &Arc<Core>, link: Arc<RemoteLink>, reader: u64) -> Option<Sending> {
-        link.up(reader).then(|| Sending {
+        link.up(reader).then(|| Sending::of(core, link, reader))
+    }
+
+    /// The same for a connection that the peer has made.
+    pub fn answer(core: &Arc<Core>, link: Arc<RemoteLink>, reader: u64) -> Option<Sending> {
+        link.answer(reader).then(|| Sending::of(core, link, reader))
+    }
+
+    /// For a link that is with this connection already.
+    pub fn of(core: &Arc<Core>, link: Arc<RemoteLink>, reader: u64) -> Sending {
+        Sending {
             core: core.clone(),
             link,
             reader,
             in_hand: VecDeque::new(),
-            is_managed: false,
-            has_asked: false,
-        })
+        }
     }
 
     /// Whether something was taken and is not written.
@@ -49,39 +64,37 @@ impl Sending {
         self.link.is_empty() && self.in_hand.is_empty()
     }
 
-    /// Whether the peer has not said how many stanzas it has, although it was asked.
-    pub fn is_unanswered(&self) -> bool {
-        self.has_asked
-    }
-
-    /// Queues what may be written now, if the last batch has gone. False when another connection
-    /// sends.
-    pub fn fill(&mut self, conduit: &mut Conduit) -> bool {
+    /// Queues what may be written now, if the last batch has gone. Where there is a tally the stream
+    /// counts, and what is taken is kept until the peer acknowledges it.
+    pub fn fill(&mut self, conduit: &mut Conduit, tally: Option<&mut Tally>) -> Filled {
         if !conduit.out.is_empty() {
-            return true;
+            return Filled::Nothing;
         }
         let durable = self.core.store.durable();
-        let taken = self.link.take(self.reader, durable, BATCH_BYTES);
+        let counts = tally.is_some();
+        let taken = match tally {
+            Some(tally) => tally.take(&self.link, self.reader, durable, BATCH_BYTES),
+            None => self.link.take(self.reader, durable, BATCH_BYTES),
+        };
         if let Some(gate) = taken.gate {
             let store = &self.core.store;
             let gates = &self.core.gates;
             gates.wait_for_link(gate, &self.link, || store.durable());
         }
-        self.is_managed |= taken.is_managed;
         let any = !taken.parcels.is_empty();
         for parcel in taken.parcels {
             conduit.out.push(parcel.outgoing.head.clone());
             conduit.out.push(parcel.outgoing.tail.clone());
-            if !taken.is_managed {
+            if !counts {
                 conduit.out.end_entry();
                 self.in_hand.push_back(parcel);
             }
         }
-        if any && taken.is_managed && !self.has_asked {
-            self.has_asked = true;
-            conduit.say(sm::request());
+        match (taken.is_replaced, any) {
+            (true, _) => Filled::Replaced,
+            (false, true) => Filled::Some,
+            (false, false) => Filled::Nothing,
         }
-        !taken.is_replaced
     }
 
     /// So many more parcels are with the kernel: without XEP-0198 that is all we will ever know.
@@ -94,30 +107,27 @@ impl Sending {
         arrived(&self.core, &done);
     }
 
-    /// The peer's count; the error is what it is and how many were sent.
-    pub fn acknowledged(&mut self, h: u32, conduit: &mut Conduit) -> Result<(), (u32, u32)> {
-        let done = self.link.acknowledge(self.reader, h);
-        let done = done.map_err(|too_high| (too_high.h, too_high.sent))?;
-        arrived(&self.core, &done);
-        self.has_asked = self.link.unacknowledged() > 0;
-        if self.has_asked {
-            conduit.say(sm::request());
-        }
-        Ok(())
-    }
-
-    /// Likewise when the stream is resumed.
-    pub fn resumed(&mut self, h: u32) -> Result<(), (u32, u32)> {
-        let done = self.link.resumed(self.reader, h);
-        let done = done.map_err(|too_high| (too_high.h, too_high.sent))?;
-        arrived(&self.core, &done);
-        Ok(())
-    }
-
     /// Ready when there is something to send, or another connection sends.
     pub fn poll_ready(&self, context: &mut Context<'_>) -> Poll<()> {
         let durable = || self.core.store.durable();
         self.link.poll_ready(self.reader, context, durable)
+    }
+
+    /// The connection is gone, and the link waits for its stream to be resumed.
+    pub fn suspend(mut self) {
+        self.link.put_back(std::mem::take(&mut self.in_hand).into());
+    }
+
+    /// The peer has ended the stream with an error: what it does so for comes back, if that is
+    /// known.
+    pub fn blame(&self) {
+        if let Some(culprit) = self.link.blame(self.reader) {
+            let error = StanzaError::policy_violation(format!(
+                "{} ends its streams when it is sent this",
+                self.link.pair.remote
+            ));
+            returned(&self.core, vec![culprit], &error);
+        }
     }
 
     /// The connection is gone, or its stream has ended: what becomes of the rest.

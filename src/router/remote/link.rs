@@ -1,24 +1,36 @@
 //! What is on its way from one of our domains to one of another server's, and how far the stream
 //! there has come. A state machine: who connects, writes and waits is the shell.
 
+mod unacknowledged;
+
 use std::collections::VecDeque;
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use crate::router::outbox::{HandledCountTooHigh, OutboxLimits, OutboxPool};
+use tokio::sync::Notify;
+
 use crate::stanza::StanzaError;
 use crate::store::Position;
 use crate::stream::s2s::Pair;
 
+use super::asker::{Asker, Room};
 use super::parcel::{Freight, Parcel};
+
+pub use unacknowledged::NotResumed;
 
 /// How long a stream that was lost is looked for again before what waits for it comes back.
 pub const PATIENCE_MS: u64 = 60_000;
 
 /// Streams in a row that may be lost before anything was taken, as on a bad line; from then on
 /// patience is for all of them together.
-const FRUITLESS_MAX: u32 = 3;
+pub(super) const FRUITLESS_MAX: u32 = 3;
+
+/// A peer that may have something for us is called again after so long.
+const OWED_PAUSE_MS: u64 = 500;
+
+/// Streams in a row that the peer ends with an error before what was on its way is sent one by one.
+const ERRORS_MAX: u32 = 2;
 
 /// The rest after a first failure; it doubles with each further one.
 const REST_MS: u64 = 5_000;
@@ -27,12 +39,16 @@ const REST_MS_MAX: u64 = 300_000;
 
 /// What may wait for one pair: many people here talk to many there, so it is more than for one
 /// session, and never more than a part of what all of them share.
-fn bytes_max(limits: &OutboxLimits) -> usize {
-    (limits.pool_bytes_max / 4).min(BYTES_MAX)
+fn bytes_max(room: &Room) -> usize {
+    (room.bytes_max() / 3).min(BYTES_MAX)
 }
 
 /// At the most.
 const BYTES_MAX: usize = 8 << 20;
+
+/// Who waits for a connection, as far as it is remembered: each may be let connect when the others
+/// may not.
+const ASKERS_MAX: usize = 8;
 
 /// The way between two domains.
 #[derive(Debug)]
@@ -41,38 +57,35 @@ pub struct Link {
     pub pair: Pair,
     /// For the order of those who wait for the log.
     pub number: u64,
-    pool: Arc<OutboxPool>,
+    room: Arc<Room>,
     queue: Mutex<Queue>,
+    /// Somebody else waits for a connection.
+    more_askers: Notify,
 }
 
 #[derive(Debug)]
 struct Queue {
     phase: Phase,
     waiting: VecDeque<Parcel>,
-    /// Sent on a stream with XEP-0198 and not acknowledged.
+    /// Sent on a stream with XEP-0198 and not acknowledged. All of one stream, which counts them
+    /// among those of its other links ([`Tally`](super::Tally)).
     unacknowledged: VecDeque<Parcel>,
     bytes: usize,
-    managed: bool,
-    /// Of the stream's stanzas so many were acknowledged, modulo 2^32.
-    acknowledged: u32,
-    /// What resumes the stream, if it can be.
-    resumption: Option<Resumption>,
+    /// A connection is looked for although nothing waits here: the peer may have something.
+    is_owed: bool,
     /// Until when a stream that was lost is looked for again.
     patient_until_ms: Option<u64>,
     failures: u32,
     /// Streams that were lost since the peer has last taken anything.
     fruitless: u32,
+    /// Streams that the peer has ended with an error since then, while something was on its way.
+    errors: u32,
+    /// So many at the front may be what it ends them for: they go one by one.
+    suspects: usize,
+    /// On whose behalf a connection is made.
+    askers: Vec<Asker>,
     waker: Option<Waker>,
     told_gate: Position,
-}
-
-/// What resumes a stream (XEP-0198 §5).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Resumption {
-    /// The peer's id for it.
-    pub id: String,
-    /// How many of the peer's stanzas were handled on it.
-    pub handled: u32,
 }
 
 #[derive(Debug, Clone)]
@@ -83,6 +96,9 @@ enum Phase {
     Connecting,
     /// A connection, by its number, takes what waits.
     Up(u64),
+    /// This connection was lost, and the peer may resume its stream: until then, or until that is
+    /// given up, nobody knows what of the unacknowledged it has.
+    Awaited(u64),
     /// The last attempt has failed: what comes now comes back at once.
     Resting { until_ms: u64, error: StanzaError },
 }
@@ -111,22 +127,24 @@ pub enum Left {
 
 impl Link {
     /// Nothing has been sent yet.
-    pub fn new(pair: Pair, number: u64, pool: Arc<OutboxPool>) -> Link {
+    pub fn new(pair: Pair, number: u64, room: Arc<Room>) -> Link {
         Link {
             pair,
             number,
-            pool,
+            room,
+            more_askers: Notify::new(),
             queue: Mutex::new(Queue {
                 phase: Phase::Idle,
                 waiting: VecDeque::new(),
                 unacknowledged: VecDeque::new(),
                 bytes: 0,
-                managed: false,
-                acknowledged: 0,
-                resumption: None,
+                is_owed: false,
                 patient_until_ms: None,
                 failures: 0,
                 fruitless: 0,
+                errors: 0,
+                suspects: 0,
+                askers: Vec::new(),
                 waker: None,
                 told_gate: Position(0),
             }),
@@ -134,8 +152,7 @@ impl Link {
     }
 
     /// Takes a parcel, behind those that wait.
-    pub fn post(&self, parcel: Parcel, durable: Position, now_ms: u64) -> Posted {
-        let limits = &self.pool.limits;
+    pub fn post(&self, mut parcel: Parcel, durable: Position, now_ms: u64) -> Posted {
         let mut queue = self.lock();
         if let Phase::Resting { until_ms, error } = &queue.phase {
             match *until_ms > now_ms {
@@ -144,15 +161,24 @@ impl Link {
             }
         }
         let weight = parcel.weight();
-        let fits = queue.bytes + weight <= bytes_max(limits);
-        let is_served = matches!(queue.phase, Phase::Up(_));
-        if !fits || !self.pool.take(weight, queue.bytes, is_served) {
+        // One alone may be as big as it likes, as far as there is room at all.
+        let fits = queue.bytes == 0 || queue.bytes + weight <= bytes_max(&self.room);
+        if !fits {
             return Posted::Refused(StanzaError::resource_constraint(format!(
                 "too much waits for {} already: try again later",
                 self.pair.remote
             )));
         }
+        let Some(share) = self.room.take(parcel.asker, weight) else {
+            return Posted::Refused(StanzaError::resource_constraint(
+                "too much of what you send waits for other servers already: try again later",
+            ));
+        };
+        parcel.share = Some(Arc::new(share));
         queue.bytes += weight;
+        if !matches!(queue.phase, Phase::Up(_)) && queue.is_asked_by(parcel.asker) {
+            self.more_askers.notify_one();
+        }
         let gate = parcel.after;
         let is_first = queue.waiting.is_empty();
         queue.waiting.push_back(parcel);
@@ -170,19 +196,24 @@ impl Link {
         }
     }
 
-    /// A connection stands that may send. False when another one does so already.
+    /// A connection stands that may send. False when another one does so already, or a lost one may
+    /// be resumed.
     pub fn up(&self, reader: u64) -> bool {
         let mut queue = self.lock();
-        if matches!(queue.phase, Phase::Up(_)) {
-            return false;
+        match queue.phase {
+            Phase::Up(_) | Phase::Awaited(_) => false,
+            Phase::Idle | Phase::Connecting | Phase::Resting { .. } => {
+                queue.up(reader);
+                true
+            }
         }
-        queue.phase = Phase::Up(reader);
-        queue.failures = 0;
-        if queue.fruitless <= FRUITLESS_MAX {
-            queue.patient_until_ms = None;
-        }
-        queue.told_gate = Position(0);
-        true
+    }
+
+    /// The peer has come by itself, on a connection that may send too (XEP-0288). False also where
+    /// the stream on which something is unacknowledged is looked for: that one alone tells what the
+    /// peer has of it.
+    pub fn answer(&self, reader: u64) -> bool {
+        self.unacknowledged() == 0 && self.up(reader)
     }
 
     /// Whether this connection is the one that sends.
@@ -195,67 +226,22 @@ impl Link {
         matches!(self.lock().phase, Phase::Up(_))
     }
 
-    /// What resumes the stream that was lost, if it can be.
-    pub fn resumption(&self) -> Option<Resumption> {
-        self.lock().resumption.clone()
-    }
-
-    /// Stream management begins: what is sent from now on is kept until it is acknowledged.
-    pub fn manage(&self, reader: u64, resumption: Option<Resumption>) {
-        let mut queue = self.lock();
-        if queue.phase_is(reader) {
-            queue.managed = true;
-            queue.acknowledged = 0;
-            queue.resumption = resumption;
-        }
-    }
-
-    /// So many of the peer's stanzas are handled (on a stream that it sends on as well).
-    pub fn handled(&self, reader: u64, count: u32) {
-        let mut queue = self.lock();
-        if queue.phase_is(reader)
-            && let Some(resumption) = &mut queue.resumption
-        {
-            resumption.handled = count;
-        }
-    }
-
-    /// The stream is resumed: the peer has handled `h`, the rest is sent again in its order.
-    pub fn resumed(&self, reader: u64, h: u32) -> Result<Vec<Parcel>, HandledCountTooHigh> {
-        let done = self.acknowledge(reader, h)?;
-        let mut queue = self.lock();
-        queue.managed = true;
-        let again = mem::take(&mut queue.unacknowledged);
-        queue.put_in_front(again);
-        Ok(done)
-    }
-
-    /// The peer resumes nothing: nobody knows what of the old stream arrived behind `h`. Requests
-    /// come back, all else is sent again.
-    pub fn not_resumed(&self, h: Option<u32>) -> NotResumed {
-        let mut queue = self.lock();
-        let mut outcome = NotResumed::default();
-        if let Some(h) = h {
-            let count = queue.acknowledged_by(h).unwrap_or(0);
-            outcome.done = queue.unacknowledged.drain(..count).collect();
-        }
-        queue.managed = false;
-        queue.acknowledged = 0;
-        queue.resumption = None;
-        let (lost, again): (Vec<_>, Vec<_>) = mem::take(&mut queue.unacknowledged)
-            .into_iter()
-            .partition(|parcel| parcel.freight == Freight::Request);
-        outcome.lost = lost;
-        let weight = |parcels: &[Parcel]| parcels.iter().map(Parcel::weight).sum::<usize>();
-        let gone = weight(&outcome.done) + weight(&outcome.lost);
-        queue.bytes -= gone;
-        self.pool.give_back(gone);
-        queue.put_in_front(again.into());
-        outcome
-    }
-
     /// Takes what may be written now, at most about `bytes_max` bytes (one parcel at least).
     pub fn take(&self, reader: u64, durable: Position, bytes_max: usize) -> Taken {
+        self.take_some(reader, durable, bytes_max, false)
+    }
+
+    /// The same, and keeps it until it is settled: for [`Tally::take`](super::Tally::take).
+    pub(super) fn take_unacknowledged(
+        &self,
+        reader: u64,
+        durable: Position,
+        bytes_max: usize,
+    ) -> Taken {
+        self.take_some(reader, durable, bytes_max, true)
+    }
+
+    fn take_some(&self, reader: u64, durable: Position, bytes_max: usize, keep: bool) -> Taken {
         let mut queue = self.lock();
         let mut taken = Taken::default();
         if !queue.phase_is(reader) {
@@ -264,6 +250,9 @@ impl Link {
         }
         let mut bytes = 0;
         while let Some(front) = queue.waiting.front() {
+            if queue.is_held_back(taken.parcels.len()) {
+                break;
+            }
             if front.after > durable {
                 let gate = front.after;
                 taken.gate = queue.tell(gate);
@@ -276,15 +265,13 @@ impl Link {
             let Some(parcel) = queue.waiting.pop_front() else {
                 break;
             };
-            if queue.managed {
+            if keep {
                 queue.unacknowledged.push_back(parcel.clone());
             } else {
                 queue.bytes -= parcel.weight();
-                self.pool.give_back(parcel.weight());
             }
             taken.parcels.push(parcel);
         }
-        taken.is_managed = queue.managed;
         queue.give_back_memory();
         taken
     }
@@ -302,34 +289,12 @@ impl Link {
         }
         // Read under the lock: a gate that opens later finds the waker.
         let durable = durable();
-        if queue
-            .waiting
-            .front()
-            .is_some_and(|first| first.after <= durable)
-        {
+        let is_open = |first: &Parcel| first.after <= durable;
+        if queue.waiting.front().is_some_and(is_open) && !queue.is_held_back(0) {
             return Poll::Ready(());
         }
         queue.waker = Some(context.waker().clone());
         Poll::Pending
-    }
-
-    /// The peer has handled so many of the stream's stanzas. Returns those that it newly has.
-    pub fn acknowledge(&self, reader: u64, h: u32) -> Result<Vec<Parcel>, HandledCountTooHigh> {
-        let mut queue = self.lock();
-        if !queue.phase_is(reader) {
-            return Ok(Vec::new());
-        }
-        let count = queue.acknowledged_by(h)?;
-        let done: Vec<Parcel> = queue.unacknowledged.drain(..count).collect();
-        let weight: usize = done.iter().map(Parcel::weight).sum();
-        queue.bytes -= weight;
-        self.pool.give_back(weight);
-        queue.acknowledged = h;
-        if !done.is_empty() {
-            queue.moves_on();
-        }
-        queue.give_back_memory();
-        Ok(done)
     }
 
     /// Something is with the peer, as far as anybody will ever know without XEP-0198.
@@ -347,8 +312,7 @@ impl Link {
 
     /// Whether nothing waits and nothing is unacknowledged.
     pub fn is_empty(&self) -> bool {
-        let queue = self.lock();
-        queue.waiting.is_empty() && queue.unacknowledged.is_empty()
+        self.lock().is_empty()
     }
 
     /// The connection is gone. What it had taken and not written (`in_hand`, without XEP-0198)
@@ -362,16 +326,14 @@ impl Link {
         }
         let weight: usize = in_hand.iter().map(Parcel::weight).sum();
         queue.bytes += weight;
-        self.pool.add(weight);
         queue.put_in_front(in_hand.into());
-        if queue.waiting.is_empty() && queue.unacknowledged.is_empty() {
+        if queue.is_empty() {
             queue.phase = Phase::Idle;
-            queue.managed = false;
-            queue.resumption = None;
             queue.moves_on();
             return Left::Nothing;
         }
         queue.phase = Phase::Connecting;
+        queue.is_asked_by_all();
         queue.fruitless = queue.fruitless.saturating_add(1);
         let until_ms = now_ms.saturating_add(PATIENCE_MS);
         queue.patient_until_ms.get_or_insert(until_ms);
@@ -380,11 +342,19 @@ impl Link {
 
     /// The stream has ended in order: what may not have been handled is sent on another one.
     pub fn ended(&self, reader: u64, in_hand: Vec<Parcel>, now_ms: u64) -> (Left, NotResumed) {
-        if !self.is_served_by(reader) {
+        if !self.lock().phase_is(reader) {
             return (self.give_back(in_hand), NotResumed::default());
         }
-        let unknown = self.not_resumed(None);
+        let unknown = self.not_resumed(0);
         (self.lost(reader, in_hand, now_ms), unknown)
+    }
+
+    /// What a connection had taken and not written stands in front again.
+    pub fn put_back(&self, in_hand: Vec<Parcel>) {
+        let mut queue = self.lock();
+        let weight: usize = in_hand.iter().map(Parcel::weight).sum();
+        queue.bytes += weight;
+        queue.put_in_front(in_hand.into());
     }
 
     fn give_back(&self, in_hand: Vec<Parcel>) -> Left {
@@ -394,10 +364,10 @@ impl Link {
         let mut queue = self.lock();
         let weight: usize = in_hand.iter().map(Parcel::weight).sum();
         queue.bytes += weight;
-        self.pool.add(weight);
         queue.put_in_front(in_hand.into());
         if matches!(queue.phase, Phase::Idle | Phase::Resting { .. }) {
             queue.phase = Phase::Connecting;
+            queue.is_asked_by_all();
             return Left::Reconnect;
         }
         queue.wake();
@@ -411,7 +381,7 @@ impl Link {
     pub fn reconnect_at(&self, now_ms: u64) -> Option<u64> {
         let queue = self.lock();
         if queue.fruitless <= 1 {
-            return Some(now_ms);
+            return Some(now_ms + if queue.is_owed { OWED_PAUSE_MS } else { 0 });
         }
         let patient = queue.patient_until_ms;
         let until_ms = patient.filter(|until_ms| *until_ms > now_ms)?;
@@ -423,6 +393,9 @@ impl Link {
     /// ago; `None` that it is over: see [`Link::give_up`].
     pub fn try_again_at(&self, now_ms: u64) -> Option<u64> {
         let mut queue = self.lock();
+        if queue.is_owed && !queue.waiting.is_empty() {
+            return None;
+        }
         let until_ms = queue
             .patient_until_ms
             .filter(|until_ms| *until_ms > now_ms)?;
@@ -435,7 +408,7 @@ impl Link {
     /// next while.
     pub fn give_up(&self, error: &StanzaError, now_ms: u64) -> Vec<Parcel> {
         let mut queue = self.lock();
-        if matches!(queue.phase, Phase::Up(_)) {
+        if matches!(queue.phase, Phase::Up(_) | Phase::Awaited(_)) {
             return Vec::new();
         }
         queue.failures = queue.failures.saturating_add(1);
@@ -444,21 +417,33 @@ impl Link {
             until_ms: now_ms.saturating_add(rest_ms.min(REST_MS_MAX)),
             error: error.clone(),
         };
-        queue.patient_until_ms = None;
-        queue.fruitless = 0;
-        queue.managed = false;
-        queue.acknowledged = 0;
-        queue.resumption = None;
-        let mut back: Vec<Parcel> = mem::take(&mut queue.unacknowledged).into();
-        back.extend(mem::take(&mut queue.waiting));
-        self.pool.give_back(queue.bytes);
-        queue.bytes = 0;
-        back
+        queue.empty()
+    }
+
+    /// This server has no turn for it: everything comes back, and what comes next may try anew.
+    /// That is no failure of the other server's.
+    pub fn put_off(&self) -> Vec<Parcel> {
+        let mut queue = self.lock();
+        if matches!(queue.phase, Phase::Up(_) | Phase::Awaited(_)) {
+            return Vec::new();
+        }
+        queue.phase = Phase::Idle;
+        queue.empty()
+    }
+
+    /// On whose behalf a connection is made.
+    pub fn askers(&self) -> Vec<Asker> {
+        self.lock().askers.clone()
+    }
+
+    /// Ready when there are others than when that was asked.
+    pub async fn more_askers(&self) {
+        self.more_askers.notified().await;
     }
 
     /// Whether so much waits that whoever is to take it does not: half of what may.
     pub fn is_heavy(&self) -> bool {
-        self.lock().bytes > bytes_max(&self.pool.limits) / 2
+        self.lock().bytes > bytes_max(&self.room) / 2
     }
 
     /// Takes the link from the connection that sends on it: it finds itself replaced, and gives up
@@ -502,7 +487,6 @@ impl Link {
         let both = unrecorded.unknown.iter().chain(&unrecorded.waiting);
         let weight: usize = both.map(Parcel::weight).sum();
         queue.bytes -= weight;
-        self.pool.give_back(weight);
         unrecorded
     }
 
@@ -520,7 +504,7 @@ impl Link {
         match self.lock().phase {
             Phase::Idle => true,
             Phase::Resting { until_ms, .. } => until_ms <= now_ms,
-            Phase::Connecting | Phase::Up(_) => false,
+            Phase::Connecting | Phase::Up(_) | Phase::Awaited(_) => false,
         }
     }
 
@@ -539,8 +523,6 @@ impl Link {
 pub struct Taken {
     /// In their order.
     pub parcels: Vec<Parcel>,
-    /// The link keeps them until they are acknowledged.
-    pub is_managed: bool,
     /// The first one left waits for this position, and nobody was told so before.
     pub gate: Option<Position>,
     /// Another connection sends now.
@@ -556,36 +538,66 @@ pub struct Unrecorded {
     pub waiting: Vec<Parcel>,
 }
 
-/// What a stream that was not resumed leaves.
-#[derive(Debug, Default)]
-pub struct NotResumed {
-    /// The peer had handled these after all.
-    pub done: Vec<Parcel>,
-    /// Nobody knows of these, and they are not sent twice.
-    pub lost: Vec<Parcel>,
-}
-
 impl Queue {
     fn phase_is(&self, reader: u64) -> bool {
-        matches!(self.phase, Phase::Up(current) if current == reader)
+        matches!(self.phase, Phase::Up(current) | Phase::Awaited(current) if current == reader)
+    }
+
+    fn up(&mut self, reader: u64) {
+        self.phase = Phase::Up(reader);
+        self.is_owed = false;
+        self.askers = Vec::new();
+        if self.fruitless <= FRUITLESS_MAX {
+            self.patient_until_ms = None;
+        }
+        self.told_gate = Position(0);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.unacknowledged.is_empty()
     }
 
     /// The peer takes what is sent: a loss from now on is a new one.
     fn moves_on(&mut self) {
         self.failures = 0;
         self.fruitless = 0;
+        self.errors = 0;
         self.patient_until_ms = None;
     }
 
-    fn acknowledged_by(&self, h: u32) -> Result<usize, HandledCountTooHigh> {
-        let count = h.wrapping_sub(self.acknowledged) as usize;
-        match count <= self.unacknowledged.len() {
-            true => Ok(count),
-            false => {
-                let sent = u32::try_from(self.unacknowledged.len()).unwrap_or(u32::MAX);
-                let sent = self.acknowledged.wrapping_add(sent);
-                Err(HandledCountTooHigh { h, sent })
-            }
+    /// Whether nothing may be taken besides what was taken and is not acknowledged.
+    fn is_held_back(&self, taken: usize) -> bool {
+        self.suspects > 0 && (taken > 0 || !self.unacknowledged.is_empty())
+    }
+
+    /// Nothing waits any more, and nothing is known of a stream.
+    fn empty(&mut self) -> Vec<Parcel> {
+        self.patient_until_ms = None;
+        self.fruitless = 0;
+        self.errors = 0;
+        self.suspects = 0;
+        self.is_owed = false;
+        self.askers = Vec::new();
+        self.bytes = 0;
+        let mut back: Vec<Parcel> = mem::take(&mut self.unacknowledged).into();
+        back.extend(mem::take(&mut self.waiting));
+        back
+    }
+
+    /// True when that is news.
+    fn is_asked_by(&mut self, asker: Asker) -> bool {
+        let is_news = !self.askers.contains(&asker) && self.askers.len() < ASKERS_MAX;
+        if is_news {
+            self.askers.push(asker);
+        }
+        is_news
+    }
+
+    /// Whoever has something waiting.
+    fn is_asked_by_all(&mut self) {
+        let askers: Vec<Asker> = self.waiting.iter().map(|parcel| parcel.asker).collect();
+        for asker in askers {
+            self.is_asked_by(asker);
         }
     }
 
@@ -623,12 +635,5 @@ impl Queue {
         if self.unacknowledged.is_empty() {
             self.unacknowledged = VecDeque::new();
         }
-    }
-}
-
-impl Drop for Link {
-    fn drop(&mut self) {
-        let bytes = self.lock().bytes;
-        self.pool.give_back(bytes);
     }
 }

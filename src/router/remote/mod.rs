@@ -4,8 +4,11 @@
 //! A message that a client's stream counts (XEP-0198) stands in the log, among those of its
 //! sender, until the other server has it (DESIGN §1).
 
+mod asker;
 mod link;
+mod managed;
 mod parcel;
+mod tally;
 
 #[cfg(test)]
 mod tests;
@@ -23,8 +26,11 @@ use super::core::{Core, Cx};
 use super::message::{MessageType, is_recorded_for_others};
 use super::route::bounce;
 
-pub use link::{Left, Link, NotResumed, PATIENCE_MS, Posted, Resumption, Taken};
+pub use asker::{Asker, Askers, Room};
+pub use link::{Left, Link, NotResumed, PATIENCE_MS, Posted, Taken};
+pub use managed::{ManagedStream, TakenOver};
 pub use parcel::{Freight, Parcel};
+pub use tally::Tally;
 
 /// Links that are remembered at most: those in use, and those whose last attempt has failed.
 const LINKS_MAX: usize = if cfg!(test) { 8 } else { 20_000 };
@@ -36,20 +42,25 @@ const RETURNED_MAX: usize = 500;
 pub type Dial = Box<dyn Fn(&Arc<Link>) + Send + Sync>;
 
 /// All links.
-#[derive(Default)]
 pub struct Remotes {
     /// Who is talked with.
     pub policy: Arc<Policy>,
+    /// On whose behalf.
+    pub askers: Askers,
+    room: Arc<Room>,
     links: Mutex<HashMap<Pair, Arc<Link>>>,
     dial: OnceLock<Dial>,
 }
 
 impl Remotes {
     /// No links yet.
-    pub fn new(policy: Arc<Policy>) -> Remotes {
+    pub fn new(policy: Arc<Policy>, room: Arc<Room>) -> Remotes {
         Remotes {
             policy,
-            ..Remotes::default()
+            askers: Askers::default(),
+            room,
+            links: Mutex::default(),
+            dial: OnceLock::new(),
         }
     }
 
@@ -81,7 +92,7 @@ impl Remotes {
         if links.len() >= LINKS_MAX {
             return None;
         }
-        let link = Link::new(pair.clone(), core.next_number(), core.outboxes.clone());
+        let link = Link::new(pair.clone(), core.next_number(), self.room.clone());
         let link = Arc::new(link);
         links.insert(pair.clone(), link.clone());
         Some(link)
@@ -147,14 +158,30 @@ pub(super) fn send(
         insert: b"",
     });
     let freight = freight(cx, from, stanza, &outgoing)?;
-    post(cx, from, to, outgoing, freight)
+    let asker = asker(cx.core, from, to);
+    post(cx, from, to, outgoing, freight, asker)
 }
 
 /// Sends what we have written ourselves, with both addresses.
 pub(super) fn send_own(cx: &mut Cx<'_>, from: &Jid, to: &Jid, outgoing: Outgoing) {
     // An answer that can't be delivered is nothing that anybody could be told.
     if reachable(cx.core, to.domain()).is_ok() {
-        drop(post(cx, from, to, outgoing, Freight::Plain));
+        let asker = cx.core.remotes.askers.family_of(to.domain());
+        drop(post(cx, from, to, outgoing, Freight::Plain, asker));
+    }
+}
+
+/// On whose behalf somebody's stanza goes: an account's, else the domain's that has brought it
+/// about, so that nobody is many by inventing addresses.
+fn asker(core: &Core, from: &Jid, to: &Jid) -> Asker {
+    let askers = &core.remotes.askers;
+    let owner = from.bare_str();
+    if !core.is_local(from.domain()) {
+        return askers.family_of(from.domain());
+    }
+    match core.store.read(|state| state.account(owner).is_some()) {
+        true => askers.named(owner),
+        false => askers.family_of(to.domain()),
     }
 }
 
@@ -192,6 +219,7 @@ fn post(
     to: &Jid,
     outgoing: Outgoing,
     freight: Freight,
+    asker: Asker,
 ) -> Result<(), StanzaError> {
     let core = cx.core;
     let recorded = match &freight {
@@ -202,11 +230,7 @@ fn post(
         local: from.domain_jid(),
         remote: to.domain_jid(),
     };
-    let parcel = Parcel {
-        outgoing,
-        after: cx.after(),
-        freight,
-    };
+    let parcel = Parcel::new(outgoing, cx.after(), freight, asker);
     let posted = hand_over(core, &pair, parcel);
     if posted.is_err()
         && let Some((owner, id)) = recorded
@@ -320,11 +344,9 @@ fn send_one_recorded(core: &Core, owner: &str, id: MessageId) -> bool {
     let Some((from, to)) = stanza.addresses() else {
         return false;
     };
-    let parcel = Parcel {
-        outgoing: (&stanza).into(),
-        after: Position(0),
-        freight: Freight::Recorded(owner.into(), id),
-    };
+    let freight = Freight::Recorded(owner.into(), id);
+    let asker = core.remotes.askers.named(owner);
+    let parcel = Parcel::new((&stanza).into(), Position(0), freight, asker);
     let posted = match core.components.link(to.domain()) {
         Some(link) => component::keep(core, link, parcel),
         // It waits for a start with a way to anywhere.

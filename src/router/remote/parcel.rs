@@ -1,7 +1,11 @@
 //! One stanza on its way to another server, and what becomes of it if it does not get there.
 
+use std::sync::Arc;
+
 use crate::stanza::Outgoing;
 use crate::store::{MessageId, Position};
+
+use super::asker::{Asker, Share};
 
 /// A stanza for another server.
 #[derive(Debug, Clone)]
@@ -12,6 +16,10 @@ pub struct Parcel {
     pub after: Position,
     /// What it is.
     pub freight: Freight,
+    /// On whose behalf it goes.
+    pub asker: Asker,
+    /// Its part of the room, as long as it is anywhere.
+    pub(super) share: Option<Arc<Share>>,
 }
 
 /// What a parcel is, as far as its fate matters.
@@ -27,9 +35,20 @@ pub enum Freight {
 }
 
 /// What a parcel is charged for besides its bytes.
-const OVERHEAD: usize = size_of::<Parcel>();
+const OVERHEAD: usize = size_of::<Parcel>() + size_of::<Share>();
 
 impl Parcel {
+    /// One that waits nowhere yet.
+    pub fn new(outgoing: Outgoing, after: Position, freight: Freight, asker: Asker) -> Parcel {
+        Parcel {
+            outgoing,
+            after,
+            freight,
+            asker,
+            share: None,
+        }
+    }
+
     pub(super) fn weight(&self) -> usize {
         OVERHEAD + self.outgoing.len()
     }

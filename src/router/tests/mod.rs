@@ -40,9 +40,9 @@ fn wait_s(seconds: u32) {
 }
 
 /// A server with the accounts of Alice and Bob.
-struct Server {
+pub(super) struct Server {
     device: SimDevice,
-    core: Core,
+    pub(super) core: Core,
 }
 
 /// A connection of Bob's, and what its client has seen.
@@ -60,7 +60,7 @@ struct Out {
 }
 
 impl Server {
-    fn new() -> Server {
+    pub(super) fn new() -> Server {
         NOW_MS.set(START_MS);
         NUMBERS.set(0);
         let server = Server::open(SimDevice::new(0, 1 << 30));

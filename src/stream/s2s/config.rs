@@ -36,6 +36,8 @@ pub struct S2sConfig {
     pub negotiation_ms: u64,
     /// Milliseconds of silence after which an idle stream is ended (RFC 6120 §4.6.4). Zero for never.
     pub idle_ms: u64,
+    /// Milliseconds that a peer may take to answer a question of stream management (XEP-0198).
+    pub answer_ms: u64,
     /// Pairs that one stream may carry, those that wait for an answer included.
     pub pairs_max: usize,
     /// Whether stream management is offered and used (XEP-0198).
@@ -55,6 +57,7 @@ impl S2sConfig {
             limits_after: Limits::after_authentication(),
             negotiation_ms: 30_000,
             idle_ms: 15 * 60_000,
+            answer_ms: 60_000,
             pairs_max: 64,
             stream_management: true,
         }

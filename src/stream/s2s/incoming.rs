@@ -161,6 +161,7 @@ impl Incoming {
 
     /// Ends the stream with an error.
     pub fn close(&mut self, error: StreamError) {
+        self.stop_waiting();
         self.wire.fail(error);
     }
 

@@ -162,7 +162,7 @@ fn room_is_made_by_those_who_hold_most_of_what_waits() {
     server.accounts(&["eve"]);
     let (bob, _) = resumable(&server);
     let carol = server.log_in("alice/c");
-    let greedy: Vec<Client<'_>> = (0..13)
+    let greedy: Vec<Client<'_>> = (0..10)
         .map(|n| server.connect(&format!("eve/{n}")))
         .collect();
     let push = |client: &Client<'_>, bytes: usize| {

@@ -15,6 +15,7 @@ pub mod place;
 pub mod process;
 pub mod prosody;
 pub mod raw;
+pub mod relay;
 
 pub use ca::{Ca, Leaf, Names, Usage};
 pub use cairn::CairnPeer;

@@ -262,7 +262,7 @@ pub fn features(inner: &str) -> String {
 }
 
 /// Waits until there is something to accept or to read.
-fn wait_for_input(listener: &TcpListener, patience: Duration) {
+pub(super) fn wait_for_input(listener: &TcpListener, patience: Duration) {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     use std::os::fd::AsFd;
     let ms = u16::try_from(patience.as_millis()).unwrap_or(u16::MAX);

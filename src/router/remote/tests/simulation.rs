@@ -1,17 +1,28 @@
 //! Two servers whose streams are the real state machines, on a network that delays, cuts and
-//! refuses connections, and a clock that nobody waits for. The seed is printed by a failure.
+//! refuses connections, and a clock that nobody waits for. One calls the other, and the streams
+//! serve both ways (XEP-0288). The seed is printed by a failure.
 //!
 //! What must hold: no stanza is handled twice within a stream and its resumptions; each one is
-//! handled or comes back; once the network is well again, nothing is left.
+//! handled or comes back; once the network is well again, nothing is left. Where both servers stay
+//! up and nobody loses patience, each stanza is handled or comes back, once and in its order.
+
+mod called;
+mod caller;
 
 use std::collections::{HashMap, HashSet};
 
 use bytes::BytesMut;
 
 use super::*;
-use crate::stanza::{Condition, StanzaError};
-use crate::stream::s2s::{Action, Identity, Incoming, Outgoing, Purpose, S2sConfig};
-use crate::stream::sm::{self, SmEnabled};
+use crate::router::session::ResumptionId;
+use crate::stanza::{Condition, StanzaError, id};
+use crate::stream::s2s::{Identity, Incoming, Outgoing, Purpose, S2sConfig};
+
+use called::Far;
+use caller::Near;
+
+/// How long the one that is called waits for a stream to be resumed.
+const AWAITED_MS: u64 = PATIENCE_MS + 15_000;
 
 /// Numbers that a seed decides (SplitMix64).
 struct Dice(u64);
@@ -35,92 +46,144 @@ impl Identity for Trusted {
     }
 }
 
-/// A connection with both ends of its stream, and what is on its way.
+/// What both servers do with stanzas.
+struct Server {
+    name: &'static str,
+    link: Arc<Link>,
+    sent: u64,
+    /// What it has handled, by the stream it came on and all its resumptions.
+    handled: Vec<(String, String)>,
+    returned: Vec<String>,
+}
+
+impl Server {
+    fn new(name: &'static str, pair: Pair) -> Server {
+        Server {
+            name,
+            link: Arc::new(Link::new(pair, 1, Room::new(usize::MAX / 4))),
+            sent: 0,
+            handled: Vec::new(),
+            returned: Vec::new(),
+        }
+    }
+
+    /// True when the shell has to connect.
+    fn post(&mut self, freight: Freight, now_ms: u64) -> bool {
+        self.sent += 1;
+        let (name, number) = (self.name, self.sent);
+        let Pair { local, remote } = &self.link.pair;
+        let text = format!("<message id='{name}{number}' from='x@{local}' to='y@{remote}'/>");
+        let outgoing = bytes::Bytes::from(text).into();
+        let parcel = Parcel::new(outgoing, Position(0), freight, ASKERS.named(name));
+        match self.link.post(parcel, Position(0), now_ms) {
+            Posted::Connect => return true,
+            Posted::Refused(_) => self.returned.push(format!("{name}{number}")),
+            Posted::Queued | Posted::Gated(_) => {}
+        }
+        false
+    }
+
+    fn give_up(&mut self, now_ms: u64) {
+        let error = StanzaError::new(Condition::RemoteServerTimeout, "in vain");
+        let back = self.link.give_up(&error, now_ms);
+        self.returned.extend(ids(&back));
+    }
+
+    fn handle(&mut self, stream: &str, stanza: &Stanza) {
+        let id = stanza.id().expect("it has one").into_owned();
+        self.handled.push((stream.to_owned(), id));
+    }
+}
+
+/// A connection, and what is on its way. Each end may believe it alive when the other does not.
 struct Wire {
-    number: u64,
-    out: Outgoing,
-    inn: Incoming,
-    /// On their way.
+    near: Option<Near>,
+    far: Option<Far>,
     to_in: BytesMut,
     to_out: BytesMut,
-    /// Arrived.
-    at_in: BytesMut,
-    at_out: BytesMut,
-    is_settled: bool,
-    /// At the receiver: what is counted.
-    handled: Option<u32>,
-    id: String,
 }
 
 struct World {
     dice: Dice,
     now_ms: u64,
-    link: Link,
-    wire: Option<Wire>,
-    connects: bool,
-    /// Streams that the receiver remembers: their counts.
-    formers: HashMap<String, u32>,
+    /// Nobody forgets anything and every attempt succeeds.
+    is_kind: bool,
     is_well: bool,
     numbers: u64,
-    sent: u64,
-    /// What the receiver has handled, by the stream it came on and all its resumptions.
-    handled: Vec<(String, String)>,
-    returned: Vec<String>,
-    /// The receiver answers `<r/>`.
-    owed: bool,
+    caller: Server,
+    called: Server,
+    wires: Vec<Wire>,
+    /// The caller is to connect.
+    connects: bool,
+    former: Option<(String, Tally)>,
+    /// Streams that the one that is called remembers.
+    formers: HashMap<ResumptionId, Arc<ManagedStream>>,
+    /// Of those the ones that something waits for, and until when.
+    awaited: Vec<(Arc<ManagedStream>, u64)>,
+    /// When the one that is called finds that it can't connect by itself.
+    fails_at_ms: Option<u64>,
+    releases: u32,
     resumptions: u32,
+    half_open: u32,
 }
 
 fn config(domain: &str) -> Arc<S2sConfig> {
     Arc::new(S2sConfig::new(vec![jid(domain)], [7; 32]))
 }
 
+fn name_of(stream: &ManagedStream) -> String {
+    id::hex(&stream.id.expect("all can be resumed"))
+}
+
 impl World {
-    fn new(seed: u64) -> World {
+    fn new(seed: u64, is_kind: bool) -> World {
+        let Pair { local, remote } = pair();
+        let back = Pair {
+            local: remote,
+            remote: local,
+        };
         World {
             dice: Dice(seed),
             now_ms: 0,
-            link: link(),
-            wire: None,
-            connects: false,
-            formers: HashMap::new(),
+            is_kind,
             is_well: false,
             numbers: 10,
-            sent: 0,
-            handled: Vec::new(),
-            returned: Vec::new(),
-            owed: false,
+            caller: Server::new("a", pair()),
+            called: Server::new("b", back),
+            wires: Vec::new(),
+            connects: false,
+            former: None,
+            formers: HashMap::new(),
+            awaited: Vec::new(),
+            fails_at_ms: None,
+            releases: 0,
             resumptions: 0,
+            half_open: 0,
         }
     }
 
     fn post(&mut self) {
-        self.sent += 1;
         let freight = match self.dice.roll(3) {
             0 => Freight::Request,
             _ => Freight::Plain,
         };
-        let id = format!("s{}", self.sent);
-        match self
-            .link
-            .post(parcel(&id, freight), Position(0), self.now_ms)
-        {
-            Posted::Connect => self.connects = true,
-            Posted::Refused(_) => self.returned.push(id),
-            Posted::Queued | Posted::Gated(_) => {}
+        if self.dice.roll(2) == 0 {
+            self.connects |= self.caller.post(freight, self.now_ms);
+        } else if self.called.post(freight, self.now_ms) {
+            self.called_connects();
         }
     }
 
     /// The shell's attempt to connect.
     fn connect(&mut self) {
         self.connects = false;
-        let refused = !self.is_well && self.dice.roll(3) == 0;
+        let refused = !self.is_well && !self.is_kind && self.dice.roll(3) == 0;
         if refused {
-            return self.again(self.link.try_again_at(self.now_ms));
+            return self.again(self.caller.link.try_again_at(self.now_ms));
         }
-        self.numbers += 1;
+        self.numbers += 2;
         let number = self.numbers;
-        assert!(self.link.up(number), "nobody else sends");
+        assert!(self.caller.link.up(number), "nobody else sends");
         let seed = |salt: u8| {
             let mut seed = [salt; 32];
             seed[..8].copy_from_slice(&number.to_le_bytes());
@@ -134,22 +197,32 @@ impl World {
             Some(Arc::new(Trusted)),
             self.now_ms,
         );
-        self.wire = Some(Wire {
-            number,
-            out,
-            inn: Incoming::new(
-                config("b.example"),
-                seed(2),
-                Some(Arc::new(Trusted)),
-                self.now_ms,
-            ),
+        let inn = Incoming::new(
+            config("b.example"),
+            seed(2),
+            Some(Arc::new(Trusted)),
+            self.now_ms,
+        );
+        self.wires.push(Wire {
+            near: Some(Near {
+                number,
+                out,
+                at_out: BytesMut::new(),
+                is_settled: false,
+                tally: None,
+                has_moved: false,
+            }),
+            far: Some(Far {
+                number: number + 1,
+                inn,
+                at_in: BytesMut::new(),
+                has_link: false,
+                is_settled: false,
+                managed: None,
+                owes: false,
+            }),
             to_in: BytesMut::new(),
             to_out: BytesMut::new(),
-            at_in: BytesMut::new(),
-            at_out: BytesMut::new(),
-            is_settled: false,
-            handled: None,
-            id: format!("stream-{number}"),
         });
     }
 
@@ -157,138 +230,43 @@ impl World {
     fn again(&mut self, at_ms: Option<u64>) {
         match at_ms {
             Some(at_ms) => {
-                self.now_ms = at_ms;
+                self.now_ms = self.now_ms.max(at_ms);
                 self.connects = true;
             }
             None => {
-                let error = StanzaError::new(Condition::RemoteServerTimeout, "in vain");
-                let back = self.link.give_up(&error, self.now_ms);
-                self.returned.extend(ids(&back));
+                assert!(!self.is_kind, "it has lost patience");
+                self.former = None;
+                self.caller.give_up(self.now_ms);
             }
         }
     }
 
-    /// The connection breaks: what is on its way is gone.
+    /// A connection breaks, and what is on its way is gone. Not always do both ends see that now.
     fn cut(&mut self) {
-        let Some(wire) = self.wire.take() else {
+        let count = self.wires.len() as u64;
+        if count == 0 {
             return;
+        }
+        let index = usize::try_from(self.dice.roll(count)).expect("few");
+        let (is_seen_near, is_seen_far) = match self.dice.roll(4) {
+            0 => (true, false),
+            1 => (false, true),
+            _ => (true, true),
         };
-        self.owed = false;
-        if let Some(handled) = wire.handled {
-            // Some streams are forgotten: a receiver that was started again.
-            if self.is_well || self.dice.roll(4) > 0 {
-                self.formers.insert(wire.id, handled);
-            }
+        let wire = &mut self.wires[index];
+        wire.to_in.clear();
+        wire.to_out.clear();
+        let far = wire.far.take_if(|_| is_seen_far || self.is_well);
+        let near = wire.near.take_if(|_| is_seen_near || self.is_well);
+        if wire.near.is_none() && wire.far.is_none() {
+            self.wires.remove(index);
         }
-        if self.link.lost(wire.number, Vec::new(), self.now_ms) == Left::Reconnect {
-            self.again(self.link.reconnect_at(self.now_ms));
+        if let Some(far) = far {
+            self.lost_far(&far);
         }
-    }
-
-    fn step_sender(&mut self) {
-        let Some(mut wire) = self.wire.take() else {
-            return;
-        };
-        let share = self.share(wire.to_out.len());
-        wire.at_out.unsplit(wire.to_out.split_to(share));
-        loop {
-            wire.out.input(&mut wire.at_out, self.now_ms);
-            let Some(action) = wire.out.poll() else { break };
-            self.act_as_sender(&mut wire, action);
+        if let Some(near) = near {
+            self.lost_near(near);
         }
-        if wire.is_settled {
-            let taken = self.link.take(wire.number, Position(0), 200);
-            for parcel in &taken.parcels {
-                wire.to_in.extend_from_slice(&parcel.outgoing.to_bytes());
-            }
-            if !taken.parcels.is_empty() {
-                wire.to_in.extend_from_slice(&sm::request());
-            }
-        }
-        self.wire = Some(wire);
-    }
-
-    fn act_as_sender(&mut self, wire: &mut Wire, action: Action) {
-        match action {
-            Action::Send(bytes) => wire.to_in.extend_from_slice(&bytes),
-            Action::Ready { .. } => match self.link.resumption() {
-                Some(former) => wire.out.resume(&former.id, former.handled),
-                None => wire.out.enable(),
-            },
-            Action::SmEnabled { id, .. } => {
-                self.forget();
-                let resumption = id.map(|id| Resumption { id, handled: 0 });
-                self.link.manage(wire.number, resumption);
-                wire.is_settled = true;
-            }
-            Action::SmResumed { h } => {
-                self.resumptions += 1;
-                self.link
-                    .resumed(wire.number, h)
-                    .expect("the count is right");
-                wire.is_settled = true;
-            }
-            Action::SmFailed { h } => {
-                let unknown = self.link.not_resumed(h);
-                self.returned.extend(ids(&unknown.lost));
-                wire.out.enable();
-            }
-            Action::SmAck { h } => {
-                self.link
-                    .acknowledge(wire.number, h)
-                    .expect("the count is right");
-            }
-            other => panic!("not expected: {other:?}"),
-        }
-    }
-
-    fn forget(&mut self) {
-        let unknown = self.link.not_resumed(None);
-        self.returned.extend(ids(&unknown.lost));
-    }
-
-    fn step_receiver(&mut self) {
-        let Some(mut wire) = self.wire.take() else {
-            return;
-        };
-        let share = self.share(wire.to_in.len());
-        wire.at_in.unsplit(wire.to_in.split_to(share));
-        loop {
-            wire.inn.input(&mut wire.at_in, self.now_ms);
-            let Some(action) = wire.inn.poll() else { break };
-            match action {
-                Action::Send(bytes) => wire.to_out.extend_from_slice(&bytes),
-                Action::Stanza(stanza) => {
-                    let id = stanza.id().expect("it has one").into_owned();
-                    self.handled.push((wire.id.clone(), id));
-                    wire.handled = wire.handled.map(|count| count + 1);
-                }
-                Action::SmEnable { .. } => {
-                    wire.handled = Some(0);
-                    wire.inn.sm_enabled(&SmEnabled {
-                        id: Some(wire.id.clone()),
-                        max_seconds: None,
-                    });
-                }
-                Action::SmResume { previd, .. } => match self.formers.remove(&previd) {
-                    Some(handled) => {
-                        wire.handled = Some(handled);
-                        wire.id = previd;
-                        wire.inn.resumed(handled);
-                    }
-                    None => wire.inn.sm_failed(Condition::ItemNotFound, None),
-                },
-                Action::SmRequest => self.owed = true,
-                Action::Authorized { .. } => {}
-                other => panic!("not expected: {other:?}"),
-            }
-        }
-        if self.owed {
-            self.owed = false;
-            let handled = wire.handled.expect("it was asked on a managed stream");
-            wire.to_out.extend_from_slice(&sm::acknowledge(handled));
-        }
-        self.wire = Some(wire);
     }
 
     /// How much of what is on its way arrives now.
@@ -301,70 +279,118 @@ impl World {
 
     fn step(&mut self) {
         self.now_ms += self.dice.roll(400);
+        let sent = self.caller.sent + self.called.sent;
+        let cut_in = if self.is_kind { 40 } else { 8 };
         match self.dice.roll(10) {
-            0 | 1 if self.sent < 200 && !self.is_well => self.post(),
-            2 if !self.is_well && self.dice.roll(8) == 0 => self.cut(),
-            3..=5 => self.step_sender(),
-            _ => self.step_receiver(),
+            0 | 1 if sent < 300 && !self.is_well => self.post(),
+            2 if !self.is_well && self.dice.roll(cut_in) == 0 => self.cut(),
+            3..=5 => (0..self.wires.len()).rev().for_each(|i| self.step_near(i)),
+            _ => (0..self.wires.len()).rev().for_each(|i| self.step_far(i)),
         }
-        if self.connects && self.wire.is_none() {
+        self.wires
+            .retain(|wire| wire.near.is_some() || wire.far.is_some());
+        let now_ms = self.now_ms;
+        let due = |(_, until_ms): &mut (_, u64)| *until_ms <= now_ms;
+        for (stream, _) in self.awaited.extract_if(.., due).collect::<Vec<_>>() {
+            self.release(&stream);
+        }
+        if self.fails_at_ms.take_if(|at_ms| *at_ms <= now_ms).is_some() {
+            self.called.give_up(now_ms);
+        }
+        if self.connects && !self.wires.iter().any(|wire| wire.near.is_some()) {
             self.connect();
         }
     }
 
-    fn check(&self, seed: u64) {
+    fn check(&self, seed: u64, from: &Server, to: &Server) {
         let mut within = HashSet::new();
-        for pair in &self.handled {
+        for pair in &to.handled {
             assert!(
                 within.insert(pair),
                 "seed {seed}: {pair:?} was handled twice"
             );
         }
-        let handled: HashSet<&String> = self.handled.iter().map(|(_, id)| id).collect();
+        let handled: HashSet<&String> = to.handled.iter().map(|(_, id)| id).collect();
         let mut returned = HashSet::new();
-        for id in &self.returned {
+        for id in &from.returned {
             assert!(returned.insert(id), "seed {seed}: {id} came back twice");
         }
-        for number in 1..=self.sent {
-            let id = format!("s{number}");
+        let all = (1..=from.sent).map(|number| format!("{}{number}", from.name));
+        for id in all.clone() {
             let is_told = handled.contains(&id) || returned.contains(&id);
             assert!(
                 is_told,
                 "seed {seed}: {id} was neither handled nor returned"
             );
         }
-        assert!(self.link.is_empty(), "seed {seed}: something is left");
+        assert!(from.link.is_empty(), "seed {seed}: something is left");
+        if self.is_kind {
+            // A request may come back where the answer to `<enable/>` was lost: nobody resumes that.
+            let in_order: Vec<&String> = to.handled.iter().map(|(_, id)| id).collect();
+            let all: Vec<String> = all.filter(|id| !returned.contains(id)).collect();
+            assert_eq!(in_order, all.iter().collect::<Vec<_>>(), "seed {seed}");
+        }
     }
 }
 
-fn run(seed: u64) -> World {
-    let mut world = World::new(seed);
+fn run(seed: u64, is_kind: bool) -> World {
+    let mut world = World::new(seed, is_kind);
     for _ in 0..3_000 {
         world.step();
     }
     world.is_well = true;
+    // All that is dead by now is found to be so, and the caller has a reason to come once more.
+    let dead = |wire: &Wire| wire.near.is_none() || wire.far.is_none();
+    for wire in world
+        .wires
+        .extract_if(.., |wire| dead(wire))
+        .collect::<Vec<_>>()
+    {
+        wire.far.into_iter().for_each(|far| world.lost_far(&far));
+        wire.near.into_iter().for_each(|near| world.lost_near(near));
+    }
+    world.now_ms += 400_000;
+    world.connects |= world.caller.post(Freight::Plain, world.now_ms);
     for _ in 0..2_000 {
         world.step();
     }
-    world.check(seed);
+    world.check(seed, &world.caller, &world.called);
+    world.check(seed, &world.called, &world.caller);
     world
+}
+
+fn run_many(is_kind: bool) -> [usize; 4] {
+    let mut sums = [0; 4];
+    for seed in 0..150 {
+        let world = run(seed, is_kind);
+        let (caller, called) = (&world.caller, &world.called);
+        sums[0] += world.resumptions as usize;
+        sums[1] += world.half_open as usize;
+        sums[2] += caller.handled.len().min(called.handled.len());
+        sums[3] += caller.returned.len() + called.returned.len();
+    }
+    sums
 }
 
 #[test]
 fn each_stanza_is_handled_once_a_stream_or_comes_back_once() {
-    let mut resumptions = 0;
-    let mut handled = 0;
-    let mut returned = 0;
-    for seed in 0..150 {
-        let world = run(seed);
-        resumptions += world.resumptions;
-        handled += world.handled.len();
-        returned += world.returned.len();
-    }
     // The network was neither too good nor too bad to find anything.
+    let [resumptions, half_open, handled, returned] = run_many(false);
     assert!(resumptions > 100, "{resumptions} resumptions");
+    assert!(half_open > 20, "{half_open} of connections believed alive");
     assert!(
         handled > 5_000 && returned > 100,
+        "{handled} handled, {returned} returned"
+    );
+}
+
+#[test]
+fn between_two_that_resume_their_streams_each_stanza_arrives_once_and_in_its_order() {
+    let [resumptions, half_open, handled, returned] = run_many(true);
+    assert!(resumptions > 300, "{resumptions} resumptions");
+    assert!(half_open > 40, "{half_open} of connections believed alive");
+    assert!(
+        handled > 10_000 && returned < 300,
         "{handled} handled, {returned} returned"
     );
 }

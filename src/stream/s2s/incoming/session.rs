@@ -104,8 +104,17 @@ impl Incoming {
         }
     }
 
-    /// Ends the stream because [`Action::SmAck`] counts more than the `sent` stanzas.
+    /// The stream ends instead of an answer to [`Action::SmEnable`] or [`Action::SmResume`]: the peer
+    /// may hear why.
+    pub(super) fn stop_waiting(&mut self) {
+        if self.asked.take().is_some() {
+            self.wire.is_waiting = false;
+        }
+    }
+
+    /// Ends the stream because [`Action::SmAck`] or [`Action::SmResume`] counts more than the `sent` stanzas.
     pub fn close_handled_count_too_high(&mut self, h: u32, sent: u32) {
+        self.stop_waiting();
         self.wire.handled_count_too_high(h, sent);
     }
 }

@@ -1,6 +1,8 @@
 //! What is on its way from one of our domains to one of another server's, and how far the stream
 //! there has come. A state machine: who connects, writes and waits is the shell.
 
+mod stuck;
+
 use std::collections::VecDeque;
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,9 +24,6 @@ pub const PATIENCE_MS: u64 = 60_000;
 /// Streams in a row that may be lost before anything was taken, as on a bad line; from then on
 /// patience is for all of them together.
 const FRUITLESS_MAX: u32 = 3;
-
-/// Streams in a row that the peer ends with an error before what was on its way is sent one by one.
-const ERRORS_MAX: u32 = 2;
 
 /// The rest after a first failure; it doubles with each further one.
 const REST_MS: u64 = 5_000;
@@ -360,29 +359,6 @@ impl Link {
         Ok(done)
     }
 
-    /// The peer has ended the stream with an error. Once that has happened twice while something
-    /// was on its way, what was is sent again one by one; the one that was alone then is what the
-    /// peer ends its streams for: it goes no further, and holds up nobody else's.
-    pub fn blame(&self, reader: u64) -> Option<Parcel> {
-        let mut queue = self.lock();
-        if !queue.phase_is(reader) || queue.unacknowledged.is_empty() {
-            return None;
-        }
-        if queue.suspects > 0 && queue.unacknowledged.len() == 1 {
-            let culprit = queue.unacknowledged.pop_front()?;
-            queue.bytes -= culprit.weight();
-            // Others may be as bad: each of them has its own two streams.
-            queue.errors = 0;
-            queue.suspects = 0;
-            return Some(culprit);
-        }
-        queue.errors = queue.errors.saturating_add(1);
-        if queue.errors >= ERRORS_MAX {
-            queue.suspects = queue.unacknowledged.len();
-        }
-        None
-    }
-
     /// Something is with the peer, as far as anybody will ever know without XEP-0198.
     pub fn sent(&self, reader: u64) {
         let mut queue = self.lock();
@@ -498,68 +474,6 @@ impl Link {
         queue.empty()
     }
 
-    /// This server has no turn for it: everything comes back, and what comes next may try anew.
-    /// That is no failure of the other server's.
-    pub fn put_off(&self) -> Vec<Parcel> {
-        let mut queue = self.lock();
-        if matches!(queue.phase, Phase::Up(_)) {
-            return Vec::new();
-        }
-        queue.phase = Phase::Idle;
-        queue.empty()
-    }
-
-    /// On whose behalf a connection is made.
-    pub fn askers(&self) -> Vec<Asker> {
-        self.lock().askers.clone()
-    }
-
-    /// Ready when there are others than when that was asked.
-    pub async fn more_askers(&self) {
-        self.more_askers.notified().await;
-    }
-
-    /// Whether so much waits that whoever is to take it does not: half of what may.
-    pub fn is_heavy(&self) -> bool {
-        self.lock().bytes > bytes_max(&self.room) / 2
-    }
-
-    /// Takes the link from the connection that sends on it: it finds itself replaced, and gives up
-    /// what waits. What comes meanwhile is refused with this error.
-    pub fn cut_off(&self, error: &StanzaError, now_ms: u64) {
-        let mut queue = self.lock();
-        if matches!(queue.phase, Phase::Up(_)) {
-            queue.phase = Phase::Resting {
-                until_ms: now_ms.saturating_add(REST_MS),
-                error: error.clone(),
-            };
-            queue.wake();
-        }
-    }
-
-    /// Ready when this connection does not send any more.
-    pub fn poll_replaced(&self, reader: u64, context: &mut Context<'_>) -> Poll<()> {
-        let mut queue = self.lock();
-        if !queue.phase_is(reader) {
-            return Poll::Ready(());
-        }
-        queue.waker = Some(context.waker().clone());
-        Poll::Pending
-    }
-
-    /// Gives up what waits and stands in no log. Nobody connects any more.
-    pub fn leave_to_the_log(&self) -> Vec<Parcel> {
-        let mut queue = self.lock();
-        let is_recorded = |parcel: &Parcel| matches!(parcel.freight, Freight::Recorded(..));
-        let (recorded, back): (Vec<_>, Vec<_>) = mem::take(&mut queue.waiting)
-            .into_iter()
-            .partition(is_recorded);
-        queue.waiting = recorded.into();
-        let weight: usize = back.iter().map(Parcel::weight).sum();
-        queue.bytes -= weight;
-        back
-    }
-
     /// The other server has come by itself: it can be reached again.
     pub fn end_rest(&self) {
         let mut queue = self.lock();
@@ -621,44 +535,6 @@ impl Queue {
         self.fruitless = 0;
         self.errors = 0;
         self.patient_until_ms = None;
-    }
-
-    /// Whether nothing may be taken besides what was taken and is not acknowledged.
-    fn is_held_back(&self, taken: usize) -> bool {
-        self.suspects > 0 && (taken > 0 || !self.unacknowledged.is_empty())
-    }
-
-    /// Nothing waits any more, and nothing is known of a stream.
-    fn empty(&mut self) -> Vec<Parcel> {
-        self.patient_until_ms = None;
-        self.fruitless = 0;
-        self.errors = 0;
-        self.suspects = 0;
-        self.managed = false;
-        self.acknowledged = 0;
-        self.resumption = None;
-        self.askers = Vec::new();
-        self.bytes = 0;
-        let mut back: Vec<Parcel> = mem::take(&mut self.unacknowledged).into();
-        back.extend(mem::take(&mut self.waiting));
-        back
-    }
-
-    /// True when that is news.
-    fn is_asked_by(&mut self, asker: Asker) -> bool {
-        let is_news = !self.askers.contains(&asker) && self.askers.len() < ASKERS_MAX;
-        if is_news {
-            self.askers.push(asker);
-        }
-        is_news
-    }
-
-    /// Whoever has something waiting.
-    fn is_asked_by_all(&mut self) {
-        let askers: Vec<Asker> = self.waiting.iter().map(|parcel| parcel.asker).collect();
-        for asker in askers {
-            self.is_asked_by(asker);
-        }
     }
 
     fn acknowledged_by(&self, h: u32) -> Result<usize, HandledCountTooHigh> {

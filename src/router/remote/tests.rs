@@ -379,3 +379,26 @@ fn rests_grow_also_where_streams_open() {
     let early = link.post(parcel("2", Freight::Plain), Position(0), 14_999);
     assert!(matches!(early, Posted::Refused(_)), "{early:?}");
 }
+
+/// Somebody who writes to many domains that are not there keeps nobody from those that are.
+#[test]
+fn links_that_have_failed_make_room_for_others() {
+    let server = crate::router::tests::Server::new();
+    let core = &server.core;
+    let to = |number: usize| Pair {
+        remote: jid(&format!("b{number}.example")),
+        ..pair()
+    };
+    let error = StanzaError::remote_server_not_found("nothing there");
+    for number in 0..LINKS_MAX {
+        let link = core.remotes.link(core, &to(number)).expect("there is room");
+        link.give_up(&error, (core.ticks)());
+    }
+    assert!(core.remotes.link(core, &to(LINKS_MAX)).is_some());
+    let all: Vec<_> = (0..LINKS_MAX)
+        .filter_map(|number| core.remotes.link(core, &to(number)))
+        .inspect(|link| drop(post(link, "1")))
+        .collect();
+    assert!(all.len() >= LINKS_MAX - 1);
+    assert!(core.remotes.link(core, &to(2 * LINKS_MAX)).is_none());
+}

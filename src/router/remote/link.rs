@@ -291,8 +291,9 @@ impl Link {
             return taken;
         }
         let mut bytes = 0;
+        let is_full = queue.is_window_full();
         while let Some(front) = queue.waiting.front() {
-            if queue.is_held_back(taken.parcels.len()) {
+            if is_full || queue.is_held_back(taken.parcels.len()) {
                 break;
             }
             if front.after > durable {
@@ -333,7 +334,8 @@ impl Link {
         // Read under the lock: a gate that opens later finds the waker.
         let durable = durable();
         let is_open = |first: &Parcel| first.after <= durable;
-        if queue.waiting.front().is_some_and(is_open) && !queue.is_held_back(0) {
+        let may_take = !queue.is_held_back(0) && !queue.is_window_full();
+        if queue.waiting.front().is_some_and(is_open) && may_take {
             return Poll::Ready(());
         }
         queue.waker = Some(context.waker().clone());

@@ -402,3 +402,37 @@ fn links_that_have_failed_make_room_for_others() {
     assert!(all.len() >= LINKS_MAX - 1);
     assert!(core.remotes.link(core, &to(2 * LINKS_MAX)).is_none());
 }
+
+#[test]
+fn a_peer_that_is_slow_to_acknowledge_is_sent_no_more_meanwhile() {
+    let link = link();
+    let long = |number: u32| {
+        let body = "x".repeat(10_000);
+        let text = format!("<message id='{number}' from='x@a.example'>{body}</message>");
+        let asker = ASKERS.named("x@a.example");
+        Parcel::new(
+            bytes::Bytes::from(text).into(),
+            Position(0),
+            Freight::Plain,
+            asker,
+        )
+    };
+    for number in 0..300 {
+        link.post(long(number), Position(0), 0);
+    }
+    link.up(7);
+    link.manage(7, None);
+    let take_all = || {
+        std::iter::repeat_with(|| link.take(7, Position(0), 16_384).parcels.len())
+            .take_while(|taken| *taken > 0)
+            .sum::<usize>()
+    };
+    let taken = take_all();
+    assert!((100..120).contains(&taken), "{taken}");
+    let mut context = Context::from_waker(Waker::noop());
+    let mut poll = || link.poll_ready(7, &mut context, || Position(0));
+    assert!(poll().is_pending());
+    link.acknowledge(7, 50).expect("they were sent");
+    assert!(poll().is_ready());
+    assert_eq!(take_all(), 50);
+}

@@ -12,6 +12,10 @@ use crate::stanza::StanzaError;
 /// Streams in a row that the peer ends with an error before what was on its way is sent one by one.
 const ERRORS_MAX: u32 = 2;
 
+/// What may be on its way and not acknowledged. The peer is asked behind it what it has, and has a
+/// minute to say so: a way that carries some 20 KB a second is fast enough for that.
+const WINDOW_BYTES: usize = 1 << 20;
+
 impl Link {
     /// The peer has ended the stream with an error. Once that has happened twice while something
     /// was on its way, what was is sent again one by one; the one that was alone then is what the
@@ -124,6 +128,12 @@ impl Queue {
     /// Whether nothing may be taken besides what was taken and is not acknowledged.
     pub(super) fn is_held_back(&self, taken: usize) -> bool {
         self.suspects > 0 && (taken > 0 || !self.unacknowledged.is_empty())
+    }
+
+    /// Whether nothing more is sent until something is acknowledged.
+    pub(super) fn is_window_full(&self) -> bool {
+        let unacknowledged: usize = self.unacknowledged.iter().map(Parcel::weight).sum();
+        unacknowledged >= WINDOW_BYTES
     }
 
     /// True when that is news.

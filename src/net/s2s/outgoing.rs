@@ -136,7 +136,7 @@ async fn turn<'a>(peers: &'a Peers, link: &RemoteLink) -> Option<Turn<'a>> {
     if askers.is_empty() {
         askers.push(family);
     }
-    let place = peers.attempts.enter(family, &askers);
+    let place = peers.attempts.enter(family, &askers)?;
     let mut over = pin!(tokio::time::sleep(TURN));
     loop {
         tokio::select! {

@@ -16,6 +16,9 @@ use crate::router::Asker;
 /// Those at the front of one asker's row that are looked at: the others wait behind them.
 const LOOKED_AT_MAX: usize = 64;
 
+/// Those that wait on behalf of one asker: beyond it they need not even wait.
+const WAITING_MAX: usize = 1_000;
+
 /// The turns of one kind.
 #[derive(Debug)]
 pub struct Turns {
@@ -74,8 +77,9 @@ impl Turns {
         }
     }
 
-    /// Waits from now on to call somebody of this family, on behalf of any of these.
-    pub fn enter(&self, family: Asker, askers: &[Asker]) -> Place<'_> {
+    /// Waits from now on to call somebody of this family, on behalf of any of these. `None` when
+    /// too many wait on behalf of each of them already.
+    pub fn enter(&self, family: Asker, askers: &[Asker]) -> Option<Place<'_>> {
         let mut state = self.state();
         state.number += 1;
         let number = state.number;
@@ -87,11 +91,15 @@ impl Turns {
         };
         state.waiting.insert(number, waiter);
         state.add(number, askers);
+        if !state.has_row(number) {
+            state.waiting.remove(&number);
+            return None;
+        }
         state.grant(self.count_max);
-        Place {
+        Some(Place {
             turns: self,
             number,
-        }
+        })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -175,13 +183,21 @@ impl State {
             if waiter.askers.contains(asker) {
                 continue;
             }
-            waiter.askers.push(*asker);
             let row = self.rows.entry(*asker).or_default();
+            if row.waiting.len() >= WAITING_MAX {
+                continue;
+            }
+            waiter.askers.push(*asker);
             if row.waiting.is_empty() {
                 self.order.push_back(*asker);
             }
             row.waiting.insert(number);
         }
+    }
+
+    fn has_row(&self, number: u64) -> bool {
+        let waiter = self.waiting.get(&number);
+        waiter.is_some_and(|waiter| !waiter.askers.is_empty())
     }
 
     /// Turns for all who may have one now.
@@ -276,6 +292,10 @@ mod tests {
     use super::*;
     use crate::router::Askers;
 
+    fn enter<'a>(turns: &'a Turns, family: Asker, askers: &[Asker]) -> Place<'a> {
+        turns.enter(family, askers).expect("few wait")
+    }
+
     fn has_turn(place: &Place<'_>) -> bool {
         let state = place.turns.state();
         state.waiting[&place.number].granted.is_some()
@@ -298,7 +318,11 @@ mod tests {
             let places: Vec<_> = (0..200)
                 .map(|_| {
                     families += 1;
-                    turns.enter(askers.named(&format!("family {families}")), &[asker])
+                    enter(
+                        &turns,
+                        askers.named(&format!("family {families}")),
+                        &[asker],
+                    )
                 })
                 .collect();
             let granted = places.iter().filter(|place| has_turn(place)).count();
@@ -316,10 +340,10 @@ mod tests {
     fn one_family_is_not_all_that_an_asker_calls() {
         let (turns, askers) = (Turns::new(128), Askers::default());
         let (romeo, evil) = (askers.named("romeo"), askers.family_of("evil.test"));
-        let called: Vec<_> = (0..50).map(|_| turns.enter(evil, &[romeo])).collect();
+        let called: Vec<_> = (0..50).map(|_| enter(&turns, evil, &[romeo])).collect();
         let granted = called.iter().filter(|place| has_turn(place)).count();
         assert!(granted < 20, "{granted}");
-        let good = turns.enter(askers.family_of("good.test"), &[romeo]);
+        let good = enter(&turns, askers.family_of("good.test"), &[romeo]);
         assert!(has_turn(&good));
         drop(called);
     }
@@ -330,7 +354,7 @@ mod tests {
         let (eve, romeo) = (askers.named("eve"), askers.named("romeo"));
         let family = |number: u32| askers.named(&format!("family {number}"));
         let called: Vec<_> = (0..30)
-            .map(|number| turns.enter(family(number), &[eve]))
+            .map(|number| enter(&turns, family(number), &[eve]))
             .collect();
         let last = called.last().expect("there are some");
         assert!(!has_turn(last));
@@ -342,10 +366,10 @@ mod tests {
     fn a_turn_that_ends_is_the_next_ones() {
         let (turns, askers) = (Turns::new(1), Askers::default());
         let (eve, romeo) = (askers.named("eve"), askers.named("romeo"));
-        let first = turns.enter(askers.named("a"), &[eve]);
-        let second = turns.enter(askers.named("b"), &[eve]);
-        let third = turns.enter(askers.named("c"), &[romeo]);
-        let left = turns.enter(askers.named("d"), &[romeo]);
+        let first = enter(&turns, askers.named("a"), &[eve]);
+        let second = enter(&turns, askers.named("b"), &[eve]);
+        let third = enter(&turns, askers.named("c"), &[romeo]);
+        let left = enter(&turns, askers.named("d"), &[romeo]);
         let turn_of_first = turn(&first);
         assert!(!has_turn(&second) && !has_turn(&third));
         drop(left);
@@ -359,5 +383,20 @@ mod tests {
         drop(gone);
         drop(turn(&stays));
         assert_eq!(turns.state().taken, 0);
+    }
+
+    #[test]
+    fn those_who_wait_for_one_are_so_many_at_most() {
+        let (turns, askers) = (Turns::new(1), Askers::default());
+        let (family, eve) = (askers.named("family"), askers.named("eve"));
+        let mut places: Vec<_> = std::iter::from_fn(|| turns.enter(family, &[eve]))
+            .take(2 * WAITING_MAX)
+            .collect();
+        assert_eq!(places.len(), WAITING_MAX + 1, "one of them has its turn");
+        assert!(turns.enter(family, &[eve, askers.named("romeo")]).is_some());
+        places.truncate(WAITING_MAX / 2);
+        assert!(turns.enter(family, &[eve]).is_some());
+        drop(places);
+        assert!(turns.state().rows.is_empty() && turns.state().waiting.is_empty());
     }
 }

@@ -26,10 +26,13 @@ pub(super) async fn verify(peers: Arc<Peers>, asker: IpAddr, challenge: &Challen
     let askers = &peers.core.remotes.askers;
     let family = askers.family_of(challenge.pair.remote.domain());
     let asker = askers.named(&network(asker).to_string());
-    let place = peers.verifications.enter(family, &[asker]);
+    // XEP-0220 §2.5: it may try again.
+    let crowded = Verdict::Unknown(Condition::RemoteServerTimeout);
+    let Some(place) = peers.verifications.enter(family, &[asker]) else {
+        return crowded;
+    };
     let Ok(turn) = timeout(TURN, place.turn()).await else {
-        // XEP-0220 §2.5: it may try again.
-        return Verdict::Unknown(Condition::RemoteServerTimeout);
+        return crowded;
     };
     match open(&peers, &challenge.pair, &purpose, turn).await {
         Ok(Opened::Verified(verdict)) => verdict,

@@ -1,10 +1,10 @@
 //! What is on its way from one of our domains to one of another server's, and how far the stream
 //! there has come. A state machine: who connects, writes and waits is the shell.
 
+mod stuck;
 mod unacknowledged;
 
 use std::collections::VecDeque;
-use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -15,7 +15,7 @@ use crate::store::Position;
 use crate::stream::s2s::Pair;
 
 use super::asker::{Asker, Room};
-use super::parcel::{Freight, Parcel};
+use super::parcel::Parcel;
 
 pub use unacknowledged::NotResumed;
 
@@ -28,9 +28,6 @@ pub(super) const FRUITLESS_MAX: u32 = 3;
 
 /// A peer that may have something for us is called again after so long.
 const OWED_PAUSE_MS: u64 = 500;
-
-/// Streams in a row that the peer ends with an error before what was on its way is sent one by one.
-const ERRORS_MAX: u32 = 2;
 
 /// The rest after a first failure; it doubles with each further one.
 const REST_MS: u64 = 5_000;
@@ -249,8 +246,9 @@ impl Link {
             return taken;
         }
         let mut bytes = 0;
+        let is_full = queue.is_window_full();
         while let Some(front) = queue.waiting.front() {
-            if queue.is_held_back(taken.parcels.len()) {
+            if is_full || queue.is_held_back(taken.parcels.len()) {
                 break;
             }
             if front.after > durable {
@@ -290,7 +288,8 @@ impl Link {
         // Read under the lock: a gate that opens later finds the waker.
         let durable = durable();
         let is_open = |first: &Parcel| first.after <= durable;
-        if queue.waiting.front().is_some_and(is_open) && !queue.is_held_back(0) {
+        let may_take = !queue.is_held_back(0) && !queue.is_window_full();
+        if queue.waiting.front().is_some_and(is_open) && may_take {
             return Poll::Ready(());
         }
         queue.waker = Some(context.waker().clone());
@@ -420,76 +419,6 @@ impl Link {
         queue.empty()
     }
 
-    /// This server has no turn for it: everything comes back, and what comes next may try anew.
-    /// That is no failure of the other server's.
-    pub fn put_off(&self) -> Vec<Parcel> {
-        let mut queue = self.lock();
-        if matches!(queue.phase, Phase::Up(_) | Phase::Awaited(_)) {
-            return Vec::new();
-        }
-        queue.phase = Phase::Idle;
-        queue.empty()
-    }
-
-    /// On whose behalf a connection is made.
-    pub fn askers(&self) -> Vec<Asker> {
-        self.lock().askers.clone()
-    }
-
-    /// Ready when there are others than when that was asked.
-    pub async fn more_askers(&self) {
-        self.more_askers.notified().await;
-    }
-
-    /// Whether so much waits that whoever is to take it does not: half of what may.
-    pub fn is_heavy(&self) -> bool {
-        self.lock().bytes > bytes_max(&self.room) / 2
-    }
-
-    /// Takes the link from the connection that sends on it: it finds itself replaced, and gives up
-    /// what waits. What comes meanwhile is refused with this error.
-    pub fn cut_off(&self, error: &StanzaError, now_ms: u64) {
-        let mut queue = self.lock();
-        if matches!(queue.phase, Phase::Up(_)) {
-            queue.phase = Phase::Resting {
-                until_ms: now_ms.saturating_add(REST_MS),
-                error: error.clone(),
-            };
-            queue.wake();
-        }
-    }
-
-    /// Ready when this connection does not send any more.
-    pub fn poll_replaced(&self, reader: u64, context: &mut Context<'_>) -> Poll<()> {
-        let mut queue = self.lock();
-        if !queue.phase_is(reader) {
-            return Poll::Ready(());
-        }
-        queue.waker = Some(context.waker().clone());
-        Poll::Pending
-    }
-
-    /// Gives up what stands in no log: what waits, and what was sent and is not acknowledged. Nobody
-    /// connects any more.
-    pub fn leave_to_the_log(&self) -> Unrecorded {
-        let mut queue = self.lock();
-        let unrecorded = |parcels: &mut VecDeque<Parcel>| -> Vec<Parcel> {
-            let is_recorded = |parcel: &Parcel| matches!(parcel.freight, Freight::Recorded(..));
-            let (recorded, back): (Vec<_>, Vec<_>) =
-                mem::take(parcels).into_iter().partition(is_recorded);
-            *parcels = recorded.into();
-            back
-        };
-        let unrecorded = Unrecorded {
-            unknown: unrecorded(&mut queue.unacknowledged),
-            waiting: unrecorded(&mut queue.waiting),
-        };
-        let both = unrecorded.unknown.iter().chain(&unrecorded.waiting);
-        let weight: usize = both.map(Parcel::weight).sum();
-        queue.bytes -= weight;
-        unrecorded
-    }
-
     /// The other server has come by itself: it can be reached again.
     pub fn end_rest(&self) {
         let mut queue = self.lock();
@@ -529,15 +458,6 @@ pub struct Taken {
     pub is_replaced: bool,
 }
 
-/// What no log has when the server stops, each in its order.
-#[derive(Debug, Default)]
-pub struct Unrecorded {
-    /// Nobody knows whether these have arrived.
-    pub unknown: Vec<Parcel>,
-    /// These have not.
-    pub waiting: Vec<Parcel>,
-}
-
 impl Queue {
     fn phase_is(&self, reader: u64) -> bool {
         matches!(self.phase, Phase::Up(current) | Phase::Awaited(current) if current == reader)
@@ -563,42 +483,6 @@ impl Queue {
         self.fruitless = 0;
         self.errors = 0;
         self.patient_until_ms = None;
-    }
-
-    /// Whether nothing may be taken besides what was taken and is not acknowledged.
-    fn is_held_back(&self, taken: usize) -> bool {
-        self.suspects > 0 && (taken > 0 || !self.unacknowledged.is_empty())
-    }
-
-    /// Nothing waits any more, and nothing is known of a stream.
-    fn empty(&mut self) -> Vec<Parcel> {
-        self.patient_until_ms = None;
-        self.fruitless = 0;
-        self.errors = 0;
-        self.suspects = 0;
-        self.is_owed = false;
-        self.askers = Vec::new();
-        self.bytes = 0;
-        let mut back: Vec<Parcel> = mem::take(&mut self.unacknowledged).into();
-        back.extend(mem::take(&mut self.waiting));
-        back
-    }
-
-    /// True when that is news.
-    fn is_asked_by(&mut self, asker: Asker) -> bool {
-        let is_news = !self.askers.contains(&asker) && self.askers.len() < ASKERS_MAX;
-        if is_news {
-            self.askers.push(asker);
-        }
-        is_news
-    }
-
-    /// Whoever has something waiting.
-    fn is_asked_by_all(&mut self) {
-        let askers: Vec<Asker> = self.waiting.iter().map(|parcel| parcel.asker).collect();
-        for asker in askers {
-            self.is_asked_by(asker);
-        }
     }
 
     fn put_in_front(&mut self, mut parcels: VecDeque<Parcel>) {

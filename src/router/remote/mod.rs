@@ -90,6 +90,10 @@ impl Remotes {
             links.retain(|_, link| Arc::strong_count(link) > 1 || !link.is_forgettable(now_ms));
         }
         if links.len() >= LINKS_MAX {
+            // That one has failed a moment ago is good to know and no more.
+            links.retain(|_, link| Arc::strong_count(link) > 1 || !link.is_at_rest());
+        }
+        if links.len() >= LINKS_MAX {
             return None;
         }
         let link = Link::new(pair.clone(), core.next_number(), self.room.clone());

@@ -419,12 +419,8 @@ fn a_peer_that_has_taken_something_is_called_again_at_once() {
 
 #[test]
 fn what_no_log_has_comes_back_when_the_server_stops_also_where_it_was_sent() {
-    let limits = OutboxLimits {
-        pool_bytes_max: 40_000,
-        ..OutboxPool::unbounded().limits
-    };
-    let pool = Arc::new(OutboxPool::new(limits));
-    let link = Link::new(pair(), 1, pool.clone());
+    let room = Room::new(40_000);
+    let link = Arc::new(Link::new(pair(), 1, room.clone()));
     let recorded = |id| Freight::Recorded("x@a.example".into(), MessageId(id));
     let three = |prefix: &str, number| {
         for (id, freight) in [
@@ -438,8 +434,8 @@ fn what_no_log_has_comes_back_when_the_server_stops_also_where_it_was_sent() {
     };
     three("sent", 1);
     link.up(7);
-    link.manage(7, None);
-    assert_eq!(take(&link, 7).len(), 3);
+    let mut tally = Tally::default();
+    assert_eq!(take_counted(&mut tally, &link, 7).len(), 3);
     assert_eq!(link.lost(7, Vec::new(), 0), Left::Reconnect);
     three("waiting", 2);
     let back = link.leave_to_the_log();
@@ -449,7 +445,8 @@ fn what_no_log_has_comes_back_when_the_server_stops_also_where_it_was_sent() {
     assert!(again.unknown.is_empty() && again.waiting.is_empty());
     let error = StanzaError::remote_server_timeout("silent");
     assert_eq!(ids(&link.give_up(&error, 0)), ["sent kept", "waiting kept"]);
-    assert_eq!(pool.bytes(), 0);
+    drop(back);
+    assert_eq!(room.bytes(), 0);
 }
 
 #[test]
@@ -561,4 +558,61 @@ fn rests_grow_also_where_streams_open() {
     link.give_up(&error, 5_000);
     let early = link.post(parcel("2", Freight::Plain), Position(0), 14_999);
     assert!(matches!(early, Posted::Refused(_)), "{early:?}");
+}
+
+/// Somebody who writes to many domains that are not there keeps nobody from those that are.
+#[test]
+fn links_that_have_failed_make_room_for_others() {
+    let server = crate::router::tests::Server::new();
+    let core = &server.core;
+    let to = |number: usize| Pair {
+        remote: jid(&format!("b{number}.example")),
+        ..pair()
+    };
+    let error = StanzaError::remote_server_not_found("nothing there");
+    for number in 0..LINKS_MAX {
+        let link = core.remotes.link(core, &to(number)).expect("there is room");
+        link.give_up(&error, (core.ticks)());
+    }
+    assert!(core.remotes.link(core, &to(LINKS_MAX)).is_some());
+    let all: Vec<_> = (0..LINKS_MAX)
+        .filter_map(|number| core.remotes.link(core, &to(number)))
+        .inspect(|link| drop(post(link, "1")))
+        .collect();
+    assert!(all.len() >= LINKS_MAX - 1);
+    assert!(core.remotes.link(core, &to(2 * LINKS_MAX)).is_none());
+}
+
+#[test]
+fn a_peer_that_is_slow_to_acknowledge_is_sent_no_more_meanwhile() {
+    let link = Arc::new(link());
+    let mut tally = Tally::default();
+    let long = |number: u32| {
+        let body = "x".repeat(10_000);
+        let text = format!("<message id='{number}' from='x@a.example'>{body}</message>");
+        let asker = ASKERS.named("x@a.example");
+        Parcel::new(
+            bytes::Bytes::from(text).into(),
+            Position(0),
+            Freight::Plain,
+            asker,
+        )
+    };
+    for number in 0..300 {
+        link.post(long(number), Position(0), 0);
+    }
+    link.up(7);
+    let take_all = |tally: &mut Tally| {
+        std::iter::repeat_with(|| tally.take(&link, 7, Position(0), 16_384).parcels.len())
+            .take_while(|taken| *taken > 0)
+            .sum::<usize>()
+    };
+    let taken = take_all(&mut tally);
+    assert!((100..120).contains(&taken), "{taken}");
+    let mut context = Context::from_waker(Waker::noop());
+    let mut poll = || link.poll_ready(7, &mut context, || Position(0));
+    assert!(poll().is_pending());
+    tally.acknowledge(7, 50).expect("they were sent");
+    assert!(poll().is_ready());
+    assert_eq!(take_all(&mut tally), 50);
 }

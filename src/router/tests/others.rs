@@ -113,10 +113,11 @@ fn what_was_sent_and_not_acknowledged_comes_back_over_an_orderly_stop() {
     send_three(&server);
     let link = server.core.remotes.all().remove(0);
     assert!(link.up(7));
-    link.manage(7, None);
     server.commit();
     let durable = server.core.store.durable();
-    assert_eq!(link.take(7, durable, usize::MAX).parcels.len(), 3);
+    let mut tally = Tally::default();
+    let taken = tally.take(&link, 7, durable, usize::MAX);
+    assert_eq!(taken.parcels.len(), 3);
     link.lost(7, Vec::new(), 0);
     server.cut(&bob);
     assert_unkept_came_back(&server.restart());

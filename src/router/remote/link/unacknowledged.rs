@@ -3,7 +3,7 @@
 
 use std::mem;
 
-use super::{ERRORS_MAX, Left, Link, PATIENCE_MS, Phase};
+use super::{Left, Link, PATIENCE_MS, Phase};
 use crate::router::remote::parcel::{Freight, Parcel};
 
 /// What a stream that was not resumed leaves.
@@ -60,29 +60,6 @@ impl Link {
         }
         queue.give_back_memory();
         done
-    }
-
-    /// The peer has ended the stream with an error. Once that has happened twice while something
-    /// was on its way, what was is sent again one by one; the one that was alone then is what the
-    /// peer ends its streams for: it goes no further, and holds up nobody else's.
-    pub fn blame(&self, reader: u64) -> Option<Parcel> {
-        let mut queue = self.lock();
-        if !queue.phase_is(reader) || queue.unacknowledged.is_empty() {
-            return None;
-        }
-        if queue.suspects > 0 && queue.unacknowledged.len() == 1 {
-            let culprit = queue.unacknowledged.pop_front()?;
-            queue.bytes -= culprit.weight();
-            // Others may be as bad: each of them has its own two streams.
-            queue.errors = 0;
-            queue.suspects = 0;
-            return Some(culprit);
-        }
-        queue.errors = queue.errors.saturating_add(1);
-        if queue.errors >= ERRORS_MAX {
-            queue.suspects = queue.unacknowledged.len();
-        }
-        None
     }
 
     /// The peer has not handled what is unacknowledged: it is sent again, in its order.

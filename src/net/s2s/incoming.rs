@@ -31,7 +31,7 @@ use super::Peers;
 use super::conduit::Conduit;
 use super::pace::Meter;
 use super::question::{Question, earlier};
-use super::sending::Sending;
+use super::sending::{Sending, give_back};
 use super::verify::verify;
 
 /// Bytes that one connection handles before it lets others have their turn.
@@ -49,7 +49,9 @@ const CHALLENGES_MAX: usize = 4;
 pub async fn serve(peers: Arc<Peers>, arrival: Arrival, entry: Entry) {
     let peer = arrival.peer;
     let alive = peers.alive.subscribe();
-    run(begin(peers, arrival, entry), peer).await;
+    let number = peers.core.next_number();
+    let course = begin(peers.clone(), arrival, entry, number);
+    run(course, &peers, peer, number).await;
     drop(alive);
 }
 
@@ -64,18 +66,20 @@ pub async fn serve_secured(peers: Arc<Peers>, secured: Secured) {
     } = secured;
     let alive = peers.alive.subscribe();
     let identity: Arc<dyn Identity> = peers.shown(stream.peer_certificate(&peers.authorities));
+    let number = peers.core.next_number();
     let came = Came {
         transport: Transport::Tls(stream),
         identity: Some(identity),
         peer,
         slot,
         accepted_ms,
+        number,
     };
-    run(came.serve(peers), peer).await;
+    run(came.serve(peers.clone()), &peers, peer, number).await;
     drop(alive);
 }
 
-async fn run(course: impl Future<Output = ()>, peer: SocketAddr) {
+async fn run(course: impl Future<Output = ()>, peers: &Peers, peer: SocketAddr, number: u64) {
     let span = tracing::info_span!(
         "server",
         %peer,
@@ -85,10 +89,14 @@ async fn run(course: impl Future<Output = ()>, peer: SocketAddr) {
     let course = Box::pin(course.instrument(span));
     if guarded(pin!(course)).await.is_none() {
         tracing::error!("a connection of another server has panicked and is ended");
+        let links = peers.core.remotes.all();
+        for link in links.iter().filter(|link| link.is_served_by(number)) {
+            give_back(peers, link, number).await;
+        }
     }
 }
 
-async fn begin(peers: Arc<Peers>, arrival: Arrival, entry: Entry) {
+async fn begin(peers: Arc<Peers>, arrival: Arrival, entry: Entry, number: u64) {
     let accepted_ms = peers.now_ms();
     let Arrival { tcp, peer, slot } = arrival;
     let mut transport = Transport::plain(tcp);
@@ -111,6 +119,7 @@ async fn begin(peers: Arc<Peers>, arrival: Arrival, entry: Entry) {
         peer,
         slot,
         accepted_ms,
+        number,
     };
     came.serve(peers).await;
 }
@@ -122,6 +131,7 @@ struct Came {
     peer: SocketAddr,
     slot: Slot,
     accepted_ms: u64,
+    number: u64,
 }
 
 impl Came {
@@ -132,6 +142,7 @@ impl Came {
             peer,
             slot,
             accepted_ms,
+            number,
         } = self;
         let seed = peers.core.random();
         let stream = Incoming::new(peers.streams.clone(), seed, identity, accepted_ms);
@@ -139,7 +150,7 @@ impl Came {
         let conduit = Conduit::new(transport, &peers.inbound);
         conduit.probe();
         let connection = Connection {
-            number: peers.core.next_number(),
+            number,
             conduit,
             question: Question::none(peers.streams.answer_ms),
             peers,
@@ -236,7 +247,7 @@ impl Connection {
             End::Stream(closed) => {
                 tracing::info!(?closed, "the stream of another server has ended");
                 if *closed == Closed::PeerError {
-                    self.sendings.iter().for_each(Sending::blame);
+                    self.blame();
                 }
                 false
             }
@@ -445,6 +456,10 @@ impl Connection {
             () = tokio::time::sleep(Duration::from_millis(wait_ms)), if deadline_ms.is_some() => {
                 stream.timeout(peers.now_ms());
             }
+        }
+        if pause_ms > 0 {
+            self.question
+                .paused(self.peers.now_ms().saturating_sub(now_ms));
         }
         Ok(())
     }

@@ -19,7 +19,7 @@ use super::conduit::Conduit;
 use super::connect::{Opened, clock, open};
 use super::pace::Meter;
 use super::question::{Question, earlier};
-use super::sending::{Filled, Sending, return_all, unanswered};
+use super::sending::{Filled, Sending, give_back, return_all, unanswered};
 use super::turns::Turn;
 
 /// Bytes that one connection handles before it lets others have their turn.
@@ -33,18 +33,18 @@ pub(super) async fn serve(peers: Arc<Peers>, link: Arc<RemoteLink>) {
     let alive = peers.alive.subscribe();
     let (local, remote) = (&link.pair.local, &link.pair.remote);
     let span = tracing::info_span!("server", %local, %remote, way = "out");
-    let course = Box::pin(see_to(peers.clone(), link.clone()).instrument(span));
+    let number = peers.core.next_number();
+    let course = Box::pin(see_to(peers.clone(), link.clone(), number).instrument(span));
     if guarded(pin!(course)).await.is_none() {
         tracing::error!(remote = %link.pair.remote, "a connection to another server has panicked");
-        let error = StanzaError::internal_server_error("something went wrong here");
-        let back = link.give_up(&error, peers.now_ms());
-        returned(&peers.core, back, &error);
+        give_back(&peers, &link, number).await;
     }
     drop(alive);
 }
 
-async fn see_to(peers: Arc<Peers>, link: Arc<RemoteLink>) {
-    let mut former = None;
+/// Its connections, one after the other, have this number.
+async fn see_to(peers: Arc<Peers>, link: Arc<RemoteLink>, number: u64) {
+    let mut former: Option<Former> = None;
     loop {
         clock(&peers).await;
         let Some(turn) = turn(&peers, &link).await else {
@@ -66,8 +66,10 @@ async fn see_to(peers: Arc<Peers>, link: Arc<RemoteLink>) {
                 may_manage,
                 is_bidirectional,
             }) => {
-                let number = peers.core.next_number();
-                let Some(sending) = Sending::begin(&peers.core, link.clone(), number) else {
+                // What another connection has lost is its own to resume.
+                let is_anothers = former.is_none() && link.unacknowledged() > 0;
+                let begun = || Sending::begin(&peers.core, link.clone(), number);
+                let Some(sending) = (!is_anothers).then(begun).flatten() else {
                     // The peer has come on a stream that serves both ways.
                     let mut stream = stream;
                     stream.finish();
@@ -235,7 +237,7 @@ impl Connection {
             End::Stream(closed) => {
                 tracing::info!(?closed, "the stream to the other server has ended");
                 if *closed == Closed::PeerError {
-                    self.sending.blame();
+                    self.sending.blame(true);
                 }
                 true
             }
@@ -498,6 +500,10 @@ impl Connection {
                     false => stream.moved(now_ms),
                 }
             }
+        }
+        if pause_ms > 0 {
+            self.question
+                .paused(self.peers.now_ms().saturating_sub(now_ms));
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::router::{Core, Left, Parcel, RemoteLink, Tally, arrived, may_return, returned};
 use crate::stanza::StanzaError;
 
+use super::Peers;
 use super::conduit::Conduit;
 
 /// What is taken from the link at a time: about one TLS record.
@@ -119,9 +120,9 @@ impl Sending {
     }
 
     /// The peer has ended the stream with an error: what it does so for comes back, if that is
-    /// known.
-    pub fn blame(&self) {
-        if let Some(culprit) = self.link.blame(self.reader) {
+    /// known: not where something of another link was on its way, too.
+    pub fn blame(&self, is_alone: bool) {
+        if let Some(culprit) = self.link.blame(self.reader, is_alone) {
             let error = StanzaError::policy_violation(format!(
                 "{} ends its streams when it is sent this",
                 self.link.pair.remote
@@ -141,6 +142,17 @@ impl Sending {
         returned(&self.core, unknown.lost, &unanswered());
         left
     }
+}
+
+/// What a connection that has panicked was to send comes back: it may be one of those stanzas that it
+/// has panicked upon.
+pub(super) async fn give_back(peers: &Peers, link: &RemoteLink, number: u64) {
+    let error = StanzaError::internal_server_error("something went wrong here");
+    if link.is_served_by(number) {
+        link.cut_off(&error, peers.now_ms());
+    }
+    let back = link.give_up(&error, peers.now_ms());
+    return_all(&peers.core, back, &error).await;
 }
 
 /// Everything comes back, at the pace at which those who sent it read; who reads nothing holds it

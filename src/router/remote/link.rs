@@ -328,6 +328,7 @@ impl Link {
         queue.put_in_front(in_hand.into());
         if queue.is_empty() {
             queue.phase = Phase::Idle;
+            queue.suspects = 0;
             queue.moves_on();
             return Left::Nothing;
         }
@@ -341,10 +342,13 @@ impl Link {
 
     /// The stream has ended in order: what may not have been handled is sent on another one.
     pub fn ended(&self, reader: u64, in_hand: Vec<Parcel>, now_ms: u64) -> (Left, NotResumed) {
-        if !self.lock().phase_is(reader) {
+        let mut queue = self.lock();
+        if !queue.phase_is(reader) {
+            drop(queue);
             return (self.give_back(in_hand), NotResumed::default());
         }
-        let unknown = self.not_resumed(0);
+        let unknown = queue.not_resumed(0);
+        drop(queue);
         (self.lost(reader, in_hand, now_ms), unknown)
     }
 
@@ -409,6 +413,14 @@ impl Link {
         let mut queue = self.lock();
         if matches!(queue.phase, Phase::Up(_) | Phase::Awaited(_)) {
             return Vec::new();
+        }
+        if queue.is_owed {
+            // A peer that had something for us was looked for: nothing of ours has failed till now.
+            queue.failures = 0;
+            if queue.is_empty() {
+                queue.phase = Phase::Idle;
+                return queue.empty();
+            }
         }
         queue.failures = queue.failures.saturating_add(1);
         let rest_ms = REST_MS << (queue.failures - 1).min(6);

@@ -97,15 +97,21 @@ impl ManagedStream {
     /// stream to be resumed; what of the links does not is the caller's.
     pub fn suspend(&self, reader: u64) -> bool {
         let mut course = self.lock();
-        if course.reader != reader || course.is_superseded {
+        if course.reader != reader {
+            return false;
+        }
+        if course.is_superseded {
+            course.tally.forget_links();
+            course.links = Vec::new();
             return false;
         }
         course.is_lost = true;
         // A peer that comes again and again and takes nothing is not to hold it for ever.
         let acknowledged = course.tally.acknowledged();
-        course.fruitless = match course.acknowledged == acknowledged {
-            true => course.fruitless.saturating_add(1),
-            false => 1,
+        course.fruitless = match course.tally.unacknowledged() {
+            0 => 0,
+            _ if course.acknowledged == acknowledged => course.fruitless.saturating_add(1),
+            _ => 1,
         };
         course.acknowledged = acknowledged;
         if course.fruitless > FRUITLESS_MAX {
@@ -135,6 +141,7 @@ impl ManagedStream {
         let mut course = self.lock();
         course.tally.newly(h)?;
         course.is_lost = false;
+        course.is_superseded = false;
         let former = std::mem::replace(&mut course.reader, reader);
         course.links.retain(|link| link.hand_over(former, reader));
         let done = course.tally.resumed(reader, h)?;

@@ -5,6 +5,7 @@ use std::task::{Context, Waker};
 
 use super::*;
 
+mod given_up;
 mod simulation;
 
 static ASKERS: LazyLock<Askers> = LazyLock::new(Askers::default);
@@ -533,7 +534,7 @@ fn a_stanza_that_a_peer_ends_its_streams_for_comes_back_alone() {
         if link.is_empty() {
             break;
         }
-        blamed.extend(link.blame(number));
+        blamed.extend(link.blame(number, true));
         assert_eq!(link.ended(number, Vec::new(), 0).0, Left::Reconnect);
         assert!(link.reconnect_at(0).is_some());
     }

@@ -133,6 +133,16 @@ impl Connection {
         }
     }
 
+    /// The peer has ended the stream with an error.
+    pub(super) fn blame(&self) {
+        let managed = self.managed.as_ref();
+        let sent =
+            managed.and_then(|managed| managed.count(self.number, |tally| tally.unacknowledged()));
+        for sending in &self.sendings {
+            sending.blame(sent == Some(1));
+        }
+    }
+
     /// Queues what waits for one of the links, each in its turn.
     pub(super) fn fill(&mut self, now_ms: u64) {
         if self.answers_from_ms.is_some_and(|at| at <= now_ms) {

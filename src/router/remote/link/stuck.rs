@@ -30,12 +30,14 @@ impl Link {
     /// The peer has ended the stream with an error. Once that has happened twice while something
     /// was on its way, what was is sent again one by one; the one that was alone then is what the
     /// peer ends its streams for: it goes no further, and holds up nobody else's.
-    pub fn blame(&self, reader: u64) -> Option<Parcel> {
+    ///
+    /// `is_alone` says that nothing of another link was on its way on the stream.
+    pub fn blame(&self, reader: u64, is_alone: bool) -> Option<Parcel> {
         let mut queue = self.lock();
         if !queue.phase_is(reader) || queue.unacknowledged.is_empty() {
             return None;
         }
-        if queue.suspects > 0 && queue.unacknowledged.len() == 1 {
+        if is_alone && queue.suspects > 0 && queue.unacknowledged.len() == 1 {
             let culprit = queue.unacknowledged.pop_front()?;
             queue.bytes -= culprit.weight();
             // Others may be as bad: each of them has its own two streams.

@@ -3,7 +3,7 @@
 
 use std::mem;
 
-use super::{Left, Link, PATIENCE_MS, Phase};
+use super::{Left, Link, PATIENCE_MS, Phase, Queue};
 use crate::router::remote::parcel::{Freight, Parcel};
 
 /// What a stream that was not resumed leaves.
@@ -74,19 +74,7 @@ impl Link {
     /// The stream is not resumed. The peer had handled so many of the unacknowledged, as far as it
     /// says; nobody knows of those behind. Requests come back, all else is sent again.
     pub fn not_resumed(&self, count: usize) -> NotResumed {
-        let mut queue = self.lock();
-        let mut outcome = NotResumed::default();
-        let count = count.min(queue.unacknowledged.len());
-        outcome.done = queue.unacknowledged.drain(..count).collect();
-        let (lost, again): (Vec<_>, Vec<_>) = mem::take(&mut queue.unacknowledged)
-            .into_iter()
-            .partition(|parcel| parcel.freight == Freight::Request);
-        outcome.lost = lost;
-        let weight = |parcels: &[Parcel]| parcels.iter().map(Parcel::weight).sum::<usize>();
-        let gone = weight(&outcome.done) + weight(&outcome.lost);
-        queue.bytes -= gone;
-        queue.put_in_front(again.into());
-        outcome
+        self.lock().not_resumed(count)
     }
 
     /// The connection is gone, and nothing of this link with it; but the peer may have sent
@@ -112,5 +100,25 @@ impl Link {
         if queue.phase_is(reader) && queue.is_empty() {
             queue.moves_on();
         }
+    }
+}
+
+impl Queue {
+    /// See [`Link::not_resumed`].
+    pub(super) fn not_resumed(&mut self, count: usize) -> NotResumed {
+        let mut outcome = NotResumed::default();
+        let count = count.min(self.unacknowledged.len());
+        outcome.done = self.unacknowledged.drain(..count).collect();
+        let (lost, again): (Vec<_>, Vec<_>) = mem::take(&mut self.unacknowledged)
+            .into_iter()
+            .partition(|parcel| parcel.freight == Freight::Request);
+        outcome.lost = lost;
+        let weight = |parcels: &[Parcel]| parcels.iter().map(Parcel::weight).sum::<usize>();
+        self.bytes -= weight(&outcome.done) + weight(&outcome.lost);
+        // What is not sent again is not what the peer will end its next stream for.
+        let gone = outcome.done.len() + outcome.lost.len();
+        self.suspects = self.suspects.saturating_sub(gone);
+        self.put_in_front(again.into());
+        outcome
     }
 }

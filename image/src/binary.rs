@@ -37,14 +37,20 @@ const LINKED: [(&str, &[&str]); 2] = [
 ];
 /// Variables of the caller that would change what comes out, by how they begin: other compilers,
 /// other options, another profile.
-const NOT_THE_CALLERS: [&str; 10] = [
+const NOT_THE_CALLERS: [&str; 16] = [
     "AR",
     "CARGO_BUILD_RUSTC",
     "CARGO_PROFILE_",
     "CARGO_TARGET_X86",
     "CC",
     "CFLAGS",
+    "COMPILER_PATH",
+    "CPATH",
+    "CPLUS_INCLUDE_PATH",
+    "C_INCLUDE_PATH",
+    "GCC_EXEC_PREFIX",
     "HOST_C",
+    "LIBRARY_PATH",
     "RUSTC",
     "RUSTFLAGS",
     "TARGET_C",

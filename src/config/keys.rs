@@ -233,7 +233,7 @@ sections! { machine,
     [federation] Federation {
         /// "open": with all but the denied; "allow-list": with the allowed; "off": with
         /// none. Then nothing listens for servers, nothing connects, and no DNS server
-        /// is asked, but for the authority of [acme], if there is to be one.
+        /// is asked, but for the authority of [acme] and the names in [time] servers.
         mode: FederationMode = FederationMode::Open;
         /// Domains; ".example.org" means its subdomains.
         allow: Vec<String> = Vec::new();

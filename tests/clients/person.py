@@ -113,6 +113,12 @@ class Script:
         iq.append(ElementTree.fromstring(payload))
         return described((await self.request(iq)).xml)
 
+    async def set(self, payload):
+        """Of one's own account."""
+        iq = self.person.make_iq_set()
+        iq.append(ElementTree.fromstring(payload))
+        return described((await self.request(iq)).xml)
+
     async def subscription(self, to):
         iq = self.person.make_iq_get()
         iq.append(ElementTree.Element(f"{ROSTER}query"))

@@ -375,6 +375,40 @@ fn a_peer_that_offers_no_external_is_given_a_key_that_cairn_confirms() {
     });
 }
 
+/// Some end the connection upon what they refuse: they are shown a key on another one.
+#[test]
+fn a_peer_that_refuses_external_and_hangs_up_is_given_a_key_on_another_connection() {
+    Net::run(|net| {
+        let stage = Stage::usual(net);
+        let mut romeo = romeo(&stage.cairn);
+        romeo.say(JULIET, "out", "By dialback");
+        let external = format!(
+            "<mechanisms xmlns='{}'><mechanism>EXTERNAL</mechanism></mechanisms>\
+             <dialback xmlns='urn:xmpp:features:dialback'/>",
+            ns::SASL
+        );
+        let mut wire = stage.peer.accept_stream();
+        wire.send(&features(&external));
+        let auth = wire.element();
+        assert!(auth.is("auth", ns::SASL), "{auth}");
+        wire.send(&format!(
+            "<failure xmlns='{}'><not-authorized/></failure></stream:stream>",
+            ns::SASL
+        ));
+        drop(wire);
+        let mut wire = stage.peer.accept_stream();
+        wire.send(&features(&external));
+        let result = wire.element();
+        assert!(result.is("result", DIALBACK), "{result}");
+        wire.send(&format!(
+            "<db:result from='{OTHER}' to='{DOMAIN}' type='valid'/>"
+        ));
+        let message = wire.element();
+        assert!(message.is("message", SERVER), "{message}");
+        assert_eq!(message.attr("id"), Some("out"));
+    });
+}
+
 /// Stanzas never go where there is no TLS.
 #[test]
 fn a_peer_without_tls_is_told_nothing() {

@@ -3,7 +3,7 @@
 
 use super::scenario::{ask_about, become_contacts, chat, is_presence, leave_and_come_back};
 use super::world::{JULIET, Kind, OTHER, ROMEO, World, romeo};
-use crate::peers::{Net, Person};
+use crate::peers::{Event, Net, Person};
 use crate::support::DOMAIN;
 
 fn messages(kind: Kind) {
@@ -30,9 +30,13 @@ fn contacts(kind: Kind) {
         leave_and_come_back(&mut romeo, &mut juliet);
         leave_and_come_back(&mut juliet, &mut romeo);
         romeo.log_out();
-        juliet.wait("that Romeo has left", |event| {
-            is_presence(event, "unavailable", ROMEO)
-        });
+        let has_left = |event: &Event| is_presence(event, "unavailable", ROMEO);
+        juliet.wait("that Romeo has left", has_left);
+        // Whose connection is lost has left, too (RFC 6121 §4.5.2).
+        let again = super::world::romeo(&world.cairn);
+        juliet.wait("that Romeo is back", |event| is_presence(event, "", ROMEO));
+        again.vanish();
+        juliet.wait("that Romeo has left again", has_left);
     });
 }
 
@@ -40,8 +44,8 @@ fn requests(kind: Kind) {
     Net::run(|net| {
         let world = World::usual(net, kind);
         let (mut romeo, mut juliet) = world.people();
-        ask_about(&mut romeo, &juliet);
-        ask_about(&mut juliet, &romeo);
+        ask_about(&mut romeo, &mut juliet);
+        ask_about(&mut juliet, &mut romeo);
         // An account that is not there (RFC 6121 §8.5.1). ejabberd does not tell.
         let answer = juliet.get("nobody@cairn.example", "<vCard xmlns='vcard-temp'/>");
         assert_eq!(answer.type_(), "error", "{answer:?}");

@@ -64,8 +64,8 @@ fn they_exchange_messages_and_requests_both_ways() {
         let (mut romeo, mut juliet) = scene.people();
         chat(&mut romeo, &mut juliet);
         chat(&mut juliet, &mut romeo);
-        ask_about(&mut romeo, &juliet);
-        ask_about(&mut juliet, &romeo);
+        ask_about(&mut romeo, &mut juliet);
+        ask_about(&mut juliet, &mut romeo);
         // Certificates did that, not dialback alone.
         let process = scene.prosody.process();
         assert!(process.has_said("SASL EXTERNAL with ejabberd.test succeeded"));

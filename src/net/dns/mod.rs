@@ -7,6 +7,7 @@ mod address;
 mod cache;
 mod chain;
 pub mod dane;
+mod families;
 mod published;
 mod query;
 mod scope;
@@ -126,10 +127,9 @@ impl Resolver {
         if let Ok(address) = literal.parse() {
             return Ok(vec![address]);
         }
-        let (v6, v4) = tokio::join!(
-            self.records(host, RecordType::AAAA),
-            self.records(host, RecordType::A),
-        );
+        let v6 = self.records(host, RecordType::AAAA);
+        let v4 = self.records(host, RecordType::A);
+        let (v6, v4) = families::both(v6, v4).await;
         let failure = match (&v6, &v4) {
             (Err(failure @ Nowhere::Unknown(_)), _) | (_, Err(failure)) => Some(failure.clone()),
             (Err(failure), _) => Some(failure.clone()),

@@ -73,6 +73,23 @@ async fn try_targets(
     pair: &Pair,
     purpose: &Purpose,
 ) -> Result<Opened, Failure> {
+    let mut was_refused = false;
+    let first = try_each(peers, pair, purpose, &mut was_refused).await;
+    if first.is_err() && was_refused {
+        tracing::debug!("SASL EXTERNAL was refused, and the connection ended: dialback is tried");
+        return try_each(peers, pair, purpose, &mut was_refused).await;
+    }
+    first
+}
+
+/// One target after the other. Once one has ended the connection upon refusing SASL EXTERNAL, those
+/// that follow are shown a dialback key alone.
+async fn try_each(
+    peers: &Arc<Peers>,
+    pair: &Pair,
+    purpose: &Purpose,
+    was_refused: &mut bool,
+) -> Result<Opened, Failure> {
     let mut targets = peers.finder.targets(&peers.core, &pair.remote).await?;
     let mut last = Failure {
         condition: Condition::RemoteServerNotFound,
@@ -81,7 +98,7 @@ async fn try_targets(
     };
     while let Some(dialed) = targets.next().await {
         let outcome = match dialed {
-            Ok(dialed) => try_one(peers, pair, purpose, dialed).await,
+            Ok(dialed) => try_one(peers, pair, purpose, dialed, was_refused).await,
             Err(failure) => Err(failure),
         };
         match outcome {
@@ -101,6 +118,7 @@ async fn try_one(
     pair: &Pair,
     purpose: &Purpose,
     dialed: Dialed,
+    was_refused: &mut bool,
 ) -> Result<Opened, Failure> {
     let mut transport = Transport::plain(dialed.tcp);
     let mut identity: Option<Arc<dyn Identity>> = None;
@@ -116,9 +134,11 @@ async fn try_one(
     let now_ms = peers.now_ms();
     let streams = peers.streams.clone();
     let (pair_of_it, purpose) = (pair.clone(), purpose.clone());
-    let mut stream = Box::new(Outgoing::new(
-        streams, pair_of_it, purpose, seed, identity, now_ms,
-    ));
+    let stream = Outgoing::new(streams, pair_of_it, purpose, seed, identity, now_ms);
+    let mut stream = Box::new(match *was_refused {
+        true => stream.by_dialback_alone(),
+        false => stream,
+    });
     loop {
         let now_ms = peers.now_ms();
         stream.input(&mut conduit.input, now_ms);
@@ -150,10 +170,12 @@ async fn try_one(
                     });
                 }
                 Action::Failed(failure) => {
+                    *was_refused |= stream.is_refused();
                     conduit.close().await;
                     return Err(failure);
                 }
                 Action::Closed(_) => {
+                    *was_refused |= stream.is_refused();
                     return Err(broken(io::ErrorKind::UnexpectedEof));
                 }
                 _ => {}

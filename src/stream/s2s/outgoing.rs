@@ -47,7 +47,8 @@ pub struct Outgoing {
     stream_id: String,
     offered: Offered,
     is_bidirectional: bool,
-    tried_external: bool,
+    by_dialback_alone: bool,
+    is_refused: bool,
     managed: bool,
 }
 
@@ -112,9 +113,23 @@ impl Outgoing {
             stream_id: String::new(),
             offered: Offered::default(),
             is_bidirectional: false,
-            tried_external: false,
+            by_dialback_alone: false,
+            is_refused: false,
             managed: false,
         }
+    }
+
+    /// Does not try SASL EXTERNAL, whatever is offered.
+    #[must_use]
+    pub fn by_dialback_alone(mut self) -> Outgoing {
+        self.by_dialback_alone = true;
+        self
+    }
+
+    /// Whether SASL EXTERNAL was refused and nothing was said of dialback since: a peer that ends
+    /// the connection then may take a key on another one (XEP-0178 §3).
+    pub fn is_refused(&self) -> bool {
+        self.is_refused
     }
 
     /// Takes from the front of `bytes` until there is something to poll, or more bytes or an
@@ -159,6 +174,7 @@ impl Outgoing {
         if self.state == State::Open {
             return self.wire.finish();
         }
+        self.is_refused = false;
         self.give_up(
             Condition::RemoteServerTimeout,
             "the other server does not answer in time".into(),
@@ -241,7 +257,10 @@ impl Outgoing {
                 self.restart(Stage::Authenticated);
             }
             // XEP-0178 §3: what is refused there may be shown by dialback.
-            (State::Success, ns::SASL, "failure") => self.send_key(),
+            (State::Success, ns::SASL, "failure") => {
+                self.is_refused = true;
+                self.send_key();
+            }
             (_, DIALBACK, _) => self.dialback(&element, now_ms),
             (State::Open, ns::SM, _) => self.management(&element),
             (State::Open, ..) => self.wire.fail_with(
@@ -288,9 +307,8 @@ impl Outgoing {
             self.is_bidirectional = true;
             self.wire.say(element::bidi());
         }
-        match self.offered.external {
+        match self.offered.external && !self.by_dialback_alone {
             true => {
-                self.tried_external = true;
                 self.state = State::Success;
                 let authzid = STANDARD.encode(self.pair.local.as_str());
                 self.wire.say(element::external(&authzid));
@@ -311,6 +329,7 @@ impl Outgoing {
     }
 
     fn dialback(&mut self, element: &Element<'_>, now_ms: u64) {
+        self.is_refused = false;
         let Some(packet) = Packet::parse(element) else {
             let text = "this is no element of dialback";
             return self.wire.fail_with(StreamErrorCondition::InvalidXml, text);

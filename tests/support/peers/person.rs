@@ -157,6 +157,12 @@ impl Person {
         Event(self.ask(&json!({ "do": "get", "to": to, "payload": payload })))
     }
 
+    /// Sends a `set` with this payload to the own account, and returns the result or the error.
+    #[track_caller]
+    pub fn set(&mut self, payload: &str) -> Event {
+        Event(self.ask(&json!({ "do": "set", "payload": payload })))
+    }
+
     /// What stands in the roster for somebody: "both", "none" … or "absent".
     #[track_caller]
     pub fn subscription(&mut self, to: &str) -> String {
@@ -168,6 +174,11 @@ impl Person {
     #[track_caller]
     pub fn log_out(mut self) {
         self.ask(&json!({ "do": "disconnect" }));
+    }
+
+    /// Is gone without a word: the connection is closed, the stream is not.
+    pub fn vanish(self) {
+        drop(self);
     }
 
     /// The next event that is wanted. Others stay for later.

@@ -150,8 +150,9 @@ impl Queue {
 
     /// Whether nothing more is sent until something is acknowledged.
     pub(super) fn is_window_full(&self) -> bool {
-        let unacknowledged: usize = self.unacknowledged.iter().map(Parcel::weight).sum();
-        unacknowledged >= WINDOW_BYTES
+        // Mostly all that there is weighs less: then nothing has to be added up each time.
+        let weight = || -> usize { self.unacknowledged.iter().map(Parcel::weight).sum() };
+        self.bytes >= WINDOW_BYTES && weight() >= WINDOW_BYTES
     }
 
     /// True when that is news.

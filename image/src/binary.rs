@@ -127,6 +127,8 @@ pub fn build(feature: Option<&str>) -> Result<Program, String> {
     let sysroot = tool::run(Command::new("rustc").args(["--print", "sysroot"]))?;
     let mut flags = vec![
         "-Ctarget-feature=+crt-static".to_owned(),
+        // Lines are not compiled only to be stripped.
+        "-Cdebuginfo=0".to_owned(),
         "-Cstrip=symbols".to_owned(),
         // A static program finds no getrandom(2) at run time, and the file that stands in for it is
         // closed to the server.
@@ -158,7 +160,11 @@ pub fn build(feature: Option<&str>) -> Result<Program, String> {
         ])
         .arg("--target-dir")
         .arg(&target)
-        .args(feature.into_iter().flat_map(|name| ["--features", name]))
+        .args(feature.into_iter().flat_map(|name| {
+            // No release has it, and what only tests start is compiled in less time.
+            let quickly = "profile.release.package.cairn.opt-level=1";
+            ["--features", name, "--config", quickly]
+        }))
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
         // What is made of a time is made of this one.
         .env("SOURCE_DATE_EPOCH", "1")

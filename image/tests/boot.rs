@@ -63,13 +63,18 @@ fn boots_and_serves(options: &Options, source: &str) {
 
 #[test]
 fn by_bios_two_people_chat_through_it() {
-    boots_and_serves(&given(), "fw_cfg");
+    let options = Options {
+        screen: true,
+        ..given()
+    };
+    boots_and_serves(&options, "fw_cfg");
 }
 
 #[test]
 fn by_uefi_with_192_megabytes_two_people_chat_through_it_and_smbios_holds_the_configuration() {
     let options = Options {
         efi: true,
+        screen: true,
         memory: 192,
         more: by_smbios(&["cairn:"]),
         ..Options::default()

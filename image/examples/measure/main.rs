@@ -1,5 +1,5 @@
-//! How long the machine takes to start, beside the same kernel with nothing on it, and to be
-//! upgraded, beside a plain reboot: `cargo run -p cairn-image --example measure [FOLDER] [RUNS]
+//! How long the machine takes to start and what memory it leaves, beside the same kernel with nothing
+//! on it, and how long to be upgraded, beside a plain reboot: `cargo run -p cairn-image --example measure [FOLDER] [RUNS]
 //! [UPGRADES]`, where FOLDER (target/image/out) is what `cairn-image build` left. Prints medians of
 //! interleaved runs under software emulation, in seconds.
 
@@ -13,12 +13,13 @@ use std::process::{Command, Stdio};
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
+mod memory;
 mod start;
 mod upgrade;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// Says that it runs, and waits.
+/// Says that it runs and what memory programs could have, and waits.
 const TRIVIAL: &str = r#"
 #include <fcntl.h>
 #include <stdio.h>
@@ -35,6 +36,11 @@ int main(int argc, char **argv) {
   int console = open("/dev/ttyS0", O_WRONLY);
   const char *said = "trivial starts, from slot a\n";
   write(console, said, strlen(said));
+  mount("proc", "/proc", "proc", 0, "");
+  FILE *memory = fopen("/proc/meminfo", "r");
+  char line[100];
+  while (memory && fgets(line, sizeof line, memory))
+    if (!strncmp(line, "MemAvailable:", 13)) write(console, line, strlen(line));
   for (;;) pause();
 }
 "#;
@@ -83,6 +89,7 @@ fn main() -> Result<()> {
     let place = tempfile::tempdir()?;
     if runs > 0 {
         let bare = trivial(&folder, place.path())?;
+        memory::measure(&folder, &bare);
         start::measure(&folder, &bare, runs)?;
     }
     if upgrades > 0 {

@@ -21,7 +21,7 @@ rustPlatform.buildRustPackage {
   nativeBuildInputs = [ builder ];
   buildInputs = [ glibc.static ];
   # As image/src/binary.rs says.
-  env.RUSTFLAGS = "-Ctarget-feature=+crt-static -Cstrip=symbols --cfg=getrandom_backend=\"linux_getrandom\"";
+  env.RUSTFLAGS = "-Ctarget-feature=+crt-static -Cdebuginfo=0 -Cstrip=symbols --cfg=getrandom_backend=\"linux_getrandom\"";
   postInstall = "cairn-image made . >$out/bin/cairn.json";
   meta.mainProgram = "cairn";
 }

@@ -1,7 +1,8 @@
-//! How long the machine takes to start and what memory it leaves, beside the same kernel with nothing
-//! on it, and how long to be upgraded, beside a plain reboot: `cargo run -p cairn-image --example measure [FOLDER] [RUNS]
-//! [UPGRADES]`, where FOLDER (target/image/out) is what `cairn-image build` left. Prints medians of
-//! interleaved runs under software emulation, in seconds.
+//! How long the machine takes to start and what memory it leaves, beside the same kernel with
+//! nothing on it, and how long to be upgraded, beside a plain reboot: `cargo run -p cairn-image
+//! --example measure [FOLDER] [RUNS] [UPGRADES]`, where FOLDER (target/image/out) is what
+//! `cairn-image build` left. Prints medians of interleaved runs under software emulation, in
+//! seconds.
 
 #![allow(clippy::print_stdout)]
 

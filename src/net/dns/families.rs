@@ -34,9 +34,11 @@ async fn after<T>(found: &Found<T>, other: impl Future<Output = Found<T>>) -> Fo
     if !found.as_ref().is_ok_and(|found| !found.is_empty()) {
         return other.await;
     }
-    let late = || Nowhere::Unknown("the DNS does not answer in time".to_owned());
     let other = tokio::time::timeout(OTHER_FAMILY, other).await;
-    other.unwrap_or_else(|_| Err(late()))
+    other.unwrap_or_else(|_| {
+        let late = "the DNS does not answer in time".to_owned();
+        Err(Nowhere::Unknown(late))
+    })
 }
 
 #[cfg(test)]

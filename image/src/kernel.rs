@@ -170,14 +170,31 @@ fn cache() -> Result<PathBuf, String> {
     Ok(folder)
 }
 
-/// The file in the cache. It is built in a folder beside it, and moved there when it is whole.
+/// The file in the cache, where it is built unless it is there.
 fn cached(made: &Made) -> Result<PathBuf, String> {
-    let folder = cache()?;
-    let file = folder.join(format!("{}.bzImage", made.key()));
+    kept(&cache()?, &made.key(), build)
+}
+
+/// What this folder keeps under a key. It is built in a folder of its own there, and moved when it is
+/// whole. Of several who miss it at the same time one builds it, and the others wait for that.
+fn kept(
+    folder: &Path,
+    key: &str,
+    build: impl FnOnce(&Path) -> Result<Vec<u8>, String>,
+) -> Result<PathBuf, String> {
+    let file = folder.join(format!("{key}.bzImage"));
     if file.exists() {
         return Ok(file);
     }
-    let place = tempfile::tempdir_in(&folder).map_err(|error| error.to_string())?;
+    let lock = fs::File::create(folder.join("lock")).map_err(|error| error.to_string())?;
+    if lock.try_lock().is_err() {
+        tell("waiting for the kernel, which somebody else is building");
+        lock.lock().map_err(|error| error.to_string())?;
+    }
+    if file.exists() {
+        return Ok(file);
+    }
+    let place = tempfile::tempdir_in(folder).map_err(|error| error.to_string())?;
     let image = build(&place.path().join("tree"))?;
     let fresh = place.path().join("bzImage");
     tool::write(&fresh, &image)?;
@@ -313,6 +330,32 @@ mod tests {
             ["CONFIG_B=y", "# CONFIG_C is not set"]
         );
         assert!(missing("CONFIG_A=y", "CONFIG_A=y\n").is_empty());
+    }
+
+    #[test]
+    fn of_two_who_miss_a_kernel_one_builds_it_and_what_fails_is_tried_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let folder = folder.path();
+        let failed = kept(folder, "key", |_| Err("no compiler".to_owned()));
+        assert_eq!(failed, Err("no compiler".to_owned()));
+        let (begins, begun) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            let first = scope.spawn(move || {
+                kept(folder, "key", |_| {
+                    begins.send(()).expect("somebody waits");
+                    let other = fs::File::open(folder.join("lock")).expect("it is there");
+                    assert!(other.try_lock().is_err(), "it is ours");
+                    Ok(b"the kernel".to_vec())
+                })
+            });
+            begun.recv().expect("it begins");
+            let second = kept(folder, "key", |_| Err("a second time".to_owned()));
+            let first = first.join().expect("it ends").expect("it builds");
+            assert_eq!(second, Ok(first.clone()));
+            assert_eq!(fs::read(first).expect("it is kept"), b"the kernel");
+        });
+        let names = fs::read_dir(folder).expect("it reads");
+        assert_eq!(names.count(), 2, "the kernel and the lock");
     }
 
     #[test]

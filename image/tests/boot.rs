@@ -65,6 +65,7 @@ fn boots_and_serves(options: &Options, source: &str) {
 fn by_bios_two_people_chat_through_it() {
     let options = Options {
         screen: true,
+        first_processor: true,
         ..given()
     };
     boots_and_serves(&options, "fw_cfg");

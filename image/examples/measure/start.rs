@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use super::support::{Disk, free_port, python, succeeds, tool};
+use super::support::{Disk, PROCESSOR, free_port, python, succeeds, tool};
 use super::{Result, median};
 
 /// What a run is given up after.
@@ -68,6 +68,7 @@ impl Machine {
     fn start(&self, way: Way, port: u16) -> Result<Child> {
         let mut qemu = Command::new("qemu-system-x86_64");
         qemu.args(["-accel", "tcg", "-nographic", "-m", "256", "-snapshot"]);
+        qemu.args(["-cpu", PROCESSOR]);
         let disk = self.disk.path();
         let drive = format!("file={},format=raw,if=virtio", disk.display());
         qemu.args(["-drive", &drive]);

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cache;
 use crate::inputs::{self, Input};
 use crate::tool;
 
@@ -121,7 +122,7 @@ pub fn check() -> Result<String, String> {
     let first = tool::read(&file)?;
     let folder = tempfile::Builder::new()
         .prefix("a-second-time-")
-        .tempdir_in(cache()?)
+        .tempdir_in(folder()?)
         .map_err(|error| error.to_string())?;
     let second = build(&folder.path().join("and/at/another/depth"))?;
     let Some(difference) = difference(&first, &second) else {
@@ -159,7 +160,7 @@ fn wanted() -> String {
     format!("{COMMON}\n{DEBIAN_12}")
 }
 
-fn cache() -> Result<PathBuf, String> {
+fn folder() -> Result<PathBuf, String> {
     let base = std::env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
         .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))
@@ -172,34 +173,9 @@ fn cache() -> Result<PathBuf, String> {
 
 /// The file in the cache, where it is built unless it is there.
 fn cached(made: &Made) -> Result<PathBuf, String> {
-    kept(&cache()?, &made.key(), build)
-}
-
-/// What this folder keeps under a key. It is built in a folder of its own there, and moved when it is
-/// whole. Of several who miss it at the same time one builds it, and the others wait for that.
-fn kept(
-    folder: &Path,
-    key: &str,
-    build: impl FnOnce(&Path) -> Result<Vec<u8>, String>,
-) -> Result<PathBuf, String> {
-    let file = folder.join(format!("{key}.bzImage"));
-    if file.exists() {
-        return Ok(file);
-    }
-    let lock = fs::File::create(folder.join("lock")).map_err(|error| error.to_string())?;
-    if lock.try_lock().is_err() {
-        tell("waiting for the kernel, which somebody else is building");
-        lock.lock().map_err(|error| error.to_string())?;
-    }
-    if file.exists() {
-        return Ok(file);
-    }
-    let place = tempfile::tempdir_in(folder).map_err(|error| error.to_string())?;
-    let image = build(&place.path().join("tree"))?;
-    let fresh = place.path().join("bzImage");
-    tool::write(&fresh, &image)?;
-    fs::rename(&fresh, &file).map_err(|error| error.to_string())?;
-    Ok(file)
+    let name = format!("{}.bzImage", made.key());
+    let waits = || tell("waiting for the kernel, which somebody else is building");
+    cache::kept(&folder()?, &name, waits, build)
 }
 
 /// Builds a kernel in this folder, which is there afterwards.
@@ -330,32 +306,6 @@ mod tests {
             ["CONFIG_B=y", "# CONFIG_C is not set"]
         );
         assert!(missing("CONFIG_A=y", "CONFIG_A=y\n").is_empty());
-    }
-
-    #[test]
-    fn of_two_who_miss_a_kernel_one_builds_it_and_what_fails_is_tried_again() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let folder = folder.path();
-        let failed = kept(folder, "key", |_| Err("no compiler".to_owned()));
-        assert_eq!(failed, Err("no compiler".to_owned()));
-        let (begins, begun) = std::sync::mpsc::channel();
-        std::thread::scope(|scope| {
-            let first = scope.spawn(move || {
-                kept(folder, "key", |_| {
-                    begins.send(()).expect("somebody waits");
-                    let other = fs::File::open(folder.join("lock")).expect("it is there");
-                    assert!(other.try_lock().is_err(), "it is ours");
-                    Ok(b"the kernel".to_vec())
-                })
-            });
-            begun.recv().expect("it begins");
-            let second = kept(folder, "key", |_| Err("a second time".to_owned()));
-            let first = first.join().expect("it ends").expect("it builds");
-            assert_eq!(second, Ok(first.clone()));
-            assert_eq!(fs::read(first).expect("it is kept"), b"the kernel");
-        });
-        let names = fs::read_dir(folder).expect("it reads");
-        assert_eq!(names.count(), 2, "the kernel and the lock");
     }
 
     #[test]

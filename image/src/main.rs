@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand};
 
 mod binary;
 mod bundle;
+mod cache;
 mod disk;
 mod fat;
 mod gpt;

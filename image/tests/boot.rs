@@ -10,6 +10,7 @@ use std::process::Command;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use support::load::Load;
+use support::qmp::Qmp;
 use support::{Chat, Disk, Options, PASSWORD, Vm, image, python, succeeds, tool};
 
 const MIB: u64 = 1 << 20;
@@ -39,10 +40,9 @@ fn by_smbios(begins: &[&str]) -> Vec<String> {
     vec!["-smbios".to_owned(), words]
 }
 
-fn boots_and_serves(options: &Options, source: &str) {
-    let (Some(image), Some(python)) = (image(), python()) else {
-        return;
-    };
+/// The machine that did, unless it could not be tried here.
+fn boots_and_serves(options: &Options, source: &str) -> Option<(Disk, Vm)> {
+    let (image, python) = (image()?, python()?);
     let disk = Disk::with_accounts(&image, &["alice", "bob"]);
     let mut vm = Vm::start(&disk, options);
     vm.wait_for("the server accepts log-ins");
@@ -59,16 +59,38 @@ fn boots_and_serves(options: &Options, source: &str) {
         ("alice", PASSWORD),
         "through the machine",
     );
+    Some((disk, vm))
 }
 
 #[test]
-fn by_bios_two_people_chat_through_it() {
+fn by_bios_two_people_chat_through_it_and_the_screen_says_how_it_does() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("monitor");
     let options = Options {
         screen: true,
         first_processor: true,
+        more: Qmp::words(&socket).to_vec(),
         ..given()
     };
-    boots_and_serves(&options, "fw_cfg");
+    let Some((_disk, mut vm)) = boots_and_serves(&options, "fw_cfg") else {
+        return;
+    };
+    let rows = [
+        " domain        chat.example",
+        " addresses     10.0.2.15 (eth0)",
+        " people        2 accounts",
+    ];
+    for row in rows {
+        // What the serial line has told was on the screen before.
+        vm.sees(row.trim_start());
+    }
+    let mut qmp = Qmp::connect(&socket).expect("QEMU's monitor");
+    let file = folder.path().join("screen");
+    let screen = qmp.text_screen(&file).expect("QEMU gives its memory");
+    let shows = |begin: &str| screen.iter().filter(|line| line.starts_with(begin)).count();
+    for row in rows.into_iter().chain(["Cairn 0.1.0 ", " certificate   "]) {
+        assert_eq!(shows(row), 1, "{row:?}: {screen:#?}");
+    }
 }
 
 #[test]
@@ -80,7 +102,7 @@ fn by_uefi_with_192_megabytes_two_people_chat_through_it_and_smbios_holds_the_co
         more: by_smbios(&["cairn:"]),
         ..Options::default()
     };
-    boots_and_serves(&options, "SMBIOS OEM string");
+    drop(boots_and_serves(&options, "SMBIOS OEM string"));
 }
 
 #[test]

@@ -226,6 +226,7 @@ fn a_stanza_that_the_peer_ends_streams_for_comes_back_and_the_others_arrive() {
             if streams == 1 {
                 // Behind the bad one, whichever connection the server reads first.
                 mercutio.say(JULIET, "good", "Hello");
+                while wire.element().attr("id") != Some("good") {}
             }
             wire.send(&format!(
                 "<stream:error><policy-violation xmlns='{}'/></stream:error></stream:stream>",

@@ -93,6 +93,29 @@ impl Qmp {
         })
     }
 
+    /// The rows of the screen in VGA's text mode, with those that have gone up beyond its edge. What
+    /// is no ASCII is a question mark; `file` is where QEMU puts it for us.
+    pub fn text_screen(&mut self, file: &Path) -> io::Result<Vec<String>> {
+        const BEGIN: u64 = 0xb8000;
+        const END: u64 = 0xc0000;
+        // A character and its colours for each of 80 columns.
+        const ROW: usize = 160;
+        self.ask(&json!({
+            "execute": "pmemsave",
+            "arguments": { "val": BEGIN, "size": END - BEGIN, "filename": file },
+        }))?;
+        let character = |cell: &[u8]| match cell[0] {
+            byte @ b' '..=b'~' => char::from(byte),
+            0 => ' ',
+            _ => '?',
+        };
+        let bytes = std::fs::read(file)?;
+        let rows = bytes.chunks_exact(ROW);
+        Ok(rows
+            .map(|row| row.chunks_exact(2).map(character).collect())
+            .collect())
+    }
+
     /// From now on the first disk is no faster than that, in bytes a second each way; 0: as fast
     /// as it can be.
     pub fn slow_down(&mut self, read: u64, written: u64) -> io::Result<()> {

@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use super::support::{Disk, PROCESSOR, free_port, python, succeeds, tool};
+use super::support::{Disk, Options, PROCESSOR, Vm, free_port, python, succeeds, tool};
 use super::{Result, median};
 
 /// What a run is given up after.
@@ -205,6 +205,20 @@ fn watch(
     }
 }
 
+/// The disk of a machine that has an administrator and keeps its configuration: it looks for none.
+fn in_use(folder: &Path) -> Disk {
+    let disk = Disk::of(&folder.join("cairn.raw"));
+    disk.seed_administrator_and("alice", &["a0"]);
+    let options = Options {
+        config: Some("domain = \"chat.example\"\n"),
+        ..Options::default()
+    };
+    let mut vm = Vm::start(&disk, &options);
+    vm.wait_for("slot a has proved itself");
+    vm.cut();
+    disk
+}
+
 /// Measures and prints.
 pub fn measure(folder: &Path, bare: &Path, runs: usize) -> Result<()> {
     let python = python().ok_or("a Python with scramp is needed")?;
@@ -214,17 +228,19 @@ pub fn measure(folder: &Path, bare: &Path, runs: usize) -> Result<()> {
     let mut personalise = tool();
     personalise.arg("personalise").arg(disk.path());
     succeeds(personalise.arg("--config").arg(&config));
-    let ours = Machine::of(disk, folder);
+    let fresh = Machine::of(disk, folder);
+    let used = Machine::of(in_use(folder), folder);
     let bare = Machine::of(Disk::of(bare), folder);
-    for (name, way) in [
-        ("BIOS", Way::Bios),
-        ("UEFI", Way::Uefi),
-        ("kernel given directly", Way::Direct),
+    for (name, way, ours) in [
+        ("BIOS, first start", Way::Bios, &fresh),
+        ("BIOS, later starts", Way::Bios, &used),
+        ("UEFI, first start", Way::Uefi, &fresh),
+        ("kernel given directly, first start", Way::Direct, &fresh),
     ] {
         let mut times = vec![Vec::new(); STAGES.len() + 1];
         let mut first = Vec::new();
         for _ in 0..runs {
-            for (times, time) in times.iter_mut().zip(run(&ours, way, Some(&python))?) {
+            for (times, time) in times.iter_mut().zip(run(ours, way, Some(&python))?) {
                 times.extend(time);
             }
             first.extend(run(&bare, way, None)?[1]);

@@ -163,7 +163,8 @@ pub fn build(feature: Option<&str>) -> Result<Program, String> {
         .args(feature.into_iter().flat_map(|name| {
             // No release has it, and what only tests start is compiled in less time.
             let quickly = "profile.release.package.cairn.opt-level=1";
-            ["--features", name, "--config", quickly]
+            let by_all = "profile.release.package.cairn.codegen-units=16";
+            ["--features", name, "--config", quickly, "--config", by_all]
         }))
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
         // What is made of a time is made of this one.

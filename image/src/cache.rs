@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use crate::tool;
 
 /// The file of that name in a folder. Unless it is there, `build` makes what is to stand in it, in a
-/// folder that is its own and does not exist yet. `waits` is called before
-/// waiting for somebody else who makes it.
+/// folder that is its own and does not exist yet. `waits` is called before waiting for somebody else
+/// who makes it.
 pub fn kept(
     folder: &Path,
     name: &str,
@@ -27,7 +27,7 @@ pub fn kept(
     }
     let prefix = format!("{name}.new-");
     if lock.is_some() {
-        remove(folder, &prefix);
+        remove_leftovers(folder, &prefix);
     }
     let place = tempfile::Builder::new()
         .prefix(&prefix)
@@ -59,7 +59,7 @@ fn alone(path: &Path, waits: impl FnOnce()) -> Option<File> {
 }
 
 /// Removes what builds that were killed have left.
-fn remove(folder: &Path, prefix: &str) {
+fn remove_leftovers(folder: &Path, prefix: &str) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
         if name.to_string_lossy().starts_with(prefix) {

@@ -11,20 +11,13 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use support::load::Load;
 use support::qmp::Qmp;
+use support::releases::{CONFIG, given};
 use support::{Chat, Disk, Options, PASSWORD, Vm, image, python, succeeds, tool};
 
 const MIB: u64 = 1 << 20;
-const CONFIG: &str = "domain = \"chat.example\"\n";
 /// Accounts are made from outside: they are to be on the second disk.
 const ON_SECOND_DISK: &str = "domain = \"chat.example\"\ndata = \"second-disk\"\n\
                               [registration]\nmode = \"open\"\n";
-
-fn given() -> Options {
-    Options {
-        config: Some(CONFIG),
-        ..Options::default()
-    }
-}
 
 /// The configuration in OEM strings of SMBIOS that begin so.
 fn by_smbios(begins: &[&str]) -> Vec<String> {

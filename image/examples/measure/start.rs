@@ -7,7 +7,8 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use super::support::{Disk, Options, PROCESSOR, Vm, free_port, python, succeeds, tool};
+use super::support::releases::{CONFIG, given};
+use super::support::{Disk, PROCESSOR, Vm, free_port, python, succeeds, tool};
 use super::{Result, median};
 
 /// What a run is given up after.
@@ -209,11 +210,7 @@ fn watch(
 fn in_use(folder: &Path) -> Disk {
     let disk = Disk::of(&folder.join("cairn.raw"));
     disk.seed_administrator_and("alice", &["a0"]);
-    let options = Options {
-        config: Some("domain = \"chat.example\"\n"),
-        ..Options::default()
-    };
-    let mut vm = Vm::start(&disk, &options);
+    let mut vm = Vm::start(&disk, &given());
     vm.wait_for("slot a has proved itself");
     vm.cut();
     disk
@@ -224,7 +221,7 @@ pub fn measure(folder: &Path, bare: &Path, runs: usize) -> Result<()> {
     let python = python().ok_or("a Python with scramp is needed")?;
     let disk = Disk::with_accounts(&folder.join("cairn.raw"), &["a0"]);
     let config = disk.file("cairn.toml");
-    fs::write(&config, "domain = \"chat.example\"\n")?;
+    fs::write(&config, CONFIG)?;
     let mut personalise = tool();
     personalise.arg("personalise").arg(disk.path());
     succeeds(personalise.arg("--config").arg(&config));

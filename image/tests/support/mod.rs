@@ -296,7 +296,7 @@ impl Chat<'_> {
 pub struct Options {
     /// Start by UEFI.
     pub efi: bool,
-    /// It has a screen besides its serial line. Drawing on one is a tenth of what a start costs.
+    /// It has a screen besides its serial line. With one a start costs a tenth more.
     pub screen: bool,
     /// Its processor is one of the first of x86-64, and no [`PROCESSOR`]. It takes a fifth longer to
     /// start.
